@@ -1,0 +1,19 @@
+"""IARN for BasicSR: one invertible network that downscales to any LR size and restores the HR image from it.
+
+Importing the package makes BasicSR usable on today's PyTorch and registers the network, the dataset and the model.
+Where BasicSR is not installed, the mathematics (``iarn_basicsr.ops``) and the network (``iarn_basicsr.archs.iarn``) can
+still be imported; they need torch, numpy and scipy only.
+"""
+
+from importlib.util import find_spec
+
+from .version import __version__
+
+__all__ = ['__version__']
+
+if find_spec('basicsr') is not None:
+    from . import compat
+
+    compat.prepare_import()
+    compat.patch_basicsr()
+    from . import archs, data, models  # noqa: F401  (imported to register)

@@ -1,0 +1,198 @@
+"""IARN: one invertible network for every LR size.
+
+Pan, Li, He, Wu, Ding, "Effective Invertible Arbitrary Image Rescaling", WACV 2023, arXiv:2209.13055. From the paper:
+preemptive channel splitting, position-aware scale encoding, and one model for all scales, asymmetric ones too. The
+exact form of each part, and the couplings on the LR grid, are this project's reading (README, "What is the paper's").
+
+    x --split--> l0 = D x ------------ l <- l + Phi(r) -- ... --> LR --8 bits--> LR   (what is stored)
+          \\--> r0 = x - U l0 --- r <- r exp(s(l)) + t(l) -- ... --> z   (the latent, dropped)
+
+    LR, z = 0 -- the same blocks backward -- merge: U l + r --> restored x
+"""
+
+from __future__ import annotations
+
+import pickle
+from os import PathLike
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from iarn_basicsr.ops import PAIRS, Grid, check_lr_size, grid, quantise
+from iarn_basicsr.options import OptionError
+
+from .coupling import COUPLINGS, Coupling
+
+__all__ = ['IARN', 'Downscaled']
+
+
+class Downscaled(NamedTuple):
+    """Result of :meth:`IARN.downscale`, before the LR is rounded to 8 bits.
+
+    Attributes:
+        lr: LR image (N, 3, h, w), nominally in [0, 1], not clamped.
+        latent: z (N, 3, H, W), what the LR does not hold; training makes it negligible.
+        low: the low branch at the end of the chain: ``lr`` itself, or l at HR resolution for ``cubic_interp``.
+    """
+
+    lr: Tensor
+    latent: Tensor
+    low: Tensor
+
+
+class IARN(nn.Module):
+    """Invertible arbitrary rescaling network.
+
+    Images are RGB, float, in [0, 1], shape (N, 3, H, W), any H and W. With the true latent and an unrounded LR the
+    round trip is exact for any weights (``area`` and ``cubic``); with z = 0 it restores what training hid in the LR.
+
+    Args:
+        num_block: number of coupling blocks.
+        growth: growth of the dense blocks.
+        resample: the pair (D, U): ``area``, ``cubic`` (the LR of an untrained network is the bicubic LR) or
+            ``cubic_interp`` (see :mod:`iarn_basicsr.ops.resample`).
+        coupling: grid on which the convolutions run: ``lr_grid`` or ``hr_grid`` (nearest to the paper).
+        order: K of the position-aware pooling basis (``lr_grid`` only).
+        fold: space-to-depth factor of the HR convolutions (``hr_grid`` only).
+        encoding: whether the blocks are told the scale, and on the HR grid the position.
+        clamp: bound of the log-scale of each block.
+        init_last: initial gain of the last convolution of every subnet; 0 starts the network at (D x, U LR).
+        max_scale: largest HR / LR that is accepted; 4 for the x1-4 model.
+
+    Raises:
+        ValueError: naming the option, its value and the choices.
+    """
+
+    def __init__(self,
+                 *,
+                 num_block: int = 8,
+                 growth: int = 24,
+                 resample: str = 'cubic',
+                 coupling: str = 'lr_grid',
+                 order: int = 4,
+                 fold: int = 2,
+                 encoding: bool = True,
+                 clamp: float = 1.0,
+                 init_last: float = 0.3,
+                 max_scale: float = 4.0) -> None:
+        super().__init__()
+        self.hparams: dict[str, Any] = {k: v for k, v in locals().items() if k not in ('self', '__class__')}
+        _check_options(self.hparams)
+        self.resample, self.max_scale = resample, float(max_scale)
+        self.order = order
+        own = {'order': order} if coupling == 'lr_grid' else {'fold': fold}
+        self.blocks = nn.ModuleList(
+            Coupling(COUPLINGS[coupling](growth=growth, encoding=encoding, init_last=init_last, **own), clamp)
+            for _ in range(num_block))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, hr: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Downscale, round to 8 bits and restore, in one call (so that DDP sees one forward per backward).
+
+        Args:
+            hr: HR image (N, 3, H, W) in [0, 1].
+            size: LR size (h, w).
+
+        Returns:
+            ``lr``: 8-bit LR (N, 3, h, w), straight-through gradient; ``sr``: restored HR from it, not clamped;
+            ``lr_raw``: LR before rounding; ``latent``: z (N, 3, H, W); ``low``: see :class:`Downscaled`.
+        """
+        down = self.downscale(hr, size)
+        lr = quantise(down.lr)
+        sr = self.upscale(lr, (hr.shape[-2], hr.shape[-1]))
+        return {'lr': lr, 'sr': sr, 'lr_raw': down.lr, 'latent': down.latent, 'low': down.low}
+
+    def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
+        """HR (N, 3, H, W) -> LR of ``size`` (h, w) and the latent; quantise the LR before storing it."""
+        g = self.grid(hr, (hr.shape[-2], hr.shape[-1]), size)
+        lr = g.down(hr)
+        base = g.up(lr)
+        low, high = (lr if g.exact else base), hr - base
+        for block in self._chain():
+            low, high = block(low, high, g)
+        return Downscaled(low if g.exact else g.down(low), high, low)
+
+    def upscale(self, lr: Tensor, size: tuple[int, int], latent: Tensor | None = None,
+                low: Tensor | None = None) -> Tensor:
+        """LR (N, 3, h, w) -> restored HR of ``size`` (H, W), not clamped.
+
+        Args:
+            lr: LR image, as stored.
+            size: HR size (H, W).
+            latent: z (N, 3, H, W); zeros if None, as in use. A sample of N(0, sigma^2) gives a variant.
+            low: the true low branch at HR resolution (``cubic_interp`` only), for the exact inverse.
+        """
+        g = self.grid(lr, size, (lr.shape[-2], lr.shape[-1]))
+        high = lr.new_zeros(len(lr), lr.shape[1], *g.hr) if latent is None else latent
+        if low is None:
+            low = lr if g.exact else g.up(lr)
+        for block in reversed(self._chain()):
+            low, high = block.inverse(low, high, g)
+        return (g.up(low) if g.exact else low) + high
+
+    def _chain(self) -> list[Coupling]:
+        return [block for block in self.blocks if isinstance(block, Coupling)]
+
+    def grid(self, like: Tensor, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> Grid:
+        """The :class:`Grid` of two sizes on the device and in the precision of ``like``.
+
+        Raises:
+            ValueError: if ``like`` is not a float (N, 3, height, width), or the LR size is out of range.
+        """
+        if like.dim() != 4 or like.shape[1] != 3 or not like.is_floating_point():
+            raise ValueError(f'image of shape {tuple(like.shape)} and type {like.dtype}: expected RGB float '
+                             '(N, 3, height, width) in [0, 1]')
+        size = check_lr_size(hr_size, lr_size, self.max_scale)
+        return grid((int(hr_size[0]), int(hr_size[1])), size, self.resample, self.order, like.dtype, like.device)
+
+    def complexity(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> dict[str, float]:
+        """Parameters, and multiply-accumulates of one direction (both cost the same): ``params``, ``macs``,
+        ``macs_per_pixel`` (per HR pixel). Resampling counts its non-zero weights; additions are not counted.
+        """
+        g = self.grid(next(self.parameters()).new_empty(1, 3, 1, 1), hr_size, lr_size)
+        macs = float(sum(block.maps.macs(g) for block in self._chain()))
+        return {
+            'params': sum(p.numel() for p in self.parameters()),
+            'macs': macs,
+            'macs_per_pixel': macs / (hr_size[0] * hr_size[1])
+        }
+
+    @classmethod
+    def from_file(cls, path: str | PathLike[str], *, ema: bool = True) -> IARN:
+        """Rebuild a network from a ``.pth`` saved by ``IARNModel``: the options and weights are both in the file.
+
+        Args:
+            path: the file.
+            ema: take ``params_ema`` where the file has it.
+
+        Raises:
+            ValueError: naming the file, if it is not such a file.
+        """
+        try:
+            content = torch.load(path, map_location='cpu', weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise ValueError(f'{path} is not a PyTorch weight file (or it is damaged): {error}') from error
+        arch = content.get('arch') if isinstance(content, dict) else None
+        if not isinstance(arch, dict) or arch.get('type') != cls.__name__:
+            found = 'no architecture options' if arch is None else f'architecture options {arch!r}'
+            raise ValueError(f'{path} holds {found}: expected a file saved by IARNModel, with arch.type IARN')
+        net = cls(**{k: v for k, v in arch.items() if k != 'type'})
+        net.load_state_dict(content['params_ema' if ema and 'params_ema' in content else 'params'])
+        return net.eval()
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    """Raise ``OptionError`` (a ``ValueError``) naming the first invalid option of :class:`IARN` and the choices."""
+    for name, choices in [('resample', sorted(PAIRS)), ('coupling', sorted(COUPLINGS)), ('encoding', [False, True])]:
+        allowed: list[Any] = list(choices)
+        if options[name] not in allowed or isinstance(options[name], bool) != (name == 'encoding'):
+            raise OptionError(f'IARN option {name}: {options[name]!r} is not one of {allowed}')
+    for name, low, high in [('num_block', 1, 64), ('growth', 1, 512), ('order', 1, 8), ('fold', 1, 8)]:
+        value = options[name]
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise OptionError(f'IARN option {name}: {value!r} is not a whole number from {low} to {high}')
+    for name, least, most in [('clamp', 0.01, 10.0), ('init_last', 0.0, 10.0), ('max_scale', 1.0, 64.0)]:
+        value = options[name]
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value <= most:
+            raise OptionError(f'IARN option {name}: {value!r} is not a number from {least:g} to {most:g}')

@@ -1,0 +1,126 @@
+"""What is drawn in training, as a pure function of the seed and of numbers that a resumed run knows.
+
+* order of the images: (seed, epoch)
+* LR size of a batch: (seed, step), the same on every rank, so that no rank waits for another's larger LR grid
+* crop, flips and rotation of a sample: (seed, number of the sample in the whole run over all ranks)
+
+So a resumed run goes on where it stopped, and two processes see what one process with the double batch sees.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from iarn_basicsr.ops.size import Size, lr_size, parse_scale
+
+__all__ = ['Curriculum', 'Draw', 'ScaleSchedule', 'batches_per_epoch', 'epoch_draws', 'generator']
+
+_STREAMS = {'order': 0, 'scale': 1, 'augment': 2}
+
+
+def generator(seed: int, stream: str, number: int) -> np.random.Generator:
+    """A random generator that depends on nothing but its arguments (counter-based Philox)."""
+    return np.random.Generator(np.random.Philox(key=[seed, _STREAMS[stream]], counter=[0, number, 0, 0]))
+
+
+class Draw(int):
+    """Index of an image that also says which draw it is.
+
+    Attributes:
+        number: number of the sample in the whole run, over all ranks, from 0.
+        step: training iteration that uses it, from 1.
+    """
+
+    number: int
+    step: int
+
+    def __new__(cls, index: int, number: int, step: int) -> Draw:
+        draw = super().__new__(cls, index)
+        draw.number, draw.step = number, step
+        return draw
+
+    def __reduce__(self) -> tuple[Any, ...]:  # sent to workers as it is
+        return Draw, (int(self), self.number, self.step)
+
+    @classmethod
+    def of(cls, index: int) -> Draw:
+        """A plain index counts as the first draw of that image, at the first step."""
+        return index if isinstance(index, cls) else cls(index, int(index), 1)
+
+
+def batches_per_epoch(images: int, ratio: float, batch: int, world_size: int) -> int:
+    """Iterations of one epoch; the last batch is filled up, so that a small dataset has one too."""
+    return max(1, math.ceil(images * ratio / (batch * world_size)))
+
+
+def epoch_draws(images: int, ratio: float, batch: int, world_size: int, rank: int, seed: int, epoch: int,
+                skip: int = 0) -> Iterator[Draw]:
+    """The draws of one rank in one epoch, after ``skip`` iterations of it.
+
+    Over all ranks they are the first ``batches * batch * world_size`` of a shuffled, repeated list of the images, dealt
+    out in turn: iteration k uses the same images however many processes share the batch.
+    """
+    batches = batches_per_epoch(images, ratio, batch, world_size)
+    total = batches * batch * world_size
+    order = generator(seed, 'order', epoch).permutation(total) % images
+    for k in range(skip, batches):
+        first = k * batch * world_size
+        for position in range(first + rank, first + batch * world_size, world_size):
+            yield Draw(order[position], number=epoch * total + position, step=epoch * batches + k + 1)
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """Train at the scale ``start`` for ``hold`` iterations, then widen linearly to the full range over ``widen``."""
+
+    start: float
+    hold: int
+    widen: int
+
+    def width(self, step: int) -> float:
+        """Share of the full range that is open at an iteration: 0 to 1."""
+        if step <= self.hold:
+            return 0.0
+        return min(1.0, (step - self.hold) / self.widen) if self.widen else 1.0
+
+
+@dataclass(frozen=True)
+class ScaleSchedule:
+    """Scale of a training batch as a function of the iteration.
+
+    Args:
+        low: smallest scale.
+        high: largest scale.
+        asymmetric_prob: share of batches whose two axes are drawn independently.
+        curriculum: start narrow and widen, or None for the full range from the start.
+        seed: of the run.
+    """
+
+    low: float
+    high: float
+    asymmetric_prob: float
+    curriculum: Curriculum | None
+    seed: int
+
+    def scale(self, step: int) -> tuple[float, float]:
+        """(vertical, horizontal), uniform in the range that is open at ``step``."""
+        low, high = self.low, self.high
+        if self.curriculum:
+            start, width = self.curriculum.start, self.curriculum.width(step)
+            low, high = start + (low - start) * width, start + (high - start) * width
+        asymmetric, vertical, horizontal = generator(self.seed, 'scale', step).random(3)
+        v = low + (high - low) * vertical
+        return v, low + (high - low) * horizontal if asymmetric < self.asymmetric_prob else v
+
+    def size(self, step: int, hr_size: Size, rule: str = 'round') -> Size:
+        """LR size for an HR patch."""
+        return lr_size(hr_size, self.scale(step), rule)
+
+    def pick(self, step: int, scales: Sequence[Any]) -> tuple[float, float]:
+        """One of a list of scales (precomputed LR images), uniform."""
+        return parse_scale(scales[int(generator(self.seed, 'scale', step).integers(len(scales)))])

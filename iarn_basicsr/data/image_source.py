@@ -1,0 +1,89 @@
+"""Images of a folder or an LMDB by name, through BasicSR's file clients."""
+
+from __future__ import annotations
+
+import os
+from os import path as osp
+
+import cv2
+import numpy as np
+from basicsr.utils import FileClient, scandir
+
+from iarn_basicsr.options import OptionError
+
+__all__ = ['IMAGE_SUFFIXES', 'ImageSource']
+
+_ENDINGS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
+IMAGE_SUFFIXES = _ENDINGS + tuple(e.upper() for e in _ENDINGS)
+
+
+class ImageSource:
+    """The images below a root, sorted by name: sub-folders included, other files passed over.
+
+    Args:
+        root: folder, or ``*.lmdb``.
+        backend: ``disk`` or ``lmdb``.
+        meta_info_file: text file whose lines start with a file name relative to the root; None takes all images.
+        key: the option that named the root, for messages.
+
+    Raises:
+        OptionError: if the root does not exist, does not fit the backend, or holds no image.
+    """
+
+    def __init__(self, root: str, backend: str, meta_info_file: str | None, key: str) -> None:
+        self.root, self.backend, self.key = str(root), backend, key
+        self._client: FileClient | None = None  # opened on first use, in the process that uses it
+        self._client_pid = -1
+        if not osp.isdir(self.root):
+            raise OptionError(f'{key}: {self.root!r} does not exist or is not a folder (current directory '
+                              f'{os.getcwd()}): write the path of a folder of images or of an .lmdb')
+        if (backend == 'lmdb') != self.root.rstrip('/\\').endswith('.lmdb'):
+            raise OptionError(f'{key}: {self.root!r} does not fit io_backend.type {backend!r}: a path that ends in '
+                              '.lmdb goes with lmdb, any other folder with disk')
+        self.names = self._listed(meta_info_file) if meta_info_file else self._found()
+        if not self.names:
+            raise OptionError(f'{key}: no image in {self.root!r}: expected files ending in {", ".join(_ENDINGS)}')
+
+    def _listed(self, meta_info_file: str) -> list[str]:
+        if not osp.isfile(meta_info_file):
+            raise OptionError(f'meta_info_file: {meta_info_file!r} does not exist')
+        with open(meta_info_file, encoding='utf-8') as file:
+            names = [line.rsplit(' (', 1)[0].strip() for line in file if line.strip()]
+        return [osp.splitext(n)[0] for n in names] if self.backend == 'lmdb' else names
+
+    def _found(self) -> list[str]:
+        if self.backend == 'disk':
+            return sorted(scandir(self.root, suffix=IMAGE_SUFFIXES, recursive=True))
+        meta = osp.join(self.root, 'meta_info.txt')
+        if not osp.isfile(meta):
+            raise OptionError(f'{self.key}: {self.root!r} has no meta_info.txt: make the LMDB with '
+                              'scripts/make_lmdb.py or BasicSR\'s create_lmdb.py')
+        return sorted(self._listed(meta))
+
+    def path(self, name: str) -> str:
+        """Full path of an image on disk; the key of one in an LMDB."""
+        return name if self.backend == 'lmdb' else osp.join(self.root, name)
+
+    def read(self, name: str) -> np.ndarray:
+        """RGB uint8 (H, W, 3).
+
+        Raises:
+            OSError: naming the file, or the LMDB and key, if it is missing or cannot be decoded.
+        """
+        where = f'key {name!r} of {self.root!r}' if self.backend == 'lmdb' else repr(self.path(name))
+        if self._client is None or self._client_pid != os.getpid():
+            self._client, self._client_pid = self._open(), os.getpid()
+        try:
+            content = self._client.get(self.path(name))
+        except FileNotFoundError:
+            content = None
+        if content is None:
+            raise OSError(f'{self.key}: image {where} does not exist')
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if len(content) else None
+        if image is None:
+            raise OSError(f'{self.key}: image {where} cannot be decoded ({len(content)} bytes): '
+                          'the file is damaged or not an image')
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+    def _open(self) -> FileClient:
+        return FileClient('lmdb', db_paths=self.root) if self.backend == 'lmdb' else FileClient('disk')

@@ -1,0 +1,65 @@
+"""How rescaling results are measured: 8-bit LR, 8-bit result, border of ceil(max scale) cropped, PSNR capped.
+
+The figures come from BasicSR's metric functions; here is only what they leave open for rescaling: the border at a
+non-integer scale, the comparison of the LR with the bicubic LR, and identical images (``inf`` there, 100 dB here).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from basicsr.metrics import calculate_metric
+
+__all__ = ['DEFAULT_METRICS', 'PROTOCOL', 'PSNR_CAP', 'border_of', 'evaluate']
+
+PSNR_CAP = 100.0  # dB, for identical images
+SSIM_WINDOW = 11  # pixels; BasicSR's SSIM is undefined for smaller images
+PROTOCOL = ('8-bit LR, 8-bit result, border of ceil(max scale) cropped, Y = BT.601 16-235; '
+            'lr_*: LR against the 8-bit bicubic LR')
+
+# name -> metric; ``on: lr`` compares the LR with the bicubic LR, ``crop_border: auto`` is ceil(max scale)
+DEFAULT_METRICS: dict[str, dict[str, Any]] = {
+    f'{on}{kind}_{channel}': {
+        'type': f'calculate_{kind}',
+        'test_y_channel': channel == 'y',
+        'crop_border': 'auto',
+        'on': 'lr' if on else 'hr',
+        'better': 'higher'
+    }
+    for on in ('', 'lr_') for channel in ('y', 'rgb') for kind in ('psnr', 'ssim')
+}
+
+
+def border_of(hr_size: tuple[int, int], lr_size: tuple[int, int]) -> int:
+    """Pixels cropped on every side before measuring: ceil of the larger true ratio."""
+    return math.ceil(max(n / m for n, m in zip(hr_size, lr_size)) - 1e-6)
+
+
+def evaluate(hr: tuple[np.ndarray, np.ndarray], lr: tuple[np.ndarray, np.ndarray],
+             metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Measure one rescaled image.
+
+    Args:
+        hr: (restored, original), uint8 BGR (H, W, 3).
+        lr: (LR image, bicubic LR image), uint8 BGR (h, w, 3).
+        metrics: name -> options of a BasicSR metric, see :data:`DEFAULT_METRICS`.
+
+    Returns:
+        name -> value; a metric that an image is too small for is left out.
+    """
+    auto = border_of(hr[1].shape[:2], lr[1].shape[:2])
+    values = {}
+    for name, options in metrics.items():
+        options = dict(options)
+        image, reference = lr if options.pop('on', 'hr') == 'lr' else hr
+        options.pop('better', None)
+        border = auto if options.get('crop_border', 'auto') == 'auto' else int(options['crop_border'])
+        options['crop_border'] = min(border, (min(reference.shape[:2]) - 1) // 2)
+        if 'ssim' in options['type'] and min(reference.shape[:2]) - 2 * options['crop_border'] < SSIM_WINDOW:
+            continue
+        value = float(calculate_metric({'img': image, 'img2': reference}, options))
+        values[name] = min(value, PSNR_CAP) if 'psnr' in options['type'] else value
+    return values

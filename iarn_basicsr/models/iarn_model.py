@@ -1,0 +1,283 @@
+"""Training and validation of rescaling networks in both directions."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import nullcontext
+from os import path as osp
+from typing import Any
+
+import torch
+from basicsr.losses import build_loss
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils.dist_util import master_only
+from basicsr.utils.registry import MODEL_REGISTRY
+from torch import Tensor
+
+from iarn_basicsr.files import save_json, save_torch
+from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
+from iarn_basicsr.metrics.rescaling import PROTOCOL
+from iarn_basicsr.ops import scale_label
+from iarn_basicsr.options import OptionError, check_keys, number
+
+__all__ = ['IARNModel']
+
+_LOSSES = {'l_rec': 'pixel_opt', 'l_guide': 'guide_opt', 'l_latent': 'latent_opt', 'l_inv': 'inv_opt'}
+_TRAIN_KEYS = {
+    *_LOSSES.values(), 'perceptual_opt', 'optim_g', 'scheduler', 'total_iter', 'warmup_iter', 'ema_decay', 'grad_clip',
+    'grad_accumulation', 'amp', 'nonfinite_limit'
+}
+_VAL_KEYS = {'val_freq', 'save_img', 'suffix', 'metrics', 'pbar'}
+
+
+@MODEL_REGISTRY.register()
+class IARNModel(SRModel):
+    """Bidirectional rescaling model: HR -> 8-bit LR of any size -> restored HR, trained jointly.
+
+    Loss, with the losses of BasicSR's registry (their ``loss_weight`` is the weight):
+
+        L = pixel_opt(restored, HR) + guide_opt(LR, bicubic LR) + latent_opt(z, 0) + inv_opt(l, U D l) + perceptual_opt
+
+    logged as ``l_rec``, ``l_guide``, ``l_latent``, ``l_inv``, ``l_percep``. The LR size is that of the batch's ``lq``.
+
+    Options of ``train`` beside BasicSR's (``optim_g``, ``scheduler``, ``total_iter``, ``warmup_iter``, ``ema_decay``):
+        pixel_opt, guide_opt, latent_opt, inv_opt, perceptual_opt: losses; ``inv_opt`` serves ``cubic_interp``.
+        grad_clip: largest gradient norm, default 1.0; 0 switches clipping off.
+        grad_accumulation: number of parts in which a batch is computed, default 1; the gradient stays the batch's.
+        amp: ``bf16`` for autocast to bfloat16, ``none`` by default.
+        nonfinite_limit: so many steps in a row with a non-finite gradient are skipped and counted, default 20; then
+            training stops with advice.
+
+    New functions: ``_losses``, ``_skip_step``, ``_validate``, ``_rescale``.
+    Overridden: ``feed_data``, ``optimize_parameters``, ``get_current_log``, both validations, saving and resuming.
+    """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        torch.backends.cudnn.benchmark = False  # BasicSR's pipelines set it; it would re-tune for every new LR size
+        if opt['is_train']:
+            self._read_train_options(opt['train'])
+        val = opt.setdefault('val', {}) if opt.get('val') is not None or not opt['is_train'] else {}
+        check_keys('val', val, _VAL_KEYS)
+        if not val.get('metrics'):
+            val['metrics'] = DEFAULT_METRICS
+        self.skipped = self.skipped_in_a_row = 0
+        self._log: dict[str, Tensor] = {}
+        super().__init__(opt)
+
+    def _read_train_options(self, train: dict[str, Any]) -> None:
+        check_keys('train', train, _TRAIN_KEYS)
+        self.grad_clip = number('train', train, 'grad_clip', 1.0, 0, 1e6)
+        self.accumulation = number('train', train, 'grad_accumulation', 1, 1, 1024, int)
+        self.nonfinite_limit = number('train', train, 'nonfinite_limit', 20, 1, 10**6, int)
+        self.amp = str(train.get('amp', 'none')).lower()
+        if self.amp not in ('none', 'bf16'):
+            raise OptionError(f'train.amp: {train["amp"]!r}; choose none or bf16')
+        if not train.get('pixel_opt'):
+            raise OptionError('train.pixel_opt is missing: the loss between restored and HR image, '
+                              'for example {type: L1Loss, loss_weight: 1.0, reduction: mean}')
+
+    def init_training_settings(self) -> None:
+        super().init_training_settings()
+        train = self.opt['train']
+        self.criteria = {'l_rec': self.cri_pix}
+        for name, key in _LOSSES.items():
+            if name != 'l_rec' and train.get(key):
+                self.criteria[name] = build_loss(train[key]).to(self.device)
+
+    # ------------------------------------------------------------------------------------------------ training
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        self.lq = data['lq'].to(self.device, non_blocking=True)
+        self.gt = data['gt'].to(self.device, non_blocking=True)
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        self.optimizer_g.zero_grad(set_to_none=True)
+        self._log = self._backward()
+        parameters = [p for group in self.optimizer_g.param_groups for p in group['params']]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.grad_clip or float('inf'))
+        self._log['grad_norm'] = norm
+        if not torch.isfinite(norm):  # the same on all ranks: DDP has averaged the gradients
+            self._skip_step(current_iter)
+            return
+        self.skipped_in_a_row = 0
+        self.optimizer_g.step()
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+
+    def _backward(self) -> dict[str, Tensor]:
+        """Gradient of the batch, computed in ``grad_accumulation`` parts; returns the mean losses."""
+        total: dict[str, Tensor] = {}
+        parts = list(zip(self.gt.chunk(self.accumulation), self.lq.chunk(self.accumulation)))
+        for k, (gt, lq) in enumerate(parts):
+            last = k == len(parts) - 1
+            with nullcontext() if last or not self.opt['dist'] else self.net_g.no_sync():
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp == 'bf16'):
+                    out = self.net_g(gt, tuple(lq.shape[-2:]))
+                losses = self._losses(out, gt, lq)
+                share = len(gt) / len(self.gt)
+                (share * torch.stack(list(losses.values())).sum()).backward()
+            for name, value in losses.items():
+                total[name] = total.get(name, 0) + share * value.detach()
+        return total
+
+    def _losses(self, out: dict[str, Tensor], gt: Tensor, lq: Tensor) -> dict[str, Tensor]:
+        """The weighted losses by name."""
+        low = out['low']
+        pairs = {
+            'l_rec': (out['sr'], gt),
+            'l_guide': (out['lr_raw'], lq),
+            'l_latent': (out['latent'], torch.zeros_like(out['latent'])),
+        }
+        if 'l_inv' in self.criteria:
+            net = self.get_bare_model(self.net_g)
+            g = net.grid(gt, tuple(gt.shape[-2:]), tuple(lq.shape[-2:]))
+            low = g.up(low) if g.exact else low
+            pairs['l_inv'] = (low, g.up(g.down(low)))
+        losses = {name: criterion(*pairs[name]) for name, criterion in self.criteria.items()}
+        if self.cri_perceptual:
+            for name, value in zip(('l_percep', 'l_style'), self.cri_perceptual(out['sr'], gt)):
+                if value is not None:
+                    losses[name] = value
+        return losses
+
+    def _skip_step(self, current_iter: int) -> None:
+        """Leave out a step whose gradient is not finite; give up after too many in a row."""
+        self.optimizer_g.zero_grad(set_to_none=True)
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        losses = ', '.join(f'{k} {v.item():.3g}' for k, v in self._log.items())
+        get_root_logger().warning(f'Iteration {current_iter}: non-finite gradient, step skipped ({losses}); '
+                                  f'{self.skipped} skipped in all.')
+        if self.skipped_in_a_row >= self.nonfinite_limit:
+            raise FloatingPointError(
+                f'{self.skipped_in_a_row} steps in a row had a non-finite gradient (last iteration {current_iter}). '
+                'Go on from an earlier state with a smaller train.optim_g.lr or train.grad_clip; if amp is bf16, try '
+                'none; check the training images for damaged files.')
+
+    def get_current_log(self) -> OrderedDict[str, float]:
+        """Losses averaged over the ranks; called on all of them."""
+        log = self.reduce_loss_dict(OrderedDict((k, v.float()) for k, v in self._log.items()))
+        if self.skipped:
+            log['skipped'] = float(self.skipped)
+        return log
+
+    # ------------------------------------------------------------------------------------------------ validation
+
+    def dist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
+        self._validate(dataloader.dataset, current_iter, tb_logger, save_img)
+
+    def nondist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
+        self._validate(dataloader.dataset, current_iter, tb_logger, save_img)
+
+    def _validate(self, dataset: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
+        """Measure every image at every scale, the images shared out over the ranks."""
+        results = []
+        rank, world_size = self.opt['rank'], self.opt['world_size']
+        for index in range(rank, len(dataset), world_size):
+            item = dataset[index]
+            images = self._rescale(item)
+            ratios = [n / m for n, m in zip(images['sr'].shape, images['lr'].shape)]
+            scale = item.get('scale_name') or scale_label([max(1.0, round(r, 3)) for r in ratios])
+            path = item.get('gt_path', item['lq_path'])
+            if save_img:
+                self._save_images(images, dataset.opt['name'], scale, path, current_iter)
+            values = {}
+            if 'gt' in images:
+                values = evaluate((images['sr'], images['gt']), (images['lr'], images['lq']),
+                                  self.opt['val']['metrics'])
+            results.append({'index': index, 'image': path, 'scale': scale, **values})
+        if self.opt['dist']:
+            gathered: list[Any] = [None] * world_size
+            torch.distributed.all_gather_object(gathered, results)
+            results = sorted((r for part in gathered for r in part), key=lambda r: r['index'])
+        self._report(results, dataset.opt['name'], current_iter, tb_logger)
+
+    @torch.no_grad()
+    def _rescale(self, item: dict[str, Any]) -> dict[str, Any]:
+        """8-bit BGR images ``lr``, ``sr``, ``lq`` (bicubic LR or the given LR) and, where there is one, ``gt``."""
+        net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
+        lq = item['lq'][None].to(self.device)
+        net.eval()
+        if 'gt' in item:
+            gt = item['gt'][None].to(self.device)
+            out = net(gt, tuple(lq.shape[-2:]))
+            tensors = {'lr': out['lr'], 'sr': out['sr'], 'lq': lq, 'gt': gt}
+        else:
+            tensors = {'lr': lq, 'lq': lq, 'sr': net.upscale(lq, tuple(int(n) for n in item['hr_size']))}
+        self.net_g.train(self.is_train)
+        return {name: tensor2img(t) for name, t in tensors.items()}
+
+    def _save_images(self, images: dict[str, Any], dataset: str, scale: str, path: str, current_iter: Any) -> None:
+        """visualization/DATASET/SCALE/{lr,sr}/IMAGE.png, with the iteration in the name during training."""
+        name = osp.splitext(osp.basename(path))[0] + (f'_{current_iter}' if self.is_train else '')
+        suffix = self.opt['val'].get('suffix')
+        for kind in ('lr', 'sr'):
+            folder = osp.join(self.opt['path']['visualization'], dataset, scale, kind)
+            imwrite(images[kind], osp.join(folder, f'{name}_{suffix}.png' if suffix else f'{name}.png'))
+
+    @master_only
+    def _report(self, results: list[dict[str, Any]], dataset: str, current_iter: Any, tb_logger: Any) -> None:
+        """Log the table, feed tensorboard and write JSON."""
+        metrics = list(self.opt['val']['metrics'])
+        scales = OrderedDict((r['scale'], [q for q in results if q['scale'] == r['scale']]) for r in results)
+        table = {s: {m: sum(v) / len(v) for m in metrics if (v := [r[m] for r in rs if m in r])}
+                 for s, rs in scales.items()}
+        weights = 'EMA weights' if hasattr(self, 'net_g_ema') else 'weights'
+        logger = get_root_logger()
+        if not any(table.values()):
+            logger.info(f'{dataset}: {len(results)} LR images restored; without HR images nothing is measured.')
+            return
+        logger.info(f'Validation {dataset} @ {current_iter} ({weights}; {PROTOCOL})\n' +
+                    '\n'.join(_table_lines(table, {s: len(rs) for s, rs in scales.items()}, metrics)))
+        if tb_logger:
+            for scale, row in table.items():
+                for metric, value in row.items():
+                    tb_logger.add_scalar(f'metrics/{dataset}/{scale}/{metric}', value, current_iter)
+        save_json({'dataset': dataset, 'iter': current_iter, 'protocol': PROTOCOL, 'weights': weights, 'mean': table,
+                   'images': results}, osp.join(self.opt['path']['log'], 'metrics', f'{dataset}_{current_iter}.json'))
+
+    # -------------------------------------------------------------------------------------------- files and resuming
+
+    @master_only
+    def save_network(self, net: Any, net_label: str, current_iter: int, param_key: Any = 'params') -> None:
+        """BasicSR's ``params`` / ``params_ema``, plus ``arch`` from which the network can be rebuilt; atomic."""
+        nets = net if isinstance(net, list) else [net]
+        keys = param_key if isinstance(param_key, list) else [param_key]
+        content: dict[str, Any] = {}
+        for key, wrapped in zip(keys, nets):
+            bare = self.get_bare_model(wrapped)
+            content[key] = {k: v.detach().cpu().contiguous() for k, v in bare.state_dict().items()}
+            content['arch'] = {'type': type(bare).__name__, **getattr(bare, 'hparams', {})}
+        name = 'latest' if current_iter == -1 else current_iter
+        save_torch(content, osp.join(self.opt['path']['models'], f'{net_label}_{name}.pth'))
+
+    @master_only
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """What a resumed run needs beside the weights; atomic."""
+        if current_iter == -1:
+            return
+        state = {
+            'epoch': epoch,
+            'iter': current_iter,
+            'optimizers': [o.state_dict() for o in self.optimizers],
+            'schedulers': [s.state_dict() for s in self.schedulers],
+            'skipped': self.skipped,
+        }
+        save_torch(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        super().resume_training(resume_state)
+        self.skipped = resume_state.get('skipped', 0)
+
+
+def _table_lines(table: dict[str, dict[str, float]], counts: dict[str, int], metrics: list[str]) -> Iterator[str]:
+    """Rows of a text table: one scale a line."""
+    width = max(7, *(len(s) for s in table))
+    columns = [max(8, len(m)) for m in metrics]
+    yield '  '.join([f'{"scale":{width}}', 'images', *(f'{m:>{c}}' for m, c in zip(metrics, columns))])
+    for scale, row in table.items():
+        cells = [f'{row[m]:{c}.{4 if "ssim" in m else 2}f}' if m in row else f'{"-":>{c}}'
+                 for m, c in zip(metrics, columns)]
+        yield '  '.join([f'{scale:{width}}', f'{counts[scale]:6d}', *cells])

@@ -1,0 +1,223 @@
+"""Separable linear resampling between an HR axis of n pixels and an LR axis of m <= n pixels.
+
+Every resize is D(x) = D_v x D_h^T with rows summing to 1, and U goes back. Geometry is by target size: LR sample i
+covers HR samples [i n/m, (i+1) n/m) and its centre sits at HR coordinate (i + 0.5) n/m - 0.5.
+
+=============== =============================================== ==============================================
+pair            D                                               U
+=============== =============================================== ==============================================
+``area``        mean over the HR interval of the LR sample      right inverse D^+ = D^T (D D^T)^-1
+``cubic``       antialiased bicubic, MATLAB's imresize(x, [m])  right inverse
+``cubic_interp`` the same                                       plain bicubic interpolation (D U != I)
+=============== =============================================== ==============================================
+
+``area`` at x2 is the Haar low-pass and its inverse. Matrices are built in float64 and are banded, so an 8K axis costs
+kilobytes: (D D^T)^-1 decays exponentially and is found by banded Cholesky, never by an SVD.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+import torch
+
+__all__ = ['PAIRS', 'AxisMap', 'area_matrix', 'axis_map', 'bicubic_downscale', 'cubic_matrix', 'interpolation_matrix',
+           'pair_matrices', 'right_inverse']
+
+CUBIC_A = -0.5  # Keys' kernel as in MATLAB's imresize
+DENSE_LIMIT = 256  # up to this HR length one dense product is faster than gathering bands
+BLOCK_ROWS = 64  # rows of one dense block of a banded map
+
+
+def area_matrix(n: int, m: int) -> scipy.sparse.csr_matrix:
+    """(m, n) mean over the HR interval that each LR sample covers; partial pixels by their overlap."""
+    step = n / m
+    taps = int(np.ceil(step)) + 1
+    left = np.arange(m) * step
+    cols = np.floor(left + 1e-9).astype(np.int64)[:, None] + np.arange(taps)
+    weights = np.minimum(left[:, None] + step, cols + 1) - np.maximum(left[:, None], cols)
+    weights = np.where(weights > 1e-9, weights, 0.0)
+    return _from_taps(np.clip(cols, 0, n - 1), weights, n)
+
+
+def cubic_matrix(n: int, m: int) -> scipy.sparse.csr_matrix:
+    """(m, n) antialiased bicubic, MATLAB's ``imresize`` to m samples: kernel stretched by n / m, symmetric edges."""
+    return _cubic(n, m, stretch=n / m)
+
+
+def interpolation_matrix(m: int, n: int) -> scipy.sparse.csr_matrix:
+    """(n, m) plain bicubic interpolation from m LR samples to n >= m HR samples, symmetric edges."""
+    return _cubic(m, n, stretch=1.0)
+
+
+def right_inverse(d: scipy.sparse.csr_matrix, tolerance: float) -> scipy.sparse.csr_matrix:
+    """(n, m) right inverse D^+ = D^T (D D^T)^-1 of a banded (m, n) D by banded Cholesky: ``D @ right_inverse(D) = I``.
+
+    Args:
+        d: (m, n), full row rank.
+        tolerance: entries below this share of the largest are dropped; they decay exponentially with distance.
+    """
+    gram = (d @ d.T).tocsr()
+    m = gram.shape[0]
+    coo = gram.tocoo()
+    band = int(np.max(coo.col - coo.row))
+    bands = np.zeros((band + 1, m))
+    bands[:] = [np.pad(gram.diagonal(-k), (0, k)) for k in range(band + 1)]  # scipy's lower form
+    factor = scipy.linalg.cholesky_banded(bands, lower=True)
+    chunks = []
+    for start in range(0, m, 512):  # 512 columns of the inverse at a time: the whole would be m^2 numbers
+        eye = np.eye(m, min(512, m - start), -start)
+        u = d.T @ scipy.linalg.cho_solve_banded((factor, True), eye)
+        chunks.append(scipy.sparse.csr_matrix(np.where(np.abs(u) > tolerance * np.abs(u).max(), u, 0.0)))
+    return scipy.sparse.hstack(chunks, format='csr')
+
+
+def _area_pair(n: int, m: int, tolerance: float) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
+    d = area_matrix(n, m)
+    return d, right_inverse(d, tolerance)
+
+
+def _cubic_pair(n: int, m: int, tolerance: float) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
+    d = cubic_matrix(n, m)
+    return d, right_inverse(d, tolerance)
+
+
+def _cubic_interp_pair(n: int, m: int, tolerance: float) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
+    return cubic_matrix(n, m), interpolation_matrix(m, n)
+
+
+PAIRS = {'area': _area_pair, 'cubic': _cubic_pair, 'cubic_interp': _cubic_interp_pair}
+
+
+def pair_matrices(resample: str, n: int, m: int,
+                  tolerance: float) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
+    """(D, U) of a pair in float64: D is (m, n), U is (n, m).
+
+    Raises:
+        ValueError: if the pair is unknown or not 1 <= m <= n.
+    """
+    if resample not in PAIRS:
+        raise ValueError(f'resample {resample!r} is unknown: choose one of {sorted(PAIRS)}')
+    if not 1 <= m <= n:
+        raise ValueError(f'cannot resample {n} HR pixels to {m}: an LR axis has 1 to {n} pixels')
+    return PAIRS[resample](n, m, tolerance)
+
+
+def drop_tolerance(dtype: torch.dtype) -> float:
+    """Share of the largest entry below which an entry of U does not show in ``dtype``."""
+    return torch.finfo(dtype).eps / 16
+
+
+@dataclass(frozen=True, eq=False)
+class AxisMap:
+    """A banded linear map along one axis, kept as dense blocks of rows so that it runs as matrix products.
+
+    ``blocks[b]`` (rows, window) maps input ``window_index[b]`` to output rows b * rows ... ; short axes are one block.
+    """
+
+    n_in: int
+    n_out: int
+    taps: float  # mean number of non-zero weights of a row: the cost of one output sample
+    blocks: torch.Tensor  # (B, rows, window)
+    window_index: torch.Tensor | None  # (B * window,) or None where one block sees the whole axis
+
+    @classmethod
+    def from_matrix(cls, matrix: scipy.sparse.csr_matrix, dtype: torch.dtype, device: torch.device) -> AxisMap:
+        """From a scipy matrix (n_out, n_in), rounded once to ``dtype``."""
+        matrix = matrix.tocsr()
+        matrix.eliminate_zeros()
+        n_out, n_in = matrix.shape
+        taps = matrix.nnz / n_out
+        if max(n_in, n_out) <= DENSE_LIMIT:
+            return cls(n_in, n_out, taps, torch.from_numpy(matrix.toarray())[None].to(device, dtype), None)
+        count = -(-n_out // BLOCK_ROWS)
+        rows = [matrix[b * BLOCK_ROWS:(b + 1) * BLOCK_ROWS] for b in range(count)]
+        spans = [(r.indices.min(), r.indices.max() + 1) for r in rows]
+        window = max(stop - start for start, stop in spans)
+        blocks = np.zeros((count, BLOCK_ROWS, window))
+        starts = np.array([min(start, n_in - window) for start, _ in spans])
+        for b, part in enumerate(rows):
+            coo = part.tocoo()
+            blocks[b, coo.row, coo.col - starts[b]] = coo.data
+        index = (starts[:, None] + np.arange(window)).ravel()
+        return cls(n_in, n_out, taps, torch.from_numpy(blocks).to(device, dtype), torch.from_numpy(index).to(device))
+
+    def rows(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply along the vertical axis: (..., n_in, W) -> (..., n_out, W)."""
+        count, _, window = self.blocks.shape
+        if self.window_index is None:
+            return self.blocks[0] @ x
+        windows = x.index_select(-2, self.window_index).unflatten(-2, (count, window))
+        return (self.blocks @ windows).flatten(-3, -2).narrow(-2, 0, self.n_out)
+
+    def columns(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply along the horizontal axis: (..., H, n_in) -> (..., H, n_out)."""
+        if self.window_index is None:
+            return x @ self.blocks[0].mT
+        count, _, window = self.blocks.shape
+        windows = x.index_select(-1, self.window_index).unflatten(-1, (count, window))
+        return torch.einsum('...bl,btl->...bt', windows, self.blocks).flatten(-2).narrow(-1, 0, self.n_out)
+
+
+def apply_separable(vertical: AxisMap, horizontal: AxisMap, x: torch.Tensor) -> torch.Tensor:
+    """M_v x M_h^T on (N, C, H, W) in the maps' own precision, whatever autocast says; the cheaper axis goes first."""
+    with torch.autocast(x.device.type, enabled=False):
+        x = x.to(vertical.blocks.dtype)
+        if vertical.n_out * horizontal.n_in <= vertical.n_in * horizontal.n_out:
+            return horizontal.columns(vertical.rows(x))
+        return vertical.rows(horizontal.columns(x))
+
+
+@functools.lru_cache(maxsize=512)
+def axis_map(kind: str, n: int, m: int, dtype: torch.dtype, device: torch.device) -> AxisMap:
+    """Cached one-axis map: ``down:PAIR`` (n -> m) or ``up:PAIR`` (m -> n), with PAIR a key of :data:`PAIRS`."""
+    direction, pair = kind.split(':')
+    d, u = pair_matrices(pair, n, m, drop_tolerance(dtype))
+    return AxisMap.from_matrix(d if direction == 'down' else u, dtype, device)
+
+
+def bicubic_downscale(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """The reference LR for guidance and LR fidelity: antialiased bicubic (N, C, H, W) -> (N, C, h, w), not rounded."""
+    maps = [axis_map('down:cubic_interp', n, m, x.dtype, x.device) for n, m in zip(x.shape[-2:], size)]
+    return apply_separable(maps[0], maps[1], x)
+
+
+def bicubic_upscale(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Plain bicubic interpolation (N, C, h, w) -> (N, C, H, W): what a user has without IARN; not rounded."""
+    maps = [axis_map('up:cubic_interp', n, m, x.dtype, x.device) for n, m in zip(size, x.shape[-2:])]
+    return apply_separable(maps[0], maps[1], x)
+
+
+def _cubic(n: int, m: int, stretch: float) -> scipy.sparse.csr_matrix:
+    """(m, n) Keys' cubic sampled at the m target centres, kernel ``stretch`` (>= 1) input samples wide."""
+    centre = (np.arange(m) + 0.5) * (n / m) - 0.5
+    taps = int(np.ceil(4 * stretch)) + 2
+    cols = np.floor(centre - 2 * stretch).astype(np.int64)[:, None] + np.arange(taps)
+    return _from_taps(_reflect(cols, n), _keys_kernel((centre[:, None] - cols) / stretch), n)
+
+
+def _keys_kernel(t: np.ndarray) -> np.ndarray:
+    """Keys' cubic convolution kernel, support [-2, 2] (IEEE ASSP 1981)."""
+    t, a = np.abs(t), CUBIC_A
+    near = (a + 2) * t**3 - (a + 3) * t**2 + 1
+    far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
+    return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
+
+
+def _reflect(index: np.ndarray, n: int) -> np.ndarray:
+    """Symmetric extension: ... 1 0 | 0 1 ... n-1 | n-1 n-2 ..."""
+    index = np.mod(index, 2 * n)
+    return np.where(index < n, index, 2 * n - 1 - index)
+
+
+def _from_taps(cols: np.ndarray, weights: np.ndarray, n: int) -> scipy.sparse.csr_matrix:
+    """Sparse (rows, n) from column indices and weights (rows, taps); duplicates add, rows are normalised to 1."""
+    weights = weights / weights.sum(1, keepdims=True)
+    rows = np.repeat(np.arange(len(cols)), cols.shape[1])
+    matrix = scipy.sparse.csr_matrix((weights.ravel(), (rows, cols.ravel())), shape=(len(cols), n))
+    matrix.eliminate_zeros()
+    return matrix

@@ -1,0 +1,107 @@
+"""The one rule for LR sizes, the one rule for padding, and how a scale is written.
+
+A scale is HR / LR per axis, vertical first. The LR *size* is the primary quantity: a scale given by a user becomes a
+size here and nowhere else, and everything after it works with the true ratio H / h, W / w.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Union
+
+__all__ = ['SIZE_RULES', 'Scale', 'Size', 'check_lr_size', 'compute_padding', 'lr_size', 'max_scale_of', 'parse_scale',
+           'scale_label', 'smallest_lr_size']
+
+Scale = Union[float, Sequence[float], str]
+Size = tuple[int, int]
+
+_FUZZ = 1e-9  # 30 / 1.2 is 25.000000000000004 in binary floating point; it means 25
+SIZE_RULES = {
+    'round': lambda n: math.floor(n + 0.5 + _FUZZ),  # nearest, halves up
+    'ceil': lambda n: math.ceil(n - _FUZZ),
+    'floor': lambda n: math.floor(n + _FUZZ),
+}
+
+
+def parse_scale(scale: Scale) -> tuple[float, float]:
+    """(vertical, horizontal) scale from a number, a pair, or text such as ``2.5``, ``x2.5`` or ``1.5x3``.
+
+    Raises:
+        ValueError: if it is none of these, or not finite, or below 1.
+    """
+    hint = 'write a number >= 1 (2.5) or a vertical x horizontal pair ([1.5, 3] or 1.5x3)'
+    value: object = scale
+    if isinstance(value, str):
+        value = [part for part in re.split('x', value.strip().lower().removeprefix('x'))]
+    values = list(value) if isinstance(value, Sequence) else [value]
+    if len(values) == 1:
+        values *= 2
+    try:
+        pair = tuple(float(v) for v in values)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f'scale {scale!r} is not understood: {hint}') from None
+    if len(pair) != 2 or any(not math.isfinite(v) or v < 1 for v in pair):
+        raise ValueError(f'scale {scale!r} is not a valid scale: {hint}')
+    return pair
+
+
+def scale_label(scale: Scale) -> str:
+    """Name of a scale for files, tables and logs: ``x2.5`` or ``x1.5x3`` (vertical x horizontal)."""
+    v, h = parse_scale(scale)
+    return f'x{v:g}' if v == h else f'x{v:g}x{h:g}'
+
+
+def max_scale_of(hr_size: Size, lr_size: Size) -> float:
+    """Larger of the two true ratios H / h and W / w."""
+    return max(hr_size[0] / lr_size[0], hr_size[1] / lr_size[1])
+
+
+def lr_size(hr_size: Size, scale: Scale, rule: str = 'round') -> Size:
+    """LR size (h, w) of an HR size (H, W) at a scale: nearest integer by default, at least 1.
+
+    Args:
+        hr_size: (H, W) in pixels.
+        scale: HR / LR, one number or (vertical, horizontal).
+        rule: ``round`` (nearest, halves up), ``ceil`` or ``floor``; other code bases use the latter two.
+
+    Raises:
+        ValueError: if the rule is unknown or the scale is not valid (see :func:`parse_scale`).
+    """
+    if rule not in SIZE_RULES:
+        raise ValueError(f'size rule {rule!r} is unknown: choose one of {sorted(SIZE_RULES)}')
+    h, w = (max(1, SIZE_RULES[rule](n / s)) for n, s in zip(hr_size, parse_scale(scale)))
+    return h, w
+
+
+def smallest_lr_size(hr_size: Size, max_scale: float) -> Size:
+    """Smallest LR size that any size rule gives at ``max_scale``; the limit of what a network for it accepts."""
+    return lr_size(hr_size, max_scale, 'floor')
+
+
+def check_lr_size(hr_size: Size, size: Size, max_scale: float) -> Size:
+    """Return ``size`` as (int, int) if it is an LR size of ``hr_size`` for scales 1 to ``max_scale``.
+
+    Raises:
+        ValueError: naming the size and the range that would be accepted.
+    """
+    if len(tuple(size)) != 2:
+        raise ValueError(f'LR size {size!r} must be (height, width)')
+    h, w = (int(n) for n in size)
+    low = smallest_lr_size(hr_size, max_scale)
+    if not (low[0] <= h <= hr_size[0] and low[1] <= w <= hr_size[1]):
+        raise ValueError(f'LR size {h}x{w} is out of range for HR {hr_size[0]}x{hr_size[1]} (height x width): '
+                         f'at scales 1 to {max_scale:g} it must lie between {low[0]}x{low[1]} and '
+                         f'{hr_size[0]}x{hr_size[1]}')
+    return h, w
+
+
+def compute_padding(size: Size, multiple: int) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
+    """(pad, unpad) for ``torch.nn.functional.pad``: bottom and right up to the next multiple, and back.
+
+    Returns:
+        pad = (0, right, 0, bottom) and its negative.
+    """
+    right, bottom = -size[1] % multiple, -size[0] % multiple
+    return (0, right, 0, bottom), (0, -right, 0, -bottom)
