@@ -59,7 +59,7 @@ def patch_basicsr() -> None:
     if getattr(BaseModel, '_iarn_patched', False):
         return
     BaseModel._iarn_patched = True
-    BaseModel.model_to_device = _model_to_device
+    BaseModel.model_to_device = _cpu_model_to_device(BaseModel.model_to_device)
     BaseModel.get_optimizer = _get_optimizer
     dist_util.init_dist = options.init_dist = init_dist
     file_client.LmdbBackend.__init__ = _lmdb_init
@@ -87,17 +87,15 @@ def init_dist(launcher: str, backend: str | None = None, **kwargs: Any) -> None:
     torch.distributed.init_process_group(backend or ('nccl' if torch.cuda.is_available() else 'gloo'), **kwargs)
 
 
-def _model_to_device(self: Any, net: torch.nn.Module) -> torch.nn.Module:
-    """Move to the device; wrap in DDP when distributed, on CPU as well as on CUDA."""
-    net = net.to(self.device)
-    if self.opt['dist']:
-        devices = [torch.cuda.current_device()] if self.device.type == 'cuda' else None
-        return torch.nn.parallel.DistributedDataParallel(
-            net, device_ids=devices, find_unused_parameters=self.opt.get('find_unused_parameters', False))
-    if self.opt['num_gpu'] > 1:
-        raise OptionError(f'num_gpu: {self.opt["num_gpu"]} without a launcher: start one process per GPU with '
-                          'torchrun ... --launcher pytorch, or set num_gpu: 1')
-    return net
+def _cpu_model_to_device(stock: Callable[..., torch.nn.Module]) -> Callable[..., torch.nn.Module]:
+    def model_to_device(self: Any, net: torch.nn.Module) -> torch.nn.Module:
+        """BasicSR's own, and DDP on CPU."""
+        if self.opt['dist'] and self.device.type == 'cpu':
+            return torch.nn.parallel.DistributedDataParallel(
+                net, find_unused_parameters=self.opt.get('find_unused_parameters', False))
+        return stock(self, net)
+
+    return model_to_device
 
 
 def _get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
@@ -112,23 +110,30 @@ def _get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs:
 
 # ------------------------------------------------------------------------------------------------------------ data
 
-_lmdb_envs: dict[tuple[str, int], Any] = {}
+_lmdb_envs: dict[str, tuple[int, Any]] = {}  # real path -> (process, environment)
 
 
 def _lmdb_init(self: Any, db_paths: Any, client_keys: Any = 'default', readonly: bool = True, lock: bool = False,
                readahead: bool = False, **kwargs: Any) -> None:
-    """``LmdbBackend.__init__`` that shares one environment per path and process."""
-    import lmdb
+    """``LmdbBackend.__init__`` that shares one environment per path and process, in forked workers too."""
     keys = [client_keys] if isinstance(client_keys, str) else client_keys
     self.db_paths = [str(p) for p in (db_paths if isinstance(db_paths, list) else [db_paths])]
     if len(keys) != len(self.db_paths):
         raise ValueError(f'{len(keys)} client_keys for {len(self.db_paths)} db_paths: give one key for each path')
-    self._client = {}
-    for key, path in zip(keys, self.db_paths):
-        place = (osp.realpath(path), os.getpid())
-        if place not in _lmdb_envs:
-            _lmdb_envs[place] = lmdb.open(path, readonly=readonly, lock=lock, readahead=readahead, **kwargs)
-        self._client[key] = _lmdb_envs[place]
+    options = {'readonly': readonly, 'lock': lock, 'readahead': readahead, **kwargs}
+    self._client = {key: _lmdb_env(path, options) for key, path in zip(keys, self.db_paths)}
+
+
+def _lmdb_env(path: str, options: dict[str, Any]) -> Any:
+    import lmdb
+    place = osp.realpath(path)
+    process, env = _lmdb_envs.get(place, (0, None))
+    if process != os.getpid():
+        if env is not None:
+            env.close()  # inherited by fork: this closes the child's copy only, and LMDB must not be used across a fork
+        env = lmdb.open(path, **options)
+        _lmdb_envs[place] = os.getpid(), env
+    return env
 
 
 def _patch_sampler(sampler_class: Any) -> None:

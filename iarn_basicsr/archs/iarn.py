@@ -184,8 +184,8 @@ class IARN(nn.Module):
 
 def _check_options(options: dict[str, Any]) -> None:
     """Raise ``OptionError`` (a ``ValueError``) naming the first invalid option of :class:`IARN` and the choices."""
-    for name, choices in [('resample', sorted(PAIRS)), ('coupling', sorted(COUPLINGS)), ('encoding', [False, True])]:
-        allowed: list[Any] = list(choices)
+    choices: dict[str, list[Any]] = {'resample': [*PAIRS], 'coupling': [*COUPLINGS], 'encoding': [False, True]}
+    for name, allowed in choices.items():
         if options[name] not in allowed or isinstance(options[name], bool) != (name == 'encoding'):
             raise OptionError(f'IARN option {name}: {options[name]!r} is not one of {allowed}')
     for name, low, high in [('num_block', 1, 64), ('growth', 1, 512), ('order', 1, 8), ('fold', 1, 8)]:

@@ -225,7 +225,7 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         folder, base = osp.split(name if source.backend == 'lmdb' else osp.splitext(name)[0])
         stem = osp.join(folder, self.opt.get('filename_tmpl', '{}').format(base, **_fields(scale)))
         lq_name = stem if source.backend == 'lmdb' else stem + osp.splitext(name)[1]
-        if source.backend == 'disk' and lq_name not in source.names:
+        if source.backend == 'disk' and lq_name not in source:
             lq_name = stem + '.png'  # HR may be JPEG; an LR image worth restoring is lossless
         image = source.read(lq_name)
         if image.shape[:2] != tuple(size):

@@ -41,6 +41,7 @@ class ImageSource:
             raise OptionError(f'{key}: {self.root!r} does not fit io_backend.type {backend!r}: a path that ends in '
                               '.lmdb goes with lmdb, any other folder with disk')
         self.names = self._listed(meta_info_file) if meta_info_file else self._found()
+        self._known = frozenset(self.names)
         if not self.names:
             raise OptionError(f'{key}: no image in {self.root!r}: expected files ending in {", ".join(_ENDINGS)}')
 
@@ -59,6 +60,9 @@ class ImageSource:
             raise OptionError(f'{self.key}: {self.root!r} has no meta_info.txt: make the LMDB with '
                               'scripts/make_lmdb.py or BasicSR\'s create_lmdb.py')
         return sorted(self._listed(meta))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
 
     def path(self, name: str) -> str:
         """Full path of an image on disk; the key of one in an LMDB."""

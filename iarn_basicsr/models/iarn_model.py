@@ -55,6 +55,9 @@ class IARNModel(SRModel):
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
+        if opt['num_gpu'] > 1 and not opt['dist']:
+            raise OptionError(f'num_gpu: {opt["num_gpu"]} without a launcher: start one process per GPU with '
+                              'torchrun ... --launcher pytorch, or set num_gpu: 1')
         torch.backends.cudnn.benchmark = False  # BasicSR's pipelines set it; it would re-tune for every new LR size
         if opt['is_train']:
             self._read_train_options(opt['train'])

@@ -1,0 +1,52 @@
+"""Small images and option files for the tests."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+
+
+def make_image(height: int, width: int, seed: int) -> np.ndarray:
+    """A smooth colour image with edges, uint8 (H, W, 3)."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 6 + 2, width // 6 + 2, 3), dtype=np.uint8)
+    image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    cv2.circle(image, (width // 2, height // 2), height // 4, (250, 20, 90), -1)
+    return image
+
+
+def train_options(hr: Path, name: str = 'run') -> dict[str, Any]:
+    """A training run of seconds."""
+    return {
+        'name': name, 'model_type': 'IARNModel', 'num_gpu': 0, 'manual_seed': 0,
+        'datasets': {
+            'train': {'name': 'train', 'type': 'ArbitraryScaleDataset', 'dataroot_gt': str(hr), 'gt_size': 16,
+                      'scale_range': [1.5, 3], 'asymmetric_prob': 0.5, 'num_worker_per_gpu': 0,
+                      'batch_size_per_gpu': 2, 'dataset_enlarge_ratio': 4, 'io_backend': {'type': 'disk'}},
+            'val': {'name': 'val', 'type': 'ArbitraryScaleDataset', 'dataroot_gt': str(hr), 'scales': [2, [1.5, 3]],
+                    'io_backend': {'type': 'disk'}},
+        },
+        'network_g': {'type': 'IARN', 'num_block': 1, 'growth': 4, 'order': 2},
+        'path': {'pretrain_network_g': None, 'strict_load_g': True, 'resume_state': None},
+        'train': {
+            'ema_decay': 0.9, 'total_iter': 4, 'warmup_iter': 3, 'grad_clip': 1.0,
+            'optim_g': {'type': 'Adam', 'lr': 1e-3, 'betas': [0.9, 0.99]},
+            'scheduler': {'type': 'MultiStepLR', 'milestones': [6, 14], 'gamma': 0.5},
+            'pixel_opt': {'type': 'L1Loss', 'loss_weight': 1.0, 'reduction': 'mean'},
+            'guide_opt': {'type': 'MSELoss', 'loss_weight': 1.0, 'reduction': 'mean'},
+            'latent_opt': {'type': 'MSELoss', 'loss_weight': 0.1, 'reduction': 'mean'},
+        },
+        'val': {'val_freq': 1000, 'save_img': False},
+        'logger': {'print_freq': 2, 'save_checkpoint_freq': 1000, 'use_tb_logger': False},
+    }
+
+
+def write_yaml(options: dict[str, Any], path: Path) -> Path:
+    """An option file from a dict."""
+    path.write_text(yaml.safe_dump(copy.deepcopy(options), sort_keys=False), encoding='utf-8')
+    return path

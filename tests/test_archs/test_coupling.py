@@ -1,0 +1,273 @@
+"""Coupling blocks: exact in both directions for any weights, bounded, in the state's own precision."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from iarn_basicsr.archs.coupling import Coupling, DenseBlock, HRGridMaps, LRGridMaps
+from iarn_basicsr.ops import PAIRS, Grid, grid
+
+CPU = torch.device('cpu')
+SIZES = [((9, 13), (4, 8)), ((8, 8), (4, 4)), ((11, 7), (11, 2)), ((6, 10), (6, 10))]
+BUILD = {
+    'lr_grid': lambda **kw: LRGridMaps(**{'growth': 4, 'order': 2, 'encoding': True, 'init_last': 0.3, **kw}),
+    'hr_grid': lambda **kw: HRGridMaps(**{'growth': 4, 'fold': 2, 'encoding': True, 'init_last': 0.3, **kw}),
+}
+
+
+def randomise(net: nn.Module, std: float = 0.05) -> nn.Module:
+    """Move every parameter, so that no direction is the identity by its initialisation."""
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(torch.randn_like(p) * std)
+    return net
+
+
+def make_grid(hr: tuple, lr: tuple, resample: str = 'cubic', order: int = 2,
+              dtype: torch.dtype = torch.float64) -> Grid:
+    return grid(hr, lr, resample, order, dtype, CPU)
+
+
+def state(g: Grid, n: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """A low and a high branch; the low one at HR resolution where D U != I."""
+    low = torch.rand(n, 3, *(g.lr if g.exact else g.hr), dtype=g.dtype)
+    return low, torch.randn(n, 3, *g.hr, dtype=g.dtype)
+
+
+def check_round_trip(block: Coupling, g: Grid, tolerance: float) -> None:
+    """forward moves both branches, inverse undoes it, and so the other way round; shapes and types stay."""
+    low, high = state(g)
+    for there, back in [(block, block.inverse), (block.inverse, block)]:
+        moved = there(low, high, g)
+        for before, after in zip((low, high), moved):
+            assert after.shape == before.shape
+            assert after.dtype == before.dtype
+            assert (after - before).abs().max() > 1e-2
+        for before, after in zip((low, high), back(*moved, g)):
+            torch.testing.assert_close(after, before, rtol=0, atol=tolerance)
+
+
+class Constant(nn.Module):
+    """Maps with given values in place of networks."""
+
+    def __init__(self, phi: torch.Tensor, s: torch.Tensor, t: torch.Tensor) -> None:
+        super().__init__()
+        self.phi, self.s, self.t = phi, s, t
+
+    def shift_low(self, r: torch.Tensor, grid: Grid) -> torch.Tensor:
+        return self.phi
+
+    def scale_and_shift_high(self, low: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.s, self.t
+
+
+class Directed(nn.Module):
+    """A block whose ``forward`` is one of its directions."""
+
+    def __init__(self, block: Coupling, direction: str) -> None:
+        super().__init__()
+        self.block, self.direction = block, direction
+
+    def forward(self, low: torch.Tensor, high: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
+        return getattr(self.block, self.direction)(low, high, grid)
+
+
+# ------------------------------------------------------------------------------------------------------ the block
+
+
+@pytest.mark.parametrize(('hr', 'lr'), SIZES)
+@pytest.mark.parametrize('resample', sorted(PAIRS))
+@pytest.mark.parametrize('coupling', sorted(BUILD))
+def test_round_trip(coupling: str, resample: str, hr: tuple, lr: tuple) -> None:
+    block = randomise(Coupling(BUILD[coupling](), 1.0))
+    check_round_trip(block, make_grid(hr, lr, resample, dtype=torch.float32), 1e-5)
+    check_round_trip(block.double(), make_grid(hr, lr, resample), 1e-10)
+
+
+@pytest.mark.parametrize(('coupling', 'option'), [
+    ('lr_grid', {'order': 1}), ('lr_grid', {'order': 3}), ('lr_grid', {'encoding': False}),
+    ('hr_grid', {'fold': 1}), ('hr_grid', {'fold': 3}), ('hr_grid', {'encoding': False}),
+])
+def test_round_trip_of_every_option(coupling: str, option: dict) -> None:
+    block = randomise(Coupling(BUILD[coupling](**option), 0.5)).double()
+    check_round_trip(block, make_grid((9, 13), (4, 8), order=option.get('order', 2)), 1e-10)
+
+
+@pytest.mark.parametrize('clamp', [0.5, 1.0, 2.0])
+def test_formula(clamp: float) -> None:
+    """l + phi;  r exp(s) + t with s = clamp (2 sigmoid(raw) - 1), by values known in advance."""
+    g = make_grid((4, 6), (2, 3))
+    phi, s, t = (torch.randn(1, 3, *size, dtype=torch.float64) for size in ((2, 3), (4, 6), (4, 6)))
+    block, (low, high) = Coupling(Constant(phi, s, t), clamp), state(g, 1)
+    new_low, new_high = block(low, high, g)
+    bounded = clamp * (2 * torch.sigmoid(s) - 1)
+    torch.testing.assert_close(new_low, low + phi, rtol=0, atol=1e-14)
+    torch.testing.assert_close(new_high, high * torch.exp(bounded) + t, rtol=0, atol=1e-12)
+    old_low, old_high = block.inverse(low, high, g)
+    torch.testing.assert_close(old_low, low - phi, rtol=0, atol=1e-14)
+    torch.testing.assert_close(old_high, (high - t) / torch.exp(bounded), rtol=0, atol=1e-12)
+
+
+def test_low_branch_of_a_lossy_pair_is_at_hr_resolution() -> None:
+    """Where D U != I, Phi is brought to the HR grid by U, and (s, t) are made from D l."""
+    g = make_grid((9, 13), (4, 8), 'cubic_interp')
+    block, (low, high) = randomise(Coupling(BUILD['lr_grid'](), 1.0)).double(), state(g)
+    new_low, new_high = block(low, high, g)
+    torch.testing.assert_close(new_low, low + g.up(block.maps.shift_low(high, g)), rtol=0, atol=1e-12)
+    s, t = block.maps.scale_and_shift_high(g.down(new_low), g)
+    torch.testing.assert_close(new_high, high * torch.exp(torch.tanh(s / 2)) + t, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('clamp', [0.3, 1.0])
+@pytest.mark.parametrize('coupling', sorted(BUILD))
+def test_log_scale_is_bounded_for_huge_weights(coupling: str, clamp: float) -> None:
+    """d inverse / d r = exp(-s): within [exp(-clamp), exp(clamp)], and the bound is reached."""
+    g = make_grid((9, 13), (4, 8))
+    block = randomise(Coupling(BUILD[coupling](), clamp), 1000).double()
+    low, high = state(g)
+    high.requires_grad_()
+    factor, = torch.autograd.grad(block.inverse(low, high, g)[1].sum(), high)
+    assert math.exp(-clamp) - 1e-12 <= factor.min() <= factor.max() <= math.exp(clamp) + 1e-12
+    assert factor.log().abs().max() > 0.99 * clamp
+
+
+@pytest.mark.parametrize('raw', [1e4, math.inf, -math.inf])
+def test_log_scale_saturates(raw: float) -> None:
+    g = make_grid((4, 6), (2, 3))
+    zero = torch.zeros(1, 3, 4, 6, dtype=torch.float64)
+    block = Coupling(Constant(zero[..., :2, :3], zero + raw, zero), 1.0)
+    factor = math.exp(math.copysign(1, raw))
+    assert torch.equal(block(zero[..., :2, :3], zero + 2, g)[1], zero + 2 * torch.tensor(factor, dtype=torch.float64))
+
+
+@pytest.mark.parametrize('resample', ['cubic', 'cubic_interp'])
+def test_additions_stay_float32_under_autocast(resample: str) -> None:
+    """1 + 2^-12 is lost in bfloat16; maps that answer in bfloat16 must not pull the state down to it."""
+    g = make_grid((4, 6), (2, 3), resample, dtype=torch.float32)
+    fine = 1 + 2**-12
+    low, high = (torch.full_like(x, fine) for x in state(g, 1))
+    zero = torch.zeros(1, 3, 4, 6, dtype=torch.bfloat16)
+    with torch.autocast('cpu', torch.bfloat16):
+        block = Coupling(Constant(zero[..., :2, :3], zero, zero), 1.0)
+        for moved in (block(low, high, g), block.inverse(low, high, g)):
+            assert all(x.dtype == torch.float32 for x in moved)
+            assert torch.equal(moved[0], low)
+            assert torch.equal(moved[1], high)
+        raw = zero + 0.375  # exact in bfloat16: exp(tanh(raw / 2)) must be that of float32
+        moved = Coupling(Constant(zero[..., :2, :3], raw, zero), 1.0)(low, high, g)[1]
+    expected = fine * math.exp(math.tanh(0.375 / 2))
+    torch.testing.assert_close(moved, torch.full_like(moved, expected), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('coupling', sorted(BUILD))
+def test_networks_under_autocast(coupling: str) -> None:
+    """The networks do run in bfloat16; the block's arithmetic around them is float32 to the bit."""
+    g = make_grid((9, 13), (4, 8), dtype=torch.float32)
+    block, (low, high) = randomise(Coupling(BUILD[coupling](), 1.0)), state(g)
+    plain = block(low, high, g)
+    with torch.autocast('cpu', torch.bfloat16):
+        new_low, new_high = block(low, high, g)
+        shift = block.maps.shift_low(high, g)
+        s, t = block.maps.scale_and_shift_high(new_low, g)
+    assert new_low.dtype == new_high.dtype == torch.float32
+    assert torch.equal(new_low, low + shift.float())
+    torch.testing.assert_close(new_high, high * torch.exp(torch.tanh(s.float() / 2)) + t.float(), rtol=0, atol=1e-6)
+    assert not torch.equal(new_low, plain[0])
+    torch.testing.assert_close(new_low, plain[0], rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize('coupling', sorted(BUILD))
+@pytest.mark.parametrize('direction', ['forward', 'inverse'])
+def test_gradcheck(coupling: str, direction: str) -> None:
+    """With respect to both branches and every parameter."""
+    g = make_grid((4, 5), (2, 3))
+    block = randomise(Coupling(BUILD[coupling](growth=2), 1.0)).double()
+    module = Directed(block, direction)
+    names, values = zip(*module.named_parameters())
+
+    def run(low: torch.Tensor, high: torch.Tensor, *parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.func.functional_call(module, dict(zip(names, parameters)), (low, high, g))
+
+    low, high = (x.requires_grad_() for x in state(g, 1))
+    assert torch.autograd.gradcheck(lambda *branches: run(*branches, *values), (low, high))
+    assert torch.autograd.gradcheck(run, (low, high, *values), fast_mode=True)
+
+
+# ------------------------------------------------------------------------------------------------------- the maps
+
+
+def test_lr_grid_maps_are_networks_between_pool_and_unpool() -> None:
+    """phi(pool(r), h/H, w/W);  (s, t) = unpool(affine(l, h/H, w/W)), s first."""
+    g = make_grid((9, 13), (4, 8))
+    maps, (low, high) = randomise(BUILD['lr_grid']()).double(), state(g)
+    ratio = torch.tensor([4 / 9, 8 / 13], dtype=torch.float64).view(1, 2, 1, 1).expand(2, 2, 4, 8)
+    expected = maps.phi(torch.cat([g.pool(high), ratio], 1))
+    torch.testing.assert_close(maps.shift_low(high, g), expected, rtol=0, atol=1e-14)
+    both = g.unpool(maps.affine(torch.cat([low, ratio], 1)))
+    s, t = maps.scale_and_shift_high(low, g)
+    torch.testing.assert_close(torch.cat([s, t], 1), both, rtol=0, atol=1e-14)
+    assert s.shape == t.shape == high.shape
+
+
+def test_hr_grid_maps_are_networks_between_up_and_down() -> None:
+    """D phi(r, e);  (s, t) = affine(U l, e), folded by 2 where the size is even."""
+    g = make_grid((8, 12), (5, 7))
+    maps, (low, high) = randomise(BUILD['hr_grid']()).double(), state(g)
+
+    def net(block: DenseBlock, x: torch.Tensor) -> torch.Tensor:
+        return F.pixel_shuffle(block(F.pixel_unshuffle(torch.cat([x, g.encoding(2)], 1), 2)), 2)
+
+    torch.testing.assert_close(maps.shift_low(high, g), g.down(net(maps.phi, high)), rtol=0, atol=1e-14)
+    s, t = maps.scale_and_shift_high(low, g)
+    torch.testing.assert_close(torch.cat([s, t], 1), net(maps.affine, g.up(low)), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize('fold', [1, 2, 3, 4])
+def test_folding_loses_nothing(fold: int) -> None:
+    """With the identity in place of a network the image comes back, whatever its size."""
+    g = make_grid((7, 11), (4, 8))
+    maps = HRGridMaps(growth=1, fold=fold, encoding=False, init_last=0)
+    maps.phi = nn.Identity()
+    high = state(g)[1]
+    torch.testing.assert_close(maps.shift_low(high, g), g.down(high), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize('encoding', [False, True])
+@pytest.mark.parametrize(('coupling', 'option'), [('lr_grid', {'order': 1}), ('hr_grid', {'fold': 1})])
+def test_encoding_tells_the_scale(coupling: str, option: dict, encoding: bool) -> None:
+    """Inside a constant image, only the encoding tells two scales apart."""
+    maps = randomise(BUILD[coupling](encoding=encoding, **option)).double()
+    flat = torch.full((1, 3, 40, 40), 0.5, dtype=torch.float64)
+    grids = [make_grid((40, 40), (m, m), order=1) for m in (20, 26)]
+    a, b = (maps.shift_low(flat, g)[0, :, g.lr[0] // 2, g.lr[1] // 2] for g in grids)
+    assert ((a - b).abs().max() > 1e-4) == encoding
+    if not encoding:
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------- the dense block
+
+
+def test_dense_block_formula() -> None:
+    block = randomise(DenseBlock(3, 2, 4, 0.3)).double()
+    x = torch.randn(2, 3, 6, 5, dtype=torch.float64)
+    seen = [x]
+    for conv in block.hidden:
+        seen.append(F.leaky_relu(F.conv2d(torch.cat(seen, 1), conv.weight, conv.bias, padding=1), 0.2))
+    expected = F.conv2d(torch.cat(seen, 1), block.last.weight, block.last.bias, padding=1)
+    assert len(seen) == 5
+    torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('init_last', [0.0, 0.3, 1.0])
+def test_dense_block_initialisation(init_last: float) -> None:
+    """Xavier's deviation sqrt(2 / (fan_in + fan_out)), times 0.1 for hidden convolutions; biases zero."""
+    block = DenseBlock(24, 48, 24, init_last)
+    for conv, gain in [*((conv, 0.1) for conv in block.hidden), (block.last, init_last)]:
+        expected = gain * math.sqrt(2 / (9 * (conv.in_channels + conv.out_channels)))
+        assert conv.weight.std().item() == pytest.approx(expected, rel=0.1)
+        assert not conv.bias.any()
+    assert block(torch.rand(1, 24, 5, 5)).any() == (init_last > 0)

@@ -1,0 +1,284 @@
+"""ArbitraryScaleDataset: items, one size per batch, precomputed and LMDB sources, and messages for bad input."""
+
+import cv2
+import lmdb
+import numpy as np
+import pytest
+import torch
+from basicsr.data import build_dataloader, build_dataset
+from basicsr.data.data_sampler import EnlargedSampler
+
+from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
+from iarn_basicsr.data.draws import Draw
+from iarn_basicsr.ops import bicubic_downscale, lr_size, quantise
+from iarn_basicsr.options import OptionError
+
+TRAIN = {'name': 'd', 'phase': 'train', 'type': 'ArbitraryScaleDataset', 'gt_size': 16, 'scale_range': [1, 4],
+         'batch_size_per_gpu': 4, 'num_worker_per_gpu': 0}
+EVAL = {'name': 'd', 'phase': 'val', 'type': 'ArbitraryScaleDataset'}
+
+
+def make_lmdb(folder, path):
+    """An LMDB in BasicSR's layout."""
+    env = lmdb.open(str(path), map_size=2**24)
+    with env.begin(write=True) as txn, open(path / 'meta_info.txt', 'w') as meta:
+        for file in sorted(folder.glob('*.png')):
+            txn.put(file.stem.encode(), file.read_bytes())
+            height, width, _ = cv2.imread(str(file)).shape
+            meta.write(f'{file.stem}.png ({height},{width},3) 1\n')
+    env.close()
+
+
+def read(path):
+    image = cv2.imread(str(path))[..., ::-1].astype(np.float32) / 255
+    return torch.from_numpy(image.transpose(2, 0, 1).copy())
+
+
+def test_eval_items_are_the_image_and_its_8_bit_bicubic_lr(image_folder):
+    folder = image_folder('hr', [(33, 40), (24, 24)])
+    dataset = ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(folder), 'scales': [1.7, [1.5, 3]]})
+    assert len(dataset) == 4
+    item = dataset[1]
+    assert item['scale_name'] == 'x1.5x3' and item['gt_path'].endswith('image0.png')
+    gt = read(folder / 'image0.png')
+    assert torch.equal(item['gt'], gt)
+    assert item['lq'].shape[1:] == lr_size((33, 40), (1.5, 3)) == (22, 13)
+    assert torch.equal(item['lq'], quantise(bicubic_downscale(gt[None], (22, 13)))[0])
+    assert item['scale'].tolist() == pytest.approx([33 / 22, 40 / 13]) and item['hr_size'].tolist() == [33, 40]
+    assert [dataset[i]['scale_name'] for i in range(4)] == ['x1.7', 'x1.5x3'] * 2
+
+
+def test_mod_crop(image_folder):
+    folder = image_folder('hr', [(33, 40)])
+    dataset = ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(folder), 'scales': [2], 'mod_crop': 12})
+    assert torch.equal(dataset[0]['gt'], read(folder / 'image0.png')[:, :24, :36])
+
+
+def test_sub_folders_upper_case_and_other_files(image_folder):
+    folder = image_folder('hr', [(20, 20)])
+    image_folder('hr/inner.v2', [(20, 20)])
+    (folder / 'notes.txt').write_text('not an image')
+    cv2.imwrite(str(folder / 'shout.jpg'), np.zeros((20, 20, 3), np.uint8))
+    (folder / 'shout.jpg').rename(folder / 'SHOUT.JPG')
+    dataset = ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(folder), 'scales': [2]})
+    assert dataset.names == ['SHOUT.JPG', 'image0.png', 'inner.v2/image0.png']
+
+
+def test_gray_and_16_bit_images_become_rgb(tmp_path):
+    cv2.imwrite(str(tmp_path / 'gray.png'), np.full((12, 12), 77, np.uint8))
+    cv2.imwrite(str(tmp_path / 'deep.png'), np.full((12, 12, 3), 77 * 257, np.uint16))
+    dataset = ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(tmp_path), 'scales': [2]})
+    for index in range(2):
+        assert torch.equal(dataset[index]['gt'], torch.full((3, 12, 12), 77 / 255))
+
+
+def batches(dataset, workers=0, epoch=0, **options):
+    loader = build_dataloader(dataset, {**TRAIN, **options, 'num_worker_per_gpu': workers}, num_gpu=0, dist=False,
+                              sampler=EnlargedSampler(dataset, 1, 0, 3), seed=0)
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def test_one_size_per_batch_under_basicsr_dataloader(image_folder):
+    folder = image_folder('hr', [(33, 40), (20, 18), (50, 64)])
+    dataset = build_dataset({**TRAIN, 'dataroot_gt': str(folder), 'asymmetric_prob': 0.5})
+    seen = batches(dataset)
+    assert len(seen) == 3  # 3 images x ratio 3 in batches of 4, the last one filled up
+    assert {tuple(b['gt'].shape) for b in seen} == {(4, 3, 16, 16)}
+    assert len({tuple(b['lq'].shape[-2:]) for b in seen}) > 1
+    for batch in seen:
+        assert torch.equal(batch['lq'], quantise(bicubic_downscale(batch['gt'], tuple(batch['lq'].shape[-2:]))))
+
+
+def test_same_batches_with_workers_and_whatever_the_global_seed(image_folder):
+    folder = image_folder('hr', [(33, 40), (20, 18), (50, 64)])
+    dataset = build_dataset({**TRAIN, 'dataroot_gt': str(folder)})
+    here = batches(dataset)
+    torch.manual_seed(123)
+    np.random.seed(5)
+    for a, b in zip(here, batches(dataset, workers=2)):
+        assert torch.equal(a['gt'], b['gt']) and torch.equal(a['lq'], b['lq'])
+    other = batches(build_dataset({**TRAIN, 'dataroot_gt': str(folder), 'seed': 1}))
+    assert any(a['gt'].shape != b['gt'].shape or not torch.equal(a['gt'], b['gt']) for a, b in zip(here, other))
+    assert any(not torch.equal(a['gt'], b['gt']) for a, b in zip(here, batches(dataset, epoch=1)))
+
+
+def test_resumed_epoch_goes_on(image_folder):
+    folder = image_folder('hr', [(33, 40), (20, 18)])
+    options = {**TRAIN, 'dataroot_gt': str(folder), 'batch_size_per_gpu': 2}
+    whole = batches(build_dataset(options), batch_size_per_gpu=2)
+    rest = batches(build_dataset({**options, 'start_iter': 1}), batch_size_per_gpu=2)
+    assert len(rest) == len(whole) - 1 == 2
+    assert all(torch.equal(a['gt'], b['gt']) for a, b in zip(whole[1:], rest))
+
+
+def test_patches_are_crops_up_to_flips_and_turns(image_folder):
+    folder = image_folder('hr', [(20, 23)])
+    dataset = ArbitraryScaleDataset({**TRAIN, 'dataroot_gt': str(folder)})
+    image = read(folder / 'image0.png')
+    crops = image.unfold(1, 16, 1).unfold(2, 16, 1).permute(1, 2, 0, 3, 4).reshape(-1, 3, 16, 16)
+    kinds = set()
+    for number in range(60):
+        patch = dataset[Draw(0, number, 1)]['gt']
+        found = False
+        for kind in range(8):
+            turned = patch.transpose(1, 2) if kind & 4 else patch
+            turned = turned.flip([d for d, bit in ((1, 1), (2, 2)) if kind & bit])
+            if (crops == turned).flatten(1).all(1).any():
+                kinds.add(kind)
+                found = True
+        assert found
+    assert kinds == set(range(8))
+    plain = ArbitraryScaleDataset({**TRAIN, 'dataroot_gt': str(folder), 'use_hflip': False, 'use_rot': False})
+    for number in range(10):
+        assert (crops == plain[Draw(0, number, 1)]['gt']).flatten(1).all(1).any()
+
+
+def test_images_smaller_than_the_patch_are_reflected(image_folder):
+    folder = image_folder('hr', [(9, 30)])
+    dataset = ArbitraryScaleDataset({**TRAIN, 'dataroot_gt': str(folder), 'use_hflip': False, 'use_rot': False})
+    patch = dataset[0]['gt']
+    assert torch.equal(patch[:, 9:16], patch[:, 2:9].flip(1))
+
+
+def write_lr(dataset_options, folder, template):
+    """Store what the dataset makes on the fly."""
+    dataset = ArbitraryScaleDataset(dataset_options)
+    for index in range(len(dataset)):
+        item = dataset[index]
+        label = item['scale_name']
+        name = template.format(f'image{index // len(dataset.scales)}', scale=label)
+        target = folder / label / f'{name}.png'
+        target.parent.mkdir(parents=True, exist_ok=True)
+        rgb = (item['lq'].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        cv2.imwrite(str(target), rgb[..., ::-1])
+
+
+@pytest.mark.parametrize('template', ['{}', '{}{scale}'])
+def test_precomputed_lr_equals_on_the_fly(image_folder, tmp_path, template):
+    folder = image_folder('hr', [(33, 40), (24, 24)])
+    options = {**EVAL, 'dataroot_gt': str(folder), 'scales': [2, [1.5, 3]]}
+    write_lr(options, tmp_path / 'lr', template)
+    stored = ArbitraryScaleDataset({**options, 'dataroot_lq': str(tmp_path / 'lr' / '{scale}'),
+                                    'filename_tmpl': template})
+    made = ArbitraryScaleDataset(options)
+    for index in range(4):
+        a, b = made[index], stored[index]
+        assert torch.equal(a['lq'], b['lq']) and torch.equal(a['gt'], b['gt'])
+        assert '/lr/x' in b['lq_path']
+
+
+def test_precomputed_training_patches_correspond(image_folder, tmp_path):
+    folder = image_folder('hr', [(40, 60)])
+    write_lr({**EVAL, 'dataroot_gt': str(folder), 'scales': [2.5]}, tmp_path / 'lr', '{}')
+    dataset = ArbitraryScaleDataset({**TRAIN, 'gt_size': 20, 'dataroot_gt': str(folder), 'scales': [2.5],
+                                     'dataroot_lq': str(tmp_path / 'lr' / '{scale}')})
+    for number in range(12):
+        item = dataset[Draw(0, number, number + 1)]
+        assert item['lq'].shape == (3, 8, 8)
+        inner = quantise(bicubic_downscale(item['gt'][None], (8, 8)))[0, :, 3:5, 3:5]  # away from the patch's edges
+        assert (item['lq'][:, 3:5, 3:5] - inner).abs().max() < 0.03
+
+
+def test_training_patch_that_cannot_be_aligned(image_folder, tmp_path):
+    folder = image_folder('hr', [(41, 60)])
+    write_lr({**EVAL, 'dataroot_gt': str(folder), 'scales': [2.5]}, tmp_path / 'lr', '{}')
+    dataset = ArbitraryScaleDataset({**TRAIN, 'dataroot_gt': str(folder), 'scales': [2.5],
+                                     'dataroot_lq': str(tmp_path / 'lr' / '{scale}')})
+    with pytest.raises(OptionError, match='gt_size: 16 cannot be cut from .image0.png'):
+        dataset[0]
+
+
+def test_lr_only(image_folder):
+    folder = image_folder('lr', [(11, 14)])
+    dataset = ArbitraryScaleDataset({**EVAL, 'dataroot_lq': str(folder), 'scales': [[1.5, 3]]})
+    item = dataset[0]
+    assert 'gt' not in item and item['hr_size'].tolist() == [17, 42]
+    assert torch.equal(item['lq'], read(folder / 'image0.png'))
+
+
+def test_lmdb_equals_disk_and_opens_twice(image_folder, tmp_path):
+    folder = image_folder('hr', [(33, 40), (24, 24)])
+    (folder / 'image1.png').rename(folder / 'image1.with.dots.png')
+    make_lmdb(folder, tmp_path / 'hr.lmdb')
+    on_disk = ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(folder), 'scales': [2]})
+    from_lmdb = {**EVAL, 'dataroot_gt': str(tmp_path / 'hr.lmdb'), 'scales': [2], 'io_backend': {'type': 'lmdb'}}
+    first, second = ArbitraryScaleDataset(from_lmdb), ArbitraryScaleDataset(from_lmdb)
+    for index in range(2):
+        assert torch.equal(on_disk[index]['gt'], first[index]['gt'])
+        assert torch.equal(first[index]['lq'], second[index]['lq'])
+    train = build_dataset({**TRAIN, 'dataroot_gt': str(tmp_path / 'hr.lmdb'), 'io_backend': {'type': 'lmdb'}})
+    assert len(batches(train, workers=2)) == 2  # opened here and in the workers
+
+
+def test_meta_info_file(image_folder, tmp_path):
+    folder = image_folder('hr', [(20, 20), (24, 24), (28, 28)])
+    (tmp_path / 'meta.txt').write_text('image2.png (28,28,3)\nimage0.png (20,20,3)\n')
+    dataset = ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(folder), 'scales': [2],
+                                     'meta_info_file': str(tmp_path / 'meta.txt')})
+    assert dataset.names == ['image2.png', 'image0.png']
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    ({'dataroot_gt': '/nowhere'}, r"dataroot_gt: '/nowhere' does not exist"),
+    ({'dataroot_gt': None}, 'neither dataroot_gt nor dataroot_lq'),
+    ({'scalse': [2]}, r"unknown option 'scalse'; did you mean .*'scales'"),
+    ({'scales': None}, 'scales is missing'),
+    ({'scales': [0.5]}, r'scale 0.5 is not a valid scale'),
+    ({'scales': ['two']}, r"scale 'two' is not understood"),
+    ({'io_backend': {'type': 'zip'}}, "io_backend.type: 'zip'; choose disk or lmdb"),
+    ({'io_backend': {'type': 'lmdb'}}, 'does not fit io_backend.type'),
+    ({'size_rule': 'up'}, "size_rule: 'up'; choose one of"),
+    ({'mod_crop': 64}, 'mod_crop: 64 leaves nothing'),
+    ({'dataroot_lq': '/lr'}, r"put \{scale\}"),
+    ({'meta_info_file': '/no.txt'}, "meta_info_file: '/no.txt' does not exist"),
+])
+def test_messages_eval(image_folder, change, message):
+    options = {**EVAL, 'dataroot_gt': str(image_folder('hr', [(20, 20)])), 'scales': [2, 3]}
+    with pytest.raises(OptionError, match=message):
+        ArbitraryScaleDataset({**options, **change})[0]
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    ({'gt_size': 'big'}, "gt_size: 'big' is not a number; expected a whole number"),
+    ({'scale_range': [4, 1]}, r'scale_range: \[4, 1\]; expected'),
+    ({'scale_range': [0.5, 2]}, 'scale_range'),
+    ({'scale_range': 3}, 'scale_range'),
+    ({'asymmetric_prob': 1.5}, 'asymmetric_prob: 1.5; expected a number from 0 to 1'),
+    ({'curriculum': {'strat': 2}}, "unknown option 'strat'; did you mean 'start'"),
+    ({'curriculum': {'start': 9}}, 'curriculum.start: 9'),
+    ({'mod_crop': 12}, "unknown option 'mod_crop'"),
+])
+def test_messages_train(image_folder, change, message):
+    options = {**TRAIN, 'dataroot_gt': str(image_folder('hr', [(20, 20)]))}
+    with pytest.raises(OptionError, match=message):
+        ArbitraryScaleDataset({**options, **change})
+
+
+def test_messages_for_files(image_folder, tmp_path):
+    folder = image_folder('hr', [(20, 20)])
+    (folder / 'image0.png').write_bytes(b'\x89PNG damaged')
+    with pytest.raises(OSError, match=r"image0.png' cannot be decoded \(12 bytes\)"):
+        ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(folder), 'scales': [2]})[0]
+    (folder / 'image0.png').write_bytes(b'')
+    with pytest.raises(OSError, match=r'cannot be decoded \(0 bytes\)'):
+        ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(folder), 'scales': [2]})[0]
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(OptionError, match="no image in '.*empty'"):
+        ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(tmp_path / 'empty'), 'scales': [2]})
+    good = image_folder('good', [(20, 20)])
+    make_lmdb(good, tmp_path / 'x.lmdb')
+    (tmp_path / 'x.lmdb' / 'meta_info.txt').write_text('other.png (20,20,3) 1\n')
+    with pytest.raises(OSError, match=r"key 'other' of '.*x.lmdb' does not exist"):
+        ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(tmp_path / 'x.lmdb'), 'scales': [2],
+                               'io_backend': {'type': 'lmdb'}})[0]
+    wrong = image_folder('wrong', [(9, 10)])
+    with pytest.raises(OSError, match=r"wrong/image0.png' is 9x10, expected 10x10 \(height x width\) for x2"):
+        ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(good), 'dataroot_lq': str(wrong), 'scales': [2]})[0]
+
+
+def test_options_are_not_changed(image_folder):
+    options = {**TRAIN, 'dataroot_gt': str(image_folder('hr', [(20, 20)])), 'io_backend': {'type': 'disk'}}
+    before = repr(options)
+    ArbitraryScaleDataset(options)[0]
+    assert repr(options) == before

@@ -1,0 +1,263 @@
+"""IARNModel: losses, steps, guards, validation output and files."""
+
+import json
+import math
+
+import cv2
+import pytest
+import torch
+from basicsr.models import build_model
+from basicsr.utils.options import dict2str
+from helpers import make_image, train_options
+
+from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
+from iarn_basicsr.ops import bicubic_downscale, quantise
+from iarn_basicsr.options import OptionError
+
+
+@pytest.fixture
+def make_model(tmp_path, image_folder):
+    """make_model(train={...}, network_g={...}): a model in training, with changes to its options."""
+
+    def make(is_train=True, **sections):
+        opt = train_options(image_folder('hr', [(32, 40), (24, 26)]))
+        for name, changes in sections.items():
+            opt[name] = {**opt.get(name, {}), **changes}
+        opt.update(is_train=is_train, dist=False, rank=0, world_size=1)
+        opt['path'].update(models=str(tmp_path / 'models'), training_states=str(tmp_path / 'states'),
+                           visualization=str(tmp_path / 'visualization'), log=str(tmp_path))
+        dict2str(opt)
+        return build_model(opt)
+
+    return make
+
+
+def batch(n=4, size=16, lr=(8, 6)):
+    gt = torch.rand(n, 3, size, size)
+    return {'gt': gt, 'lq': quantise(bicubic_downscale(gt, lr))}
+
+
+def randomise(net):
+    for p in net.parameters():
+        p.data.add_(0.05 * torch.randn_like(p))
+
+
+def test_losses_are_what_they_say(make_model):
+    model = make_model(train={'pixel_opt': {'type': 'L1Loss', 'loss_weight': 2.0, 'reduction': 'mean'}})
+    randomise(model.net_g)
+    data = batch()
+    with torch.no_grad():
+        out = model.net_g(data['gt'], (8, 6))
+    model.feed_data(data)
+    model.optimize_parameters(1)
+    log = model.get_current_log()
+    assert log['l_rec'] == pytest.approx(2 * (out['sr'] - data['gt']).abs().mean().item(), rel=1e-5)
+    assert log['l_guide'] == pytest.approx((out['lr_raw'] - data['lq']).square().mean().item(), rel=1e-5)
+    assert log['l_latent'] == pytest.approx(0.1 * out['latent'].square().mean().item(), rel=1e-5)
+    assert set(log) == {'l_rec', 'l_guide', 'l_latent', 'grad_norm'}
+
+
+def test_inverse_consistency_loss(make_model):
+    options = {'type': 'MSELoss', 'loss_weight': 1.0, 'reduction': 'mean'}
+    model = make_model(network_g={'resample': 'cubic_interp'}, train={'inv_opt': options})
+    randomise(model.net_g)
+    data = batch()
+    with torch.no_grad():
+        low = model.net_g(data['gt'], (8, 6))['low']
+        g = model.net_g.grid(data['gt'], (16, 16), (8, 6))
+    model.feed_data(data)
+    model.optimize_parameters(1)
+    assert low.shape == data['gt'].shape
+    assert model.get_current_log()['l_inv'] == pytest.approx((low - g.up(g.down(low))).square().mean().item(), rel=1e-4)
+
+
+def test_training_reduces_the_loss(make_model):
+    model = make_model(train={'optim_g': {'type': 'AdamW', 'lr': 2e-3}})
+    gt = torch.stack([torch.from_numpy(make_image(16, 16, seed).transpose(2, 0, 1)).float() / 255 for seed in range(4)])
+    data = {'gt': gt, 'lq': quantise(bicubic_downscale(gt, (8, 6)))}
+    history = []
+    for step in range(1, 41):
+        model.feed_data(data)
+        model.optimize_parameters(step)
+        history.append(model.get_current_log()['l_rec'])
+    assert history[-1] < 0.8 * history[0]
+
+
+def gradients(model, data):
+    model.feed_data(data)
+    model.optimizer_g.zero_grad()
+    model._backward()
+    return torch.cat([p.grad.flatten() for p in model.net_g.parameters()])
+
+
+def test_accumulated_gradient_is_the_batch_gradient(make_model):
+    data = batch(5)
+    model = make_model()
+    randomise(model.net_g)
+    whole = gradients(model, data)
+    model.accumulation = 3  # parts of 2, 2 and 1
+    assert torch.allclose(gradients(model, data), whole, atol=1e-7)
+
+
+def test_gradient_is_clipped(make_model):
+    model = make_model(train={'grad_clip': 1e-3, 'optim_g': {'type': 'SGD', 'lr': 1.0}, 'ema_decay': 0})
+    before = [p.clone() for p in model.net_g.parameters()]
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    moved = math.sqrt(sum((a - b).square().sum().item() for a, b in zip(before, model.net_g.parameters())))
+    assert moved == pytest.approx(1e-3, rel=1e-3)
+    assert model.get_current_log()['grad_norm'] > 1e-3
+
+
+def test_non_finite_step_is_skipped_counted_and_fatal_in_the_end(make_model):
+    model = make_model(train={'nonfinite_limit': 3})
+    good, bad = batch(), batch()
+    bad['gt'][0, 0, 0, 0] = float('nan')
+    before = {k: v.clone() for k, v in model.net_g.state_dict().items()}
+    ema = {k: v.clone() for k, v in model.net_g_ema.state_dict().items()}
+    for step in (1, 2):
+        model.feed_data(bad)
+        model.optimize_parameters(step)
+    assert all(torch.equal(v, before[k]) for k, v in model.net_g.state_dict().items())
+    assert all(torch.equal(v, ema[k]) for k, v in model.net_g_ema.state_dict().items())
+    assert model.get_current_log()['skipped'] == 2
+    model.feed_data(good)
+    model.optimize_parameters(3)
+    assert any(not torch.equal(v, before[k]) for k, v in model.net_g.state_dict().items())
+    model.feed_data(bad)
+    model.optimize_parameters(4)
+    model.optimize_parameters(5)
+    with pytest.raises(FloatingPointError, match='3 steps in a row .* smaller train.optim_g.lr'):
+        model.optimize_parameters(6)
+
+
+def test_ema_follows(make_model):
+    model = make_model(train={'ema_decay': 0.75})
+    start = [p.clone() for p in model.net_g_ema.parameters()]
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    for ema, old, new in zip(model.net_g_ema.parameters(), start, model.net_g.parameters()):
+        assert torch.allclose(ema, 0.75 * old + 0.25 * new)
+
+
+@pytest.mark.slow
+def test_bf16_stays_finite(make_model):
+    model = make_model(train={'amp': 'bf16'}, network_g={'num_block': 2, 'growth': 8, 'order': 4})
+    losses = []
+    for step in range(1, 201):
+        model.feed_data(batch(lr=(16 - step % 12, 5 + step % 11)))
+        model.optimize_parameters(step)
+        losses.append(model.get_current_log()['l_rec'])
+    assert model.skipped == 0 and math.isfinite(sum(losses))
+    assert sum(losses[-20:]) < sum(losses[:20])
+
+
+def test_saved_file_rebuilds_the_network(make_model, tmp_path):
+    model = make_model()
+    randomise(model.net_g)
+    model.save(epoch=0, current_iter=7)
+    content = torch.load(tmp_path / 'models' / 'net_g_7.pth', weights_only=True)
+    assert set(content) == {'params', 'params_ema', 'arch'}
+    x = torch.rand(1, 3, 20, 23)
+    for ema, net in ((False, model.net_g), (True, model.net_g_ema)):
+        rebuilt = IARN.from_file(tmp_path / 'models' / 'net_g_7.pth', ema=ema)
+        with torch.no_grad():
+            assert torch.equal(rebuilt(x, (9, 12))['sr'], net(x, (9, 12))['sr'])
+    assert not torch.equal(content['params']['blocks.0.maps.phi.last.weight'],
+                           content['params_ema']['blocks.0.maps.phi.last.weight'])
+    state = torch.load(tmp_path / 'states' / '7.state', weights_only=True)
+    assert state['iter'] == 7 and len(state['optimizers']) == 1
+
+
+def test_failed_write_leaves_the_old_file(make_model, tmp_path, monkeypatch):
+    model = make_model()
+    model.save(epoch=0, current_iter=7)
+    path = tmp_path / 'models' / 'net_g_7.pth'
+    old = path.read_bytes()
+
+    def disk_full(content, place):
+        with open(place, 'wb') as file:
+            file.write(b'half')
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr(torch, 'save', disk_full)
+    with pytest.raises(OSError, match='No space left'):
+        model.save(epoch=0, current_iter=7)
+    assert path.read_bytes() == old
+    assert [p.name for p in path.parent.iterdir()] == ['net_g_7.pth']
+
+
+def val_loader(folder, **options):
+    dataset = ArbitraryScaleDataset({'name': 'set', 'phase': 'val', 'type': 'ArbitraryScaleDataset', **folder,
+                                     'scales': [2, [1.5, 3]], **options})
+    return torch.utils.data.DataLoader(dataset)
+
+
+class Board:
+    """Records what goes to tensorboard."""
+
+    def __init__(self):
+        self.scalars = {}
+
+    def add_scalar(self, tag, value, step):
+        self.scalars[tag, step] = value
+
+
+def test_validation_writes_table_json_tensorboard_and_images(make_model, tmp_path, caplog):
+    model = make_model()
+    board = Board()
+    loader = val_loader({'dataroot_gt': str(tmp_path / 'hr')})
+    with caplog.at_level('INFO', logger='basicsr'):
+        import logging
+        logging.getLogger('basicsr').addHandler(caplog.handler)
+        model.validation(loader, 20, board, save_img=True)
+        logging.getLogger('basicsr').removeHandler(caplog.handler)
+    table = next(r.message for r in caplog.records if r.message.startswith('Validation set @ 20'))
+    assert 'EMA weights' in table and 'x1.5x3' in table and 'lr_psnr_y' in table
+    report = json.loads((tmp_path / 'metrics' / 'set_20.json').read_text())
+    assert set(report['mean']) == {'x2', 'x1.5x3'} and len(report['images']) == 4
+    mean = sum(r['psnr_y'] for r in report['images'] if r['scale'] == 'x2') / 2
+    assert report['mean']['x2']['psnr_y'] == pytest.approx(mean)
+    assert board.scalars['metrics/set/x2/psnr_y', 20] == pytest.approx(mean)
+    for scale, size in (('x2', (16, 20)), ('x1.5x3', (21, 13))):
+        lr = cv2.imread(str(tmp_path / 'visualization' / 'set' / scale / 'lr' / 'image0_20.png'))
+        sr = cv2.imread(str(tmp_path / 'visualization' / 'set' / scale / 'sr' / 'image0_20.png'))
+        assert lr.shape[:2] == size and sr.shape[:2] == (32, 40)
+        net = model.net_g_ema
+        x = torch.from_numpy(lr[..., ::-1].transpose(2, 0, 1).copy()).float()[None] / 255
+        with torch.no_grad():
+            again = net.upscale(x, (32, 40))
+        assert (quantise(again)[0].permute(1, 2, 0).numpy() * 255 - sr[..., ::-1]).__abs__().max() < 0.01
+    assert model.net_g.training
+
+
+def test_validation_of_lr_images_alone(make_model, tmp_path, image_folder):
+    model = make_model(is_train=False)
+    folder = image_folder('given_lr', [(11, 14)])
+    loader = val_loader({'dataroot_lq': str(folder)}, scales=[[1.5, 3]])
+    model.validation(loader, 'run', None, save_img=True)
+    sr = cv2.imread(str(tmp_path / 'visualization' / 'set' / 'x1.5x3' / 'sr' / 'image0.png'))
+    lr = cv2.imread(str(tmp_path / 'visualization' / 'set' / 'x1.5x3' / 'lr' / 'image0.png'))
+    assert sr.shape == (17, 42, 3)
+    assert (lr == cv2.imread(str(folder / 'image0.png'))).all()
+    assert not (tmp_path / 'metrics').exists()
+
+
+@pytest.mark.parametrize(('section', 'change', 'message'), [
+    ('train', {'grad_clp': 1}, "train: unknown option 'grad_clp'; did you mean 'grad_clip'"),
+    ('train', {'amp': 'fp8'}, "train.amp: 'fp8'; choose none or bf16"),
+    ('train', {'grad_clip': -1}, 'train.grad_clip: -1; expected a number from 0'),
+    ('train', {'pixel_opt': None}, 'train.pixel_opt is missing'),
+    ('train', {'optim_g': {'type': 'Adma', 'lr': 1e-3}}, "'Adma' is not an optimiser .* did you mean .*'Adam'"),
+    ('val', {'save_image': True}, "val: unknown option 'save_image'; did you mean 'save_img'"),
+])
+def test_messages(make_model, section, change, message):
+    with pytest.raises(OptionError, match=message):
+        make_model(**{section: change})
+
+
+def test_cudnn_is_not_told_to_tune_for_every_size(make_model):
+    torch.backends.cudnn.benchmark = True
+    make_model()
+    assert torch.backends.cudnn.benchmark is False

@@ -1,0 +1,234 @@
+"""End to end through BasicSR's own pipelines: train, resume, test, several processes, stock entry points."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from basicsr.utils import misc
+from helpers import train_options, write_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*command, cwd, **environment):
+    """A command in a new process, one thread each."""
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', **environment}
+    return subprocess.run([str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+
+
+def same(a, b):
+    """Whether two (nested) states are equal to the bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b))
+    return a == b
+
+
+def load(folder, name):
+    return torch.load(folder / name, weights_only=True)
+
+
+def test_train_then_test(tmp_path, image_folder, pipeline):
+    options = train_options(image_folder('hr', [(32, 40), (24, 26)]))
+    options['logger']['use_tb_logger'] = True
+    pipeline('train', write_yaml(options, tmp_path / 'train.yml'))
+    run_folder = tmp_path / 'experiments' / 'run'
+    assert (run_folder / 'models' / 'net_g_latest.pth').exists() and (run_folder / 'train.yml').exists()
+    assert list((tmp_path / 'tb_logger' / 'run').iterdir())
+    trained = json.loads(next((run_folder / 'metrics').glob('val_*.json')).read_text())
+
+    test = {k: options[k] for k in ('name', 'model_type', 'num_gpu', 'manual_seed', 'network_g')}
+    test['datasets'] = {'test_1': {**options['datasets']['val'], 'name': 'held_out'}}
+    test['path'] = {'pretrain_network_g': str(run_folder / 'models' / 'net_g_latest.pth'),
+                    'param_key_g': 'params_ema', 'strict_load_g': True}
+    test['val'] = {'save_img': True, 'suffix': None}
+    pipeline('test', write_yaml(test, tmp_path / 'test.yml'))
+    results = tmp_path / 'results' / 'run'
+    tested = json.loads((results / 'metrics' / 'held_out_run.json').read_text())
+    assert tested['mean'] == trained['mean']
+    assert (results / 'visualization' / 'held_out' / 'x2' / 'sr' / 'image0.png').exists()
+    assert 'lr_psnr_y' in next(results.glob('test_run_*.log')).read_text()
+
+
+@pytest.mark.parametrize('save_at', [10, 7])  # 9 iterations make an epoch
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path, image_folder, pipeline, save_at):
+    hr = image_folder('hr', [(32, 40), (24, 26), (20, 30), (18, 18), (40, 20), (33, 21)])
+    options = train_options(hr, 'whole')
+    options['datasets']['train'].update(dataset_enlarge_ratio=3, curriculum={'start': 2, 'hold': 4, 'widen': 10})
+    options['train']['total_iter'] = 20
+    options['logger']['save_checkpoint_freq'] = 20
+    pipeline('train', write_yaml(options, tmp_path / 'whole.yml'))
+    options['name'] = 'parts'
+    options['train']['total_iter'] = save_at
+    options['logger']['save_checkpoint_freq'] = save_at
+    pipeline('train', write_yaml(options, tmp_path / 'first.yml'))
+    torch.manual_seed(1234)
+    options['train']['total_iter'] = 20
+    options['logger']['save_checkpoint_freq'] = 20
+    pipeline('train', write_yaml(options, tmp_path / 'second.yml'), '--auto_resume')
+    for name in ('models/net_g_20.pth', 'training_states/20.state'):
+        whole, parts = (load(tmp_path / 'experiments' / r, name) for r in ('whole', 'parts'))
+        assert same(whole, parts), name
+    weights = load(tmp_path / 'experiments' / 'parts', f'models/net_g_{save_at}.pth')
+    assert not same(whole if 'params' in whole else weights, parts)  # the comparison above is not vacuous
+    assert not same(weights, load(tmp_path / 'experiments' / 'parts', 'models/net_g_20.pth'))
+
+
+def test_auto_resume_without_a_state_starts_a_new_run(tmp_path, image_folder, pipeline):
+    options = train_options(image_folder('hr', [(32, 40)]))
+    pipeline('train', write_yaml(options, tmp_path / 'train.yml'), '--auto_resume')
+    assert (tmp_path / 'experiments' / 'run' / 'models' / 'net_g_latest.pth').exists()
+
+
+def test_force_yml_is_yaml_not_code(tmp_path, image_folder, pipeline):
+    options = train_options(image_folder('hr', [(32, 40)]))
+    pipeline('train', write_yaml(options, tmp_path / 'train.yml'), '--force_yml', 'train:optim_g:lr=1e-4',
+             'name=__import__("os")', 'datasets:val:scales=[3]', 'train:total_iter=1', 'train:warmup_iter=-1',
+             'logger:save_checkpoint_freq=1')
+    folder = tmp_path / 'experiments' / '__import__("os")'
+    state = load(folder, 'training_states/1.state')
+    assert state['optimizers'][0]['param_groups'][0]['initial_lr'] == 1e-4
+    assert set(json.loads(next((folder / 'metrics').iterdir()).read_text())['mean']) == {'x3'}
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    ({'model_type': 'IARNModell'}, "model_type: 'IARNModell' is not registered with BasicSR; did you mean 'IARNModel'"),
+    ({'network_g': {'type': 'IRAN'}}, "network_g.type: 'IRAN' is not registered with BasicSR; did you mean 'RCAN' or 'IARN'"),
+    ({'network_g': {'type': 'IARN', 'groth': 4}}, "network_g: unknown option 'groth'; did you mean 'growth'"),
+    ({'network_g': {'type': 'IARN', 'resample': 'bicubic'}}, "IARN option resample: 'bicubic' is not one of"),
+    ({'lodger': {}}, "option file: unknown option 'lodger'; did you mean 'logger'"),
+    ({'train': None}, "section or option 'train' is missing"),
+    ({'datasets': {'train': {'name': 'x', 'type': 'ArbitraryScale'}}}, "did you mean 'ArbitraryScaleDataset'"),
+    ({'datasets': {'train': {'name': 'x', 'type': 'ArbitraryScaleDataset', 'dataroot_gt': 'datasets/none'}}},
+     "datasets.x.dataroot_gt: 'datasets/none' does not exist"),
+    ({'train': {'pixel_opt': {'type': 'L3Loss'}}}, "train.pixel_opt.type: 'L3Loss' is not registered"),
+    ({'num_gpu': 2}, 'num_gpu: 2 without a launcher: start one process per GPU with torchrun'),
+])
+def test_mistakes_end_with_one_line(tmp_path, image_folder, pipeline, change, message):
+    options = {**train_options(image_folder('hr', [(32, 40)])), **change}
+    with pytest.raises(SystemExit) as stop:
+        pipeline('train', write_yaml(options, tmp_path / 'train.yml'))
+    text = str(stop.value)
+    assert text.startswith('iarn-train: ') and message in text and '\n' not in text
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['-opt', 'none.yml'], "-opt: 'none.yml' does not exist"),
+    (['-opt', 'broken.yml'], "-opt: 'broken.yml' is not valid YAML"),
+    (['-opt', 'train.yml', '--force_yml', 'trian:total_iter=1'], "no section 'trian'; did you mean 'train'"),
+    (['-opt', 'train.yml', '--force_yml', 'train'], 'expected section:key=value'),
+    (['-opt', 'train.yml', '--launcher', 'slurm'], 'use torchrun'),
+    (['-opt', 'train.yml', '--launcher', 'pytorch'], 'needs the environment that torchrun sets'),
+    (['-opt', 'train.yml', '--force_yml', 'path:resume_state=none.state'], "'none.state' does not exist"),
+])
+def test_wrong_command_lines(tmp_path, image_folder, monkeypatch, arguments, message):
+    from iarn_basicsr.train import main
+    write_yaml(train_options(image_folder('hr', [(32, 40)])), tmp_path / 'train.yml')
+    (tmp_path / 'broken.yml').write_text('a: [1, 2\nb: }')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('sys.argv', ['iarn-train', *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert message in str(stop.value) and '\n' not in str(stop.value)
+
+
+def test_two_processes_train_like_one_with_the_double_batch(tmp_path, image_folder):
+    """gloo, through torchrun: same images, same gradients, so the same weights; validation shared out."""
+    hr = image_folder('hr', [(32, 40), (24, 26), (20, 30)])
+    options = train_options(hr, 'two')
+    options['train'].update(total_iter=3, warmup_iter=-1, optim_g={'type': 'SGD', 'lr': 0.1})
+    options['val']['val_freq'] = 3
+    options['logger']['save_checkpoint_freq'] = 3
+    two = write_yaml(options, tmp_path / 'two.yml')
+    options['name'] = 'one'
+    options['datasets']['train']['batch_size_per_gpu'] = 4
+    one = write_yaml(options, tmp_path / 'one.yml')
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    for command, file, extra in ((torchrun, two, ['--launcher', 'pytorch']), ([sys.executable], one, [])):
+        done = run(*command, '-m', 'iarn_basicsr.train', '-opt', file, *extra, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+    two, one = (load(tmp_path / 'experiments' / r, 'models/net_g_3.pth') for r in ('two', 'one'))
+    start = max((two['params'][k] - two['params_ema'][k]).abs().max() for k in one['params'])
+    assert start > 1e-4  # training moved the weights ...
+    for key in ('params', 'params_ema'):
+        for name, value in one[key].items():
+            assert torch.allclose(two[key][name], value, atol=1e-6), name  # ... to the same place
+    reports = [json.loads((tmp_path / 'experiments' / r / 'metrics' / 'val_3.json').read_text())
+               for r in ('two', 'one')]
+    assert [r['index'] for r in reports[0]['images']] == list(range(6))
+    for scale, row in reports[1]['mean'].items():
+        assert reports[0]['mean'][scale] == pytest.approx(row, abs=0.02)
+
+
+def test_two_processes_test_like_one(tmp_path, image_folder):
+    hr = image_folder('hr', [(32, 40), (24, 26), (20, 30)])
+    options = train_options(hr)
+    test = {k: options[k] for k in ('model_type', 'num_gpu', 'manual_seed', 'network_g')}
+    test.update(name='run', datasets={'test': {**options['datasets']['val'], 'name': 'set'}}, path={},
+                val={'save_img': False, 'suffix': None})
+    file = write_yaml(test, tmp_path / 'test.yml')
+    done = run(sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m',
+               'iarn_basicsr.test', '-opt', file, '--launcher', 'pytorch', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads((tmp_path / 'results' / 'run' / 'metrics' / 'set_run.json').read_text())
+    assert [r['index'] for r in report['images']] == list(range(6))
+
+
+STOCK = ("import sys, torchvision.transforms as t, torchvision.transforms.functional as f; "
+         "sys.modules['torchvision.transforms.functional_tensor'] = f; "  # what BasicSR's git master does not need
+         "sys.argv[0] = 'basicsr/train.py'; import runpy, basicsr; "
+         "runpy.run_module('basicsr.train', run_name='__main__')")
+
+
+def test_stock_basicsr_finds_the_plugin_by_the_yaml_line(tmp_path, image_folder):
+    """basicsr.train as __main__, without importing the plugin: the option file does it."""
+    options = train_options(image_folder('hr', [(32, 40)]))
+    options['train']['total_iter'] = 1
+    options['logger']['save_checkpoint_freq'] = 1
+    file = write_yaml(options, tmp_path / 'train.yml')
+    file.write_text("plugin: !!python/name:iarn_basicsr.__version__ ''\n" + file.read_text())
+    shadow = tmp_path / 'site' / 'basicsr'  # stock 1.4.2 writes below the folder that holds the package
+    shadow.parent.mkdir()
+    import basicsr
+    shadow.symlink_to(Path(basicsr.__file__).parent)
+    done = run(sys.executable, '-c', STOCK, '-opt', file, cwd=tmp_path,
+               PYTHONPATH=f'{shadow.parent}{os.pathsep}{ROOT}')
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'Model [IARNModel] is created' in done.stderr
+    saved = list((tmp_path / 'site' / 'experiments' / 'run' / 'models').glob('net_g_1.pth'))
+    assert saved and 'arch' in load(saved[0].parent, 'net_g_1.pth')
+
+
+def test_stock_entry_draws_the_same_batches(image_folder):
+    """The patched EnlargedSampler serves our dataset and leaves other datasets alone."""
+    from basicsr.data.data_sampler import EnlargedSampler
+
+    class Plain:
+        def __len__(self):
+            return 7
+
+    sampler = EnlargedSampler(Plain(), 2, 1, 2)
+    sampler.set_epoch(3)
+    order = torch.randperm(14, generator=torch.Generator().manual_seed(3)).tolist()
+    assert list(sampler) == [v % 7 for v in order][1:14:2]
+    assert len(sampler) == 7
+
+
+def test_registration_is_idempotent_and_complete():
+    import importlib
+
+    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
+
+    import iarn_basicsr
+    importlib.reload(iarn_basicsr)
+    assert 'IARN' in ARCH_REGISTRY and 'ArbitraryScaleDataset' in DATASET_REGISTRY and 'IARNModel' in MODEL_REGISTRY
+    assert iarn_basicsr.__version__ == yaml.load("!!python/name:iarn_basicsr.__version__ ''", Loader=yaml.UnsafeLoader)
+    assert misc.check_resume  # the stock function that resuming goes through
