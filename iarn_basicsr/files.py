@@ -13,6 +13,9 @@ import torch
 
 __all__ = ['atomic_write', 'save_json', 'save_torch']
 
+_UMASK = os.umask(0)  # it can only be read by setting it, for the whole process: once, on import
+os.umask(_UMASK)
+
 
 def atomic_write(path: str, write: Callable[[str], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it: an interruption leaves the old file whole.
@@ -27,9 +30,7 @@ def atomic_write(path: str, write: Callable[[str], None]) -> None:
         write(temporary)
         with open(temporary, 'rb') as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes private files; the result is an ordinary one
+        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes private files; the result is an ordinary one
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

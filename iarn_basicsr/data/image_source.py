@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from os import path as osp
 
 import cv2
 import numpy as np
-from basicsr.utils import FileClient, scandir
+from basicsr.utils import FileClient
 
 from iarn_basicsr.options import OptionError
 
@@ -50,11 +51,11 @@ class ImageSource:
             raise OptionError(f'meta_info_file: {meta_info_file!r} does not exist')
         with open(meta_info_file, encoding='utf-8') as file:
             names = [line.rsplit(' (', 1)[0].strip() for line in file if line.strip()]
-        return [osp.splitext(n)[0] for n in names] if self.backend == 'lmdb' else names
+        return [_without_ending(n) for n in names] if self.backend == 'lmdb' else names
 
     def _found(self) -> list[str]:
         if self.backend == 'disk':
-            return sorted(scandir(self.root, suffix=IMAGE_SUFFIXES, recursive=True))
+            return sorted(_images_below(self.root), key=_without_ending)  # the order of an LMDB of the same images
         meta = osp.join(self.root, 'meta_info.txt')
         if not osp.isfile(meta):
             raise OptionError(f'{self.key}: {self.root!r} has no meta_info.txt: make the LMDB with '
@@ -91,3 +92,16 @@ class ImageSource:
 
     def _open(self) -> FileClient:
         return FileClient('lmdb', db_paths=self.root) if self.backend == 'lmdb' else FileClient('disk')
+
+
+def _images_below(root: str) -> Iterator[str]:
+    """Paths of images relative to the root; hidden files and folders are passed over, links followed."""
+    for folder, inner, files in os.walk(root, followlinks=True):
+        inner[:] = [name for name in inner if not name.startswith('.')]
+        for name in files:
+            if name.endswith(IMAGE_SUFFIXES) and not name.startswith('.'):
+                yield osp.relpath(osp.join(folder, name), root)
+
+
+def _without_ending(name: str) -> str:
+    return osp.splitext(name)[0]

@@ -57,6 +57,8 @@ def test_mod_crop(image_folder):
 def test_sub_folders_upper_case_and_other_files(image_folder):
     folder = image_folder('hr', [(20, 20)])
     image_folder('hr/inner.v2', [(20, 20)])
+    (folder / '.DS_Store').write_bytes(b'\0')
+    (folder / 'broken').symlink_to('nowhere')
     (folder / 'notes.txt').write_text('not an image')
     cv2.imwrite(str(folder / 'shout.jpg'), np.zeros((20, 20, 3), np.uint8))
     (folder / 'shout.jpg').rename(folder / 'SHOUT.JPG')

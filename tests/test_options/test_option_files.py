@@ -1,0 +1,93 @@
+"""Every file in options/ builds: network, datasets, losses, optimiser; each ablation changes what its name says."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from basicsr.archs import build_network
+from basicsr.data import build_dataset
+from basicsr.models import build_model
+
+from iarn_basicsr.compat import _read_yaml
+from iarn_basicsr.launch import check_options
+from iarn_basicsr.options import OptionError, near, number
+
+OPTIONS = Path(__file__).resolve().parents[2] / 'options'
+FILES = sorted(OPTIONS.rglob('*.yml'))
+
+
+def with_images(opt, folder):
+    """The options with every dataset on a small folder."""
+    for phase, dataset in opt['datasets'].items():
+        dataset.update(phase=phase.split('_')[0], dataroot_gt=str(folder), io_backend={'type': 'disk'})
+    return opt
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(OPTIONS)))
+def test_file_builds(path, image_folder, tmp_path):
+    text = path.read_text(encoding='utf-8')
+    assert "plugin: !!python/name:iarn_basicsr.__version__ ''" in text
+    opt = _read_yaml(str(path))
+    is_train = 'train' in opt
+    check_options(opt, is_train)
+    if is_train:
+        assert isinstance(opt['train']['optim_g']['lr'], float)
+        assert isinstance(yaml.load(text, yaml.UnsafeLoader)['train']['optim_g']['lr'], float)  # in stock BasicSR too
+    with_images(opt, image_folder('hr', [(160, 160)]))
+    for dataset in opt['datasets'].values():
+        assert len(build_dataset(dataset)) >= 1
+    net = build_network(opt['network_g'])
+    assert sum(p.numel() for p in net.parameters()) <= 1.66e6
+    opt.update(is_train=is_train, dist=False, rank=0, world_size=1, num_gpu=0)
+    opt['path'].update(pretrain_network_g=None)
+    model = build_model(opt)
+    if is_train:
+        assert set(model.criteria) >= {'l_rec', 'l_guide'}
+        periods = opt['train']['scheduler'].get('periods')
+        assert periods is None or sum(periods) >= opt['train']['total_iter']
+
+
+ABLATION = {
+    'split_area': {('network_g', 'resample')},
+    'split_cubic_interp': {('network_g', 'resample'), ('train', 'inv_opt')},
+    'coupling_hr_grid': {('network_g', 'coupling'), ('network_g', 'order'), ('network_g', 'fold')},
+    'coupling_hr_grid_no_encoding': {('network_g', 'coupling'), ('network_g', 'order'), ('network_g', 'fold'),
+                                     ('network_g', 'encoding')},
+    'order_2': {('network_g', 'order')},
+    'order_3': {('network_g', 'order')},
+    'no_encoding': {('network_g', 'encoding')},
+    'no_curriculum': {('datasets', 'train', 'curriculum')},
+    'init_last_0': {('network_g', 'init_last')},
+    'guide_4': {('train', 'guide_opt', 'loss_weight')},
+    'guide_16': {('train', 'guide_opt', 'loss_weight')},
+    'latent_1': {('train', 'latent_opt')},
+    'asymmetric': {('datasets', 'train', 'asymmetric_prob')},
+}
+
+
+def differences(a, b, place=()):
+    """Places where two nested dicts differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return {d for k in a.keys() | b.keys() for d in differences(a.get(k), b.get(k), (*place, k))}
+    return set() if a == b else {place}
+
+
+def test_all_ablations_are_listed():
+    assert {p.stem for p in (OPTIONS / 'ablation').glob('*.yml')} == {*ABLATION, 'base'}
+
+
+@pytest.mark.parametrize('name', ABLATION)
+def test_ablation_changes_one_thing(name):
+    base, variant = (_read_yaml(str(OPTIONS / 'ablation' / f'{n}.yml')) for n in ('base', name))
+    assert differences(base, variant) == {('name',), *ABLATION[name]}
+
+
+def test_near_and_number():
+    assert near('gorwth', ['growth', 'order']) == "did you mean 'growth'?"
+    assert near('zzz', ['growth', 'order']) == 'known: growth, order'
+    assert number('s', {'a': '1e-4'}, 'a', 0, 0, 1) == 1e-4
+    for value in ('x', None, True, 2, [1]):
+        with pytest.raises(OptionError, match=r's\.a: .*expected a number from 0 to 1'):
+            number('s', {'a': value}, 'a', 0, 0, 1)
+    with pytest.raises(OptionError, match='expected a whole number from 1 to 9'):
+        number('s', {'a': 1.5}, 'a', 0, 1, 9, int)
