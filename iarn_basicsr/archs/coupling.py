@@ -105,8 +105,8 @@ class LRGridMaps(GridMaps):
     def macs(self, grid: Grid) -> int:
         (height, width), (h, w) = grid.hr, grid.lr
         convolutions = self._weights() * h * w
-        pool_v, pool_h = grid.maps['pool']
-        unpool_v, unpool_h = grid.maps['unpool']
+        pool_v, pool_h = grid.vertical.pool, grid.horizontal.pool
+        unpool_v, unpool_h = grid.vertical.unpool, grid.horizontal.unpool
         pool = pool_v.n_out * pool_v.taps * width + pool_v.n_out * pool_h.n_out * pool_h.taps
         unpool = width * unpool_h.taps * unpool_v.n_in + height * unpool_v.taps * width
         return round(convolutions + IMAGE_CHANNELS * pool + 2 * IMAGE_CHANNELS * unpool)
@@ -148,8 +148,8 @@ class HRGridMaps(GridMaps):
     def macs(self, grid: Grid) -> int:
         (height, width), (h, w) = grid.hr, grid.lr
         convolutions = self._weights() * -(-height // self.fold) * -(-width // self.fold)
-        down_v, down_h = grid.maps['down']
-        up_v, up_h = grid.maps['up']
+        down_v, down_h = grid.vertical.down, grid.horizontal.down
+        up_v, up_h = grid.vertical.up, grid.horizontal.up
         crossing = h * down_v.taps * width + h * w * down_h.taps + h * width * up_h.taps + height * width * up_v.taps
         return round(convolutions + IMAGE_CHANNELS * crossing)
 

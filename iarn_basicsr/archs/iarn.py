@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import pickle
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from iarn_basicsr.ops import PAIRS, Grid, check_lr_size, grid, quantise
+from iarn_basicsr.ops.grid import AxisWindow
 from iarn_basicsr.options import OptionError
 
 from .coupling import COUPLINGS, Coupling
@@ -105,7 +106,10 @@ class IARN(nn.Module):
 
     def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
         """HR (N, 3, H, W) -> LR of ``size`` (h, w) and the latent; quantise the LR before storing it."""
-        g = self.grid(hr, (hr.shape[-2], hr.shape[-1]), size)
+        return self.downscale_on(self.grid(hr, (hr.shape[-2], hr.shape[-1]), size), hr)
+
+    def downscale_on(self, g: Grid, hr: Tensor) -> Downscaled:
+        """:meth:`downscale` on a grid of :meth:`grid`, which may be a window of a larger one."""
         lr = g.down(hr)
         base = g.up(lr)
         low, high = (lr if g.exact else base), hr - base
@@ -123,8 +127,15 @@ class IARN(nn.Module):
             latent: z (N, 3, H, W); zeros if None, as in use. A sample of N(0, sigma^2) gives a variant.
             low: the true low branch at HR resolution (``cubic_interp`` only), for the exact inverse.
         """
-        g = self.grid(lr, size, (lr.shape[-2], lr.shape[-1]))
-        high = lr.new_zeros(len(lr), lr.shape[1], *g.hr) if latent is None else latent
+        return self.upscale_on(self.grid(lr, size, (lr.shape[-2], lr.shape[-1])), lr, latent, low)
+
+    def upscale_on(self, g: Grid, lr: Tensor, latent: Tensor | None = None, low: Tensor | None = None) -> Tensor:
+        """:meth:`upscale` on a grid of :meth:`grid`, which may be a window of a larger one."""
+        whole = (len(lr), lr.shape[1], *g.hr)
+        for name, given in (('latent', latent), ('low', low)):
+            if given is not None and (given.shape != whole or (name == 'low' and g.exact)):
+                raise ValueError(f'{name} of shape {tuple(given.shape)}: expected {whole}, and low for cubic_interp only')
+        high = lr.new_zeros(whole) if latent is None else latent
         if low is None:
             low = lr if g.exact else g.up(lr)
         for block in reversed(self._chain()):
@@ -132,10 +143,11 @@ class IARN(nn.Module):
         return (g.up(low) if g.exact else low) + high
 
     def _chain(self) -> list[Coupling]:
-        return [block for block in self.blocks if isinstance(block, Coupling)]
+        return cast('list[Coupling]', list(self.blocks))
 
-    def grid(self, like: Tensor, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> Grid:
-        """The :class:`Grid` of two sizes on the device and in the precision of ``like``.
+    def grid(self, like: Tensor, hr_size: tuple[int, int], lr_size: tuple[int, int],
+             window: tuple[AxisWindow, AxisWindow] | None = None) -> Grid:
+        """The :class:`Grid` of two sizes, or a window of it, on the device and in the precision of ``like``.
 
         Raises:
             ValueError: if ``like`` is not a float (N, 3, height, width), or the LR size is out of range.
@@ -144,7 +156,8 @@ class IARN(nn.Module):
             raise ValueError(f'image of shape {tuple(like.shape)} and type {like.dtype}: expected RGB float '
                              '(N, 3, height, width) in [0, 1]')
         size = check_lr_size(hr_size, lr_size, self.max_scale)
-        return grid((int(hr_size[0]), int(hr_size[1])), size, self.resample, self.order, like.dtype, like.device)
+        return grid((int(hr_size[0]), int(hr_size[1])), size, self.resample, self.order, like.dtype, like.device,
+                    window)
 
     def complexity(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> dict[str, float]:
         """Parameters, and multiply-accumulates of one direction (both cost the same): ``params``, ``macs``,
@@ -177,8 +190,17 @@ class IARN(nn.Module):
         if not isinstance(arch, dict) or arch.get('type') != cls.__name__:
             found = 'no architecture options' if arch is None else f'architecture options {arch!r}'
             raise ValueError(f'{path} holds {found}: expected a file saved by IARNModel, with arch.type IARN')
-        net = cls(**{k: v for k, v in arch.items() if k != 'type'})
-        net.load_state_dict(content['params_ema' if ema and 'params_ema' in content else 'params'])
+        return cls.from_parts(arch, content.get('params_ema' if ema and 'params_ema' in content else 'params'), path)
+
+    @classmethod
+    def from_parts(cls, arch: dict[str, Any], state: Any, path: str | PathLike[str]) -> IARN:
+        """From the two parts of a file; ``path`` is named in errors (``ValueError``)."""
+        try:
+            net = cls(**{k: v for k, v in arch.items() if k != 'type'})
+            net.load_state_dict({k: v.float() for k, v in state.items()})
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = ' '.join(str(error).split())
+            raise ValueError(f'{path}: weights and architecture options do not make an IARN: {reason}') from error
         return net.eval()
 
 

@@ -1,19 +1,42 @@
-"""All linear maps between one HR grid and one LR grid."""
+"""All linear maps between one HR grid and one LR grid, or between windows of them."""
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import scipy.sparse
 import torch
 
-from .position import pooling_map, scale_encoding, unpooling_map
-from .resample import AxisMap, apply_separable, axis_map
+from .position import pooling_matrix, position_offset, unpooling_matrix
+from .resample import AxisMap, apply_separable, drop_tolerance, pair_matrices
 from .size import Size
 
-__all__ = ['Grid', 'grid']
+__all__ = ['AxisWindow', 'Grid', 'grid']
 
-AxisPair = tuple[AxisMap, AxisMap]
+
+class AxisWindow(NamedTuple):
+    """Samples [lr_start, lr_stop) of an LR axis and [hr_start, hr_stop) of its HR axis."""
+
+    hr_start: int
+    hr_stop: int
+    lr_start: int
+    lr_stop: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Axis:
+    """The maps along one axis."""
+
+    hr: int
+    lr: int
+    ratio: float  # lr / hr of the whole axis, also within a window
+    down: AxisMap
+    up: AxisMap
+    pool: AxisMap
+    unpool: AxisMap
+    offset: torch.Tensor  # (hr,) position of each HR sample relative to the nearest LR sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,51 +46,61 @@ class Grid:
     All maps take and return (N, C, height, width) and are differentiable.
     """
 
-    hr: Size
-    lr: Size
-    resample: str
+    vertical: _Axis
+    horizontal: _Axis
     order: int
-    dtype: torch.dtype
-    device: torch.device
-    maps: dict[str, AxisPair]
+    exact: bool  # whether D U = I, so that the LR alone holds the low branch
 
     @property
-    def exact(self) -> bool:
-        """Whether D U = I, so that the LR alone holds the low branch."""
-        return self.resample != 'cubic_interp'
+    def hr(self) -> Size:
+        """(H, W)."""
+        return self.vertical.hr, self.horizontal.hr
+
+    @property
+    def lr(self) -> Size:
+        """(h, w)."""
+        return self.vertical.lr, self.horizontal.lr
 
     def down(self, x: torch.Tensor) -> torch.Tensor:
         """D: (N, C, H, W) -> (N, C, h, w)."""
-        return apply_separable(*self.maps['down'], x)
+        return apply_separable(self.vertical.down, self.horizontal.down, x)
 
     def up(self, x: torch.Tensor) -> torch.Tensor:
         """U: (N, C, h, w) -> (N, C, H, W)."""
-        return apply_separable(*self.maps['up'], x)
+        return apply_separable(self.vertical.up, self.horizontal.up, x)
 
     def pool(self, x: torch.Tensor) -> torch.Tensor:
         """Position-aware pooling: (N, C, H, W) -> (N, C K^2, h, w), channel (c K + k_v) K + k_h."""
         (h, w), k = self.lr, self.order
-        y = apply_separable(*self.maps['pool'], x).unflatten(-1, (w, k)).unflatten(-3, (h, k))  # N C h Kv w Kh
-        return y.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+        y = apply_separable(self.vertical.pool, self.horizontal.pool, x)
+        return y.unflatten(-1, (w, k)).unflatten(-3, (h, k)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
     def unpool(self, y: torch.Tensor) -> torch.Tensor:
         """Position-aware unpooling: (N, C K^2, h, w) -> (N, C, H, W); the adjoint of :meth:`pool` up to weights."""
         k = self.order
         y = y.unflatten(1, (-1, k, k)).permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)  # N C (h Kv) (w Kh)
-        return apply_separable(*self.maps['unpool'], y)
+        return apply_separable(self.vertical.unpool, self.horizontal.unpool, y)
 
     def scale_planes(self, n: int) -> torch.Tensor:
         """(n, 2, h, w): the constants h/H and w/W, by which LR-grid networks are told the scale."""
-        ratio = torch.tensor([self.lr[0] / self.hr[0], self.lr[1] / self.hr[1]], dtype=self.dtype, device=self.device)
-        return ratio.view(1, 2, 1, 1).expand(n, 2, *self.lr)
+        return self._ratios().view(1, 2, 1, 1).expand(n, 2, *self.lr)
 
     def encoding(self, n: int) -> torch.Tensor:
-        """(n, 4, H, W): the position-aware scale encoding, for HR-grid networks."""
-        return scale_encoding(self.hr, self.lr, self.dtype, self.device).expand(n, -1, -1, -1)
+        """Position-aware scale encoding (n, 4, H, W): vertical offset, horizontal offset, h/H, w/W.
+
+        The idea is the paper's; this form of it is this project's.
+        """
+        offsets = [self.vertical.offset[:, None].expand(self.hr), self.horizontal.offset[None].expand(self.hr)]
+        planes = torch.cat([torch.stack(offsets), self._ratios().view(2, 1, 1).expand(2, *self.hr)])
+        return planes.expand(n, -1, -1, -1)
+
+    def _ratios(self) -> torch.Tensor:
+        return self.vertical.offset.new_tensor([self.vertical.ratio, self.horizontal.ratio])
 
 
 @functools.lru_cache(maxsize=512)
-def grid(hr: Size, lr: Size, resample: str, order: int, dtype: torch.dtype, device: torch.device) -> Grid:
+def grid(hr: Size, lr: Size, resample: str, order: int, dtype: torch.dtype, device: torch.device,
+         window: tuple[AxisWindow, AxisWindow] | None = None) -> Grid:
     """The (cached) :class:`Grid` between two sizes.
 
     Args:
@@ -75,12 +108,27 @@ def grid(hr: Size, lr: Size, resample: str, order: int, dtype: torch.dtype, devi
         lr: (h, w), each at most the HR one.
         resample: a key of ``PAIRS``.
         order: K of the pooling basis.
+        window: (vertical, horizontal) part of the grids; maps keep the global geometry and lose what lies outside.
     """
-    axes = list(zip(hr, lr))
-    maps = {
-        'down': [axis_map(f'down:{resample}', n, m, dtype, device) for n, m in axes],
-        'up': [axis_map(f'up:{resample}', n, m, dtype, device) for n, m in axes],
-        'pool': [pooling_map(n, m, order, dtype, device) for n, m in axes],
-        'unpool': [unpooling_map(n, m, order, dtype, device) for n, m in axes],
-    }
-    return Grid(hr, lr, resample, order, dtype, device, {name: (v, h) for name, (v, h) in maps.items()})
+    whole = [AxisWindow(0, n, 0, m) for n, m in zip(hr, lr)]
+    vertical, horizontal = (_axis(n, m, resample, order, dtype, device, part)
+                            for n, m, part in zip(hr, lr, window or whole))
+    return Grid(vertical, horizontal, order, resample != 'cubic_interp')
+
+
+@functools.lru_cache(maxsize=512)
+def _axis(n: int, m: int, resample: str, order: int, dtype: torch.dtype, device: torch.device,
+          window: AxisWindow) -> _Axis:
+    d, u, pool, unpool = _matrices(n, m, resample, order, drop_tolerance(dtype))
+    hr, lr = slice(window.hr_start, window.hr_stop), slice(window.lr_start, window.lr_stop)
+    cells = slice(lr.start * order, lr.stop * order)
+    down, up, pooling, unpooling = (AxisMap.from_matrix(matrix, dtype, device)
+                                    for matrix in (d[lr, hr], u[hr, lr], pool[cells, hr], unpool[hr, cells]))
+    offset = torch.from_numpy(position_offset(n, m)[hr]).to(device, dtype)
+    return _Axis(hr.stop - hr.start, lr.stop - lr.start, m / n, down, up, pooling, unpooling, offset)
+
+
+@functools.lru_cache(maxsize=8)  # of the last few sizes only: what serves many windows is made once
+def _matrices(n: int, m: int, resample: str, order: int, tolerance: float) -> tuple[scipy.sparse.csr_matrix, ...]:
+    d, u = pair_matrices(resample, n, m, tolerance)
+    return d, u, pooling_matrix(n, m, order), unpooling_matrix(n, m, order)

@@ -7,17 +7,14 @@ geometry at every scale; at an integer scale K it is the block DCT, at K = 2 and
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
 import scipy.sparse
-import torch
 
-from .resample import AxisMap, area_matrix
+from .resample import area_matrix
 
-__all__ = ['cell_basis', 'pooling_map', 'pooling_matrix', 'position_offset', 'scale_encoding', 'unpooling_map',
-           'unpooling_matrix']
+__all__ = ['cell_basis', 'pooling_matrix', 'position_offset', 'unpooling_matrix']
 
 
 def position_offset(n: int, m: int) -> np.ndarray:
@@ -26,22 +23,6 @@ def position_offset(n: int, m: int) -> np.ndarray:
     """
     u = (np.arange(n) + 0.5) * m / n - 0.5
     return u - np.floor(u + 0.5)
-
-
-@functools.lru_cache(maxsize=64)
-def scale_encoding(hr: tuple[int, int], lr: tuple[int, int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Position-aware scale encoding (1, 4, H, W): vertical offset, horizontal offset, h/H, w/W.
-
-    The idea is the paper's; this form of it is this project's.
-    """
-    (height, width), (h, w) = hr, lr
-    planes = [
-        np.broadcast_to(position_offset(height, h)[:, None], hr),
-        np.broadcast_to(position_offset(width, w)[None, :], hr),
-        np.full(hr, h / height),
-        np.full(hr, w / width),
-    ]
-    return torch.from_numpy(np.stack(planes)[None]).to(device, dtype)
 
 
 def cell_basis(v: np.ndarray, order: int) -> np.ndarray:
@@ -59,18 +40,6 @@ def unpooling_matrix(n: int, m: int, order: int) -> scipy.sparse.csr_matrix:
     a = area_matrix(n, m)
     share = a @ scipy.sparse.diags_array(1.0 / np.asarray(a.sum(0)).ravel())  # columns of a, summing to 1
     return _basis_matrix(scipy.sparse.csr_matrix(share), n, m, order).T.tocsr()
-
-
-@functools.lru_cache(maxsize=512)
-def pooling_map(n: int, m: int, order: int, dtype: torch.dtype, device: torch.device) -> AxisMap:
-    """Cached :func:`pooling_matrix` as a map along one axis."""
-    return AxisMap.from_matrix(pooling_matrix(n, m, order), dtype, device)
-
-
-@functools.lru_cache(maxsize=512)
-def unpooling_map(n: int, m: int, order: int, dtype: torch.dtype, device: torch.device) -> AxisMap:
-    """Cached :func:`unpooling_matrix` as a map along one axis."""
-    return AxisMap.from_matrix(unpooling_matrix(n, m, order), dtype, device)
 
 
 def _basis_matrix(weights: scipy.sparse.csr_matrix, n: int, m: int, order: int) -> scipy.sparse.csr_matrix:

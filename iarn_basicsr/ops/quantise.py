@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 __all__ = ['quantise']
@@ -12,11 +14,21 @@ LEVELS = 255
 def quantise(x: torch.Tensor) -> torch.Tensor:
     """Clamp to [0, 1] and round to 8 bits; the gradient passes straight through both.
 
-    y = round(255 clamp(x, 0, 1)) / 255,  dy/dx := 1 everywhere (clamped values too, so that a colour outside the
+    y = round(255 clamp(x, 0, 1)) / 255 (ties to even),  dy/dx := 1 everywhere (clamped values too, so that a colour outside the
     range is still pulled back by the losses). Straight-through estimator of arXiv:1308.3432.
 
     Args:
         x: image of any shape, nominally in [0, 1].
     """
-    y = x.detach().clamp(0, 1).mul(LEVELS).round().div(LEVELS)
-    return y + (x - x.detach()) if x.requires_grad else y  # y + 0: the value is y to the bit
+    return _StraightThrough.apply(x)
+
+
+class _StraightThrough(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clamp(0, 1).mul(LEVELS).round().div(LEVELS)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return gradients[0]

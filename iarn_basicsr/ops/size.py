@@ -17,7 +17,7 @@ __all__ = ['SIZE_RULES', 'Scale', 'Size', 'check_lr_size', 'compute_padding', 'l
 Scale = Union[float, Sequence[float], str]
 Size = tuple[int, int]
 
-_FUZZ = 1e-9  # 30 / 1.2 is 25.000000000000004 in binary floating point; it means 25
+_FUZZ = 1e-9  # 33 / 1.1 is 29.999999999999996 in binary floating point; it means 30
 SIZE_RULES = {
     'round': lambda n: math.floor(n + 0.5 + _FUZZ),  # nearest, halves up
     'ceil': lambda n: math.ceil(n - _FUZZ),
@@ -86,9 +86,9 @@ def check_lr_size(hr_size: Size, size: Size, max_scale: float) -> Size:
     Raises:
         ValueError: naming the size and the range that would be accepted.
     """
-    if len(tuple(size)) != 2:
-        raise ValueError(f'LR size {size!r} must be (height, width)')
-    h, w = (int(n) for n in size)
+    if not isinstance(size, Sequence) or len(size) != 2 or any(isinstance(n, str) or int(n) != n for n in size):
+        raise ValueError(f'LR size {size!r} is not (height, width) in whole pixels')
+    h, w = int(size[0]), int(size[1])
     low = smallest_lr_size(hr_size, max_scale)
     if not (low[0] <= h <= hr_size[0] and low[1] <= w <= hr_size[1]):
         raise ValueError(f'LR size {h}x{w} is out of range for HR {hr_size[0]}x{hr_size[1]} (height x width): '

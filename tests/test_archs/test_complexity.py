@@ -58,26 +58,28 @@ def test_parameters_hr_grid(fold: int, encoding: bool) -> None:
     assert net.complexity((8, 8), (4, 4))['params'] == 2 * block
 
 
-@pytest.mark.parametrize('lr', [(24, 20), (12, 10), (33, 11), (48, 40)])
+@pytest.mark.parametrize(('hr', 'lr'), [((48, 40), (24, 20)), ((48, 40), (12, 10)), ((47, 39), (33, 11)),
+                                        ((47, 39), (47, 39))])
 @pytest.mark.parametrize('options', [{}, LIGHT, {'coupling': 'hr_grid', 'num_block': 4}])
-def test_macs_match_an_independent_count(options: dict, lr: tuple) -> None:
+def test_macs_match_an_independent_count(options: dict, hr: tuple, lr: tuple) -> None:
     """Hooks on every Conv2d, for both directions; the resampling counted on top is under 3 %."""
-    net, hr = IARN(**options), (48, 40)
+    net = IARN(**options)
     down = conv_macs(net, lambda: net.downscale(torch.rand(1, 3, *hr), lr))
     up = conv_macs(net, lambda: net.upscale(torch.rand(1, 3, *lr), hr))
     cost = net.complexity(hr, lr)
     assert down == up
     assert down < cost['macs'] <= 1.03 * down
-    assert cost['macs_per_pixel'] == cost['macs'] / (48 * 40)
+    assert cost['macs_per_pixel'] == cost['macs'] / (hr[0] * hr[1])
 
 
-def test_resampling_part_closed_form() -> None:
-    """x2, order 2, growth 1: pooling has 2 weights a row, unpooling as many; what remains are the convolutions."""
-    net, (height, width) = IARN(num_block=1, growth=1, order=2), (12, 20)
+@pytest.mark.parametrize('order', [1, 2])
+def test_resampling_part_closed_form(order: int) -> None:
+    """x2: a pooling row has 2 weights, an unpooling row K; what remains are the convolutions."""
+    net, (height, width), k = IARN(num_block=1, growth=1, order=order), (12, 20), order
     h, w = height // 2, width // 2
     convolutions = conv_macs(net, lambda: net.downscale(torch.rand(1, 3, height, width), (h, w)))
-    pool = 3 * (2 * h * 2 * width + 2 * h * 2 * w * 2)  # rows, then columns; 2 h rows and 2 w columns come out
-    unpool = 6 * (2 * h * width * 2 + height * width * 2)  # columns, then rows, for s and t
+    pool = 3 * (k * h * 2 * width + k * h * k * w * 2)  # rows, then columns
+    unpool = 6 * (k * h * width * k + height * width * k)  # columns, then rows; for s and t
     assert net.complexity((height, width), (h, w))['macs'] == convolutions + pool + unpool
 
 

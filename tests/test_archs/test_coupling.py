@@ -33,8 +33,8 @@ def make_grid(hr: tuple, lr: tuple, resample: str = 'cubic', order: int = 2,
 
 def state(g: Grid, n: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     """A low and a high branch; the low one at HR resolution where D U != I."""
-    low = torch.rand(n, 3, *(g.lr if g.exact else g.hr), dtype=g.dtype)
-    return low, torch.randn(n, 3, *g.hr, dtype=g.dtype)
+    dtype = g.scale_planes(1).dtype
+    return torch.rand(n, 3, *(g.lr if g.exact else g.hr), dtype=dtype), torch.randn(n, 3, *g.hr, dtype=dtype)
 
 
 def check_round_trip(block: Coupling, g: Grid, tolerance: float) -> None:

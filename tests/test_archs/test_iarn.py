@@ -251,8 +251,9 @@ def test_options_reach_the_blocks() -> None:
     assert {block.clamp for block in net.blocks} == {0.7}
     assert net.blocks[0].maps.phi.last.in_channels == 27 + 2 + 4 * 5
     x = image(12, 12)
-    assert net.grid(x, (12, 12), (6, 6)).order == 3
-    assert net.grid(x, (12, 12), (6, 6)).resample == 'cubic'
+    assert net.grid(x, (12, 12), (6, 6)).pool(x).shape == (1, 27, 6, 6)
+    low = IARN(resample='area').grid(x, (12, 12), (6, 6)).down(x)
+    torch.testing.assert_close(low, F.avg_pool2d(x, 2), rtol=0, atol=1e-6)
 
 
 def test_max_scale_is_enforced() -> None:

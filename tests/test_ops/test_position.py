@@ -8,15 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iarn_basicsr.ops.position import (
-    cell_basis,
-    pooling_map,
-    pooling_matrix,
-    position_offset,
-    scale_encoding,
-    unpooling_map,
-    unpooling_matrix,
-)
+from iarn_basicsr.ops import AxisMap, grid
+from iarn_basicsr.ops.position import cell_basis, pooling_matrix, position_offset, unpooling_matrix
 from iarn_basicsr.ops.resample import area_matrix
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
@@ -59,7 +52,7 @@ def test_offset_range_and_meaning(axis: tuple[int, int]) -> None:
 
 def test_encoding_planes() -> None:
     """Vertical offset, horizontal offset, h/H, w/W, in this order."""
-    planes = scale_encoding((6, 12), (3, 3), torch.float64, CPU)
+    planes = grid((6, 12), (3, 3), 'cubic', 2, torch.float64, CPU).encoding(1)
     assert planes.shape == (1, 4, 6, 12)
     rows = torch.tensor([-0.25, 0.25] * 3, dtype=torch.float64)
     cols = torch.tensor([-0.375, -0.125, 0.125, 0.375] * 3, dtype=torch.float64)
@@ -67,7 +60,6 @@ def test_encoding_planes() -> None:
     torch.testing.assert_close(planes[0, 1], cols[None, :].expand(6, 12))
     assert torch.equal(planes[0, 2], torch.full((6, 12), 0.5, dtype=torch.float64))
     assert torch.equal(planes[0, 3], torch.full((6, 12), 0.25, dtype=torch.float64))
-    assert scale_encoding((6, 12), (3, 3), torch.float32, CPU).dtype == torch.float32
 
 
 def test_basis_closed_form() -> None:
@@ -135,7 +127,7 @@ def test_matrices_follow_their_definition(axis: tuple[int, int], order: int) -> 
 def test_maps_hold_the_matrices(n: int) -> None:
     m = n // 3 + 1
     x = torch.rand(n, 2, dtype=torch.float64)
-    pooled = pooling_map(n, m, 3, torch.float64, CPU).rows(x)
+    pooled = AxisMap.from_matrix(pooling_matrix(n, m, 3), torch.float64, CPU).rows(x)
     np.testing.assert_allclose(pooled, pooling_matrix(n, m, 3) @ x.numpy(), atol=1e-12)
-    restored = unpooling_map(n, m, 3, torch.float64, CPU).rows(pooled)
+    restored = AxisMap.from_matrix(unpooling_matrix(n, m, 3), torch.float64, CPU).rows(pooled)
     np.testing.assert_allclose(restored, unpooling_matrix(n, m, 3) @ pooled.numpy(), atol=1e-12)
