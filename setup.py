@@ -23,6 +23,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['iarn_basicsr', 'iarn_basicsr.*']),
+    package_data={'iarn_basicsr': ['*.html'], 'iarn_basicsr.zoo': ['*.json', '*.pth', '*.png']},
     python_requires='>=3.9,<3.13',
     install_requires=[
         'torch>=2.1',
@@ -34,14 +35,20 @@ setup(
         'numpy>=1.24',
         'scipy>=1.11',
         'tqdm',
+        'pillow>=9.4',
         'setuptools; python_version >= "3.12"',  # basicsr imports distutils
     ],
     extras_require={
-        'test': ['pytest>=8', 'hypothesis>=6.100', 'scikit-image>=0.22', 'matplotlib>=3.8'],
+        'safetensors': ['safetensors>=0.4'],
+        'test': ['pytest>=8', 'hypothesis>=6.100', 'scikit-image>=0.22', 'matplotlib>=3.8', 'safetensors>=0.4'],
         'dev': ['ruff==0.17.6', 'mypy==2.4.1', 'types-PyYAML'],
         'demo': ['scikit-image>=0.22', 'matplotlib>=3.8'],
     },
     entry_points={
-        'console_scripts': ['iarn-train = iarn_basicsr.train:main', 'iarn-test = iarn_basicsr.test:main'],
+        'console_scripts': [
+            'iarn = iarn_basicsr.cli:main',
+            'iarn-train = iarn_basicsr.train:main',
+            'iarn-test = iarn_basicsr.test:main',
+        ],
     },
 )

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 from .version import __version__
 
-__all__ = ['__version__']
+__all__ = ['Rescaler', '__version__']
 
 if find_spec('basicsr') is not None:
     from . import compat
@@ -17,3 +17,11 @@ if find_spec('basicsr') is not None:
     compat.prepare_import()
     compat.patch_basicsr()
     from . import archs, data, models  # noqa: F401  (imported to register)
+
+
+def __getattr__(name: str) -> object:
+    """``from iarn_basicsr import Rescaler``, loaded when it is asked for."""
+    if name == 'Rescaler':
+        from .rescaler import Rescaler
+        return Rescaler
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -141,8 +141,8 @@ class Rescaler:
 
     def _check_recipe(self, recipe: Recipe, size: Size) -> None:
         if recipe.weights != self.weights_hash:
-            raise ValueError(f'it was made with the weights {recipe.model!r} ({recipe.weights}), these are {self.name!r} '
-                             f'({self.weights_hash}): restore it with those (--weights), or pass --force')
+            raise ValueError(f'it was made with the weights {recipe.model!r} ({recipe.weights}), these are '
+                             f'{self.name!r} ({self.weights_hash}): restore it with those (--weights), or pass --force')
         if recipe.lr_size != size:
             raise ValueError(f'it is {size[1]}x{size[0]} but was made {recipe.lr_size[1]}x{recipe.lr_size[0]} (width x '
                              'height): it was resized since, and what it hid is lost; pass --force to try')
@@ -153,9 +153,14 @@ class Rescaler:
         return size
 
     def _down(self, rgb: np.ndarray, size: Size) -> np.ndarray:
+        if size == rgb.shape[:2]:
+            return _to_8_bits(rgb)  # nothing to hide, nothing to lose
         return self._tiled(downscale_tiled, rgb, size, (rgb.shape[0], rgb.shape[1]), size)
 
     def _up(self, rgb: np.ndarray, size: Size) -> np.ndarray:
+        rgb = _to_8_bits(rgb)
+        if size == rgb.shape[:2]:
+            return rgb
         return self._tiled(upscale_tiled, rgb, size, size, (rgb.shape[0], rgb.shape[1]))
 
     def _tiled(self, run: Callable[..., np.ndarray], rgb: np.ndarray, size: Size, hr: Size, lr: Size) -> np.ndarray:
@@ -169,7 +174,7 @@ class Rescaler:
                     raise
                 torch.cuda.empty_cache()
                 tile //= 2
-                self.say(f'out of GPU memory: going on with tiles of {tile} pixels ({tile_count(hr, lr, tile)} of them)')
+                self.say(f'out of GPU memory: going on with {tile_count(hr, lr, tile)} tiles of {tile} pixels')
 
     def _memory(self) -> float:
         """Bytes for the tensors of one tile."""
@@ -191,8 +196,8 @@ class Rescaler:
             return (out.to(torch.float32) / 255).to(image.device, image.dtype)
         if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 \
                 or image.dtype not in (np.uint8, np.uint16):
-            what = f'array of shape {image.shape} and type {image.dtype}' if isinstance(image, np.ndarray) else repr(image)
-            raise ValueError(f'{what}: expected RGB (H, W, 3), uint8 or uint16')
+            what = f'shape {image.shape}, type {image.dtype}' if isinstance(image, np.ndarray) else repr(image)
+            raise ValueError(f'image ({what}): expected RGB (H, W, 3), uint8 or uint16')
         return rescale(image)
 
 
@@ -203,6 +208,10 @@ def weights_hash(net: IARN) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _to_8_bits(rgb: np.ndarray) -> np.ndarray:
+    return rgb if rgb.dtype == np.uint8 else np.round(rgb / 257.0).astype(np.uint8)
 
 
 def _resize_alpha(alpha: np.ndarray, size: Size, resize: Callable[..., torch.Tensor]) -> np.ndarray:

@@ -134,7 +134,7 @@ class IARN(nn.Module):
         whole = (len(lr), lr.shape[1], *g.hr)
         for name, given in (('latent', latent), ('low', low)):
             if given is not None and (given.shape != whole or (name == 'low' and g.exact)):
-                raise ValueError(f'{name} of shape {tuple(given.shape)}: expected {whole}, and low for cubic_interp only')
+                raise ValueError(f'{name} of shape {tuple(given.shape)}: expected {whole}, low for cubic_interp only')
         high = lr.new_zeros(whole) if latent is None else latent
         if low is None:
             low = lr if g.exact else g.up(lr)

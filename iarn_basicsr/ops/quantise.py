@@ -14,8 +14,8 @@ LEVELS = 255
 def quantise(x: torch.Tensor) -> torch.Tensor:
     """Clamp to [0, 1] and round to 8 bits; the gradient passes straight through both.
 
-    y = round(255 clamp(x, 0, 1)) / 255 (ties to even),  dy/dx := 1 everywhere (clamped values too, so that a colour outside the
-    range is still pulled back by the losses). Straight-through estimator of arXiv:1308.3432.
+    y = round(255 clamp(x, 0, 1)) / 255 (ties to even),  dy/dx := 1 everywhere: for clamped values too, so that a
+    colour outside the range is still pulled back by the losses. Straight-through estimator of arXiv:1308.3432.
 
     Args:
         x: image of any shape, nominally in [0, 1].

@@ -1,4 +1,4 @@
-"""Released weights, in the package: ``registry.json`` names them, with what they were trained on and what they reach."""
+"""Released weights, in the package: ``registry.json`` names them, with training data and the numbers they reach."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.options import near
 
-__all__ = ['entries', 'load', 'load_file']
+__all__ = ['FOLDER', 'entries', 'load', 'load_file', 'save_pth', 'save_safetensors']
 
 FOLDER = osp.dirname(osp.abspath(__file__))
 
@@ -70,10 +70,10 @@ def save_safetensors(net: IARN, path: str | os.PathLike[str]) -> None:
     atomic_write(os.fspath(path), lambda temporary: save_file(state, temporary, metadata))
 
 
-def save_half(net: IARN, path: str | os.PathLike[str]) -> None:
-    """Weights in half precision, in BasicSR's layout, for release."""
+def save_pth(net: IARN, path: str | os.PathLike[str]) -> None:
+    """Weights and architecture options as ``.pth``, in BasicSR's layout."""
     from iarn_basicsr.files import save_torch
-    state = {k: v.half().contiguous() for k, v in net.state_dict().items()}
+    state = {k: v.contiguous() for k, v in net.state_dict().items()}
     save_torch({'params': state, 'arch': {'type': 'IARN', **net.hparams}}, os.fspath(path))
 
 

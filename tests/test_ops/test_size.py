@@ -123,9 +123,9 @@ def test_out_of_range_names_size_and_range(size: tuple[int, int]) -> None:
         check_lr_size((33, 40), size, 4)
 
 
-@pytest.mark.parametrize('size', [(4,), (4, 4, 4)])
+@pytest.mark.parametrize('size', [(4,), (4, 4, 4), 4, '44', (4.5, 4)])
 def test_size_of_wrong_length(size: tuple) -> None:
-    with pytest.raises(ValueError, match=r'LR size .* must be \(height, width\)'):
+    with pytest.raises(ValueError, match=r'LR size .* is not \(height, width\) in whole pixels'):
         check_lr_size((8, 8), size, 4)
 
 

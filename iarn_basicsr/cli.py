@@ -1,0 +1,350 @@
+"""The ``iarn`` command: rescale pictures with released or own weights; nothing here trains."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from os import path as osp
+from typing import Any
+
+from tqdm import tqdm
+
+from iarn_basicsr.images import IMAGE_ENDINGS, LOSSLESS_ENDINGS, Picture, read_picture, write_picture
+from iarn_basicsr.ops import parse_scale, scale_label
+from iarn_basicsr.ops.size import Size
+
+__all__ = ['main']
+
+LOSSY_REASON = ('{path}: what is hidden in an LR image does not survive a lossy file, and only PNG and WebP carry the '
+                'recipe to restore it; write .png or .webp, or pass --allow-lossy')
+EXAMPLES = """examples:
+  iarn downscale photo.jpg -o small.png --scale 2.5
+  iarn downscale holiday/ -o small/ --max-side 1600
+  iarn upscale small/ -o whole/
+  iarn compare photo.jpg --scale 2 --scale 1.5x3 -o page.html
+  iarn info small.png"""
+
+
+class UsageError(ValueError):
+    """A command line that cannot be carried out; ends with exit code 2."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to read and one to write."""
+
+    source: str
+    target: str
+
+
+@dataclass
+class Outcome:
+    """What became of the files of a run."""
+
+    done: int = 0
+    skipped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 if all went well, 1 if a file failed, 2 for a wrong command line, 130 if interrupted."""
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except (UsageError, ValueError) as error:
+        print(f'iarn {args.command}: {error}', file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        print(f'iarn {args.command}: interrupted; files already written are whole', file=sys.stderr)
+        return 130
+
+
+# ------------------------------------------------------------------------------------------------------- commands
+
+
+def _downscale(args: argparse.Namespace) -> int:
+    jobs, outcome = _plan(args, IMAGE_ENDINGS)
+    lossy = [j for j in jobs if not j.target.lower().endswith(LOSSLESS_ENDINGS)]
+    if lossy and not args.allow_lossy:
+        raise UsageError(LOSSY_REASON.format(path=lossy[0].target))
+    rescaler = _rescaler(args)
+
+    def one(job: Job) -> str:
+        picture = read_picture(job.source)
+        size = _lr_size(args, picture.size, rescaler)
+        if args.dry_run:
+            return f'{_wh(picture.size)} -> {_wh(size)}'
+        lr = rescaler.downscale_picture(picture, size=size)
+        write_picture(lr, job.target)
+        deep = ', 16 bits read, the LR and what is restored from it have 8' if picture.rgb.dtype.itemsize == 2 else ''
+        return f'{_wh(picture.size)} -> {_wh(size)}{deep}'
+
+    return _run(args, jobs, outcome, one)
+
+
+def _upscale(args: argparse.Namespace) -> int:
+    jobs, outcome = _plan(args, IMAGE_ENDINGS)
+    rescaler = _rescaler(args)
+
+    def one(job: Job) -> str:
+        picture = read_picture(job.source)
+        size = args.size or (picture.recipe.hr_size if picture.recipe else None)
+        if args.dry_run:
+            return f'{_wh(picture.size)} -> {_wh(size) if size else "unknown size"}'
+        restored = rescaler.upscale_picture(picture, args.size, args.force)
+        write_picture(restored, job.target)
+        foreign = '' if picture.recipe else ', not made by IARN: enlarged, not restored'
+        return f'{_wh(picture.size)} -> {_wh(restored.size)}{foreign}'
+
+    return _run(args, jobs, outcome, one)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from iarn_basicsr.compare import compare, page, table
+    picture = read_picture(args.source)
+    scales = [parse_scale(s) for s in args.scale or ['2', '3', '1.5x3']]
+    target = args.output or osp.splitext(osp.basename(args.source))[0] + '_compare.html'
+    _refuse_existing(args, target)
+    results = compare(_rescaler(args), picture, scales)
+    print(table(results))
+    page(osp.basename(args.source), picture, results, target)
+    print(f'page: {target}')
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    failed = 0
+    for path in args.sources:
+        try:
+            picture = read_picture(path)
+        except ValueError as error:
+            print(f'iarn info: {error}', file=sys.stderr)
+            failed = 1
+            continue
+        print('\n'.join(_describe(path, picture)))
+    return failed
+
+
+def _describe(path: str, picture: Picture) -> Iterator[str]:
+    recipe = picture.recipe
+    kind = f'{picture.mode}{"" if picture.alpha is None else " with alpha"}, {8 * picture.rgb.dtype.itemsize} bits'
+    yield f'{path}: {_wh(picture.size)}, {kind}, {osp.getsize(path)} bytes'
+    if recipe is None:
+        yield '  not made by IARN: iarn upscale needs --size, and enlarges rather than restores'
+        return
+    ratios = [round(n / m, 3) for n, m in zip(recipe.hr_size, recipe.lr_size)]
+    yield f'  LR image of {_wh(recipe.hr_size)}, {scale_label(ratios)}, original mode {recipe.mode}'
+    yield f'  made with weights {recipe.model} ({recipe.weights}), metadata format {recipe.format}'
+    if recipe.lr_size != picture.size:
+        yield f'  was {_wh(recipe.lr_size)} when made: resized since, what it hid is lost'
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from iarn_basicsr.doctor import checks
+    failed = 0
+    for name, good, text in checks():
+        print(f'{"ok  " if good else "FAIL"}  {name}: {text}')
+        failed += not good
+    return int(bool(failed))
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from iarn_basicsr.zoo.verify import verify
+    failed = 0
+    for name, good, text in verify(args.names):
+        print(f'{"ok  " if good else "FAIL"}  {name}: {text}')
+        failed += not good
+    return int(bool(failed))
+
+
+def _export(args: argparse.Namespace) -> int:
+    from iarn_basicsr import zoo
+    _refuse_existing(args, args.target)
+    if not args.target.endswith(('.safetensors', '.pth')):
+        raise UsageError(f'{args.target}: write .safetensors or .pth')
+    net, name = zoo.load(args.weights)
+    (zoo.save_safetensors if args.target.endswith('.safetensors') else zoo.save_pth)(net, args.target)
+    print(f'{name} -> {args.target}')
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------------------- files
+
+
+def _plan(args: argparse.Namespace, endings: tuple[str, ...]) -> tuple[list[Job], Outcome]:
+    """The files to make; what exists already is skipped, clashes fail."""
+    outcome, jobs, taken = Outcome(), [], set()
+    for source, target in _pairs(args, endings):
+        if target in taken:
+            outcome.failed.append(f'{source}: another input becomes {target} too: rename one')
+        elif osp.exists(target) and not args.overwrite:
+            outcome.skipped.append(f'{source}: {target} exists (--overwrite replaces it)')
+        elif osp.exists(target) and osp.samefile(source, target):
+            outcome.failed.append(f'{source}: the output would replace the input: choose another -o')
+        else:
+            jobs.append(Job(source, target))
+        taken.add(target)
+    return jobs, outcome
+
+
+def _pairs(args: argparse.Namespace, endings: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """(source, target) of every input; folders are walked, other files in them passed over."""
+    as_file = osp.splitext(args.output)[1].lower() in IMAGE_ENDINGS and not osp.isdir(args.output)
+    if as_file and (len(args.sources) > 1 or osp.isdir(args.sources[0])):
+        raise UsageError(f'-o {args.output}: several inputs need a folder to write to')
+    ending = f'.{args.format}'
+    if ending not in endings:
+        raise UsageError(f'--format {args.format}: choose one of {", ".join(e[1:] for e in endings)}')
+    for source in args.sources:
+        if not osp.exists(source):
+            raise UsageError(f'{source}: no such file or folder (current directory {os.getcwd()})')
+        if not osp.isdir(source):
+            yield source, args.output if as_file else osp.join(args.output, _stem(osp.basename(source)) + ending)
+            continue
+        names = [osp.relpath(osp.join(folder, name), source) for folder, inner, files in os.walk(source)
+                 for name in files if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith('.')]
+        if not names:
+            raise UsageError(f'{source}: no image in this folder (looked for {", ".join(IMAGE_ENDINGS)})')
+        for name in sorted(names):
+            yield osp.join(source, name), osp.join(args.output, _stem(name) + ending)
+
+
+def _stem(name: str) -> str:
+    return osp.splitext(name)[0]
+
+
+def _run(args: argparse.Namespace, jobs: list[Job], outcome: Outcome, one: Callable[[Job], str]) -> int:
+    """Every file on its own; one that fails is listed at the end and does not stop the rest."""
+    talk = sys.stderr.isatty() or args.dry_run
+    for job in tqdm(jobs, unit='image', disable=not sys.stderr.isatty() or len(jobs) < 2):
+        try:
+            text = one(job)
+        except (OSError, ValueError, MemoryError) as error:
+            message = ' '.join(str(error).split()) or type(error).__name__
+            outcome.failed.append(message if message.startswith(job.source) else f'{job.source}: {message}')
+            continue
+        outcome.done += 1
+        if talk:
+            tqdm.write(f'{job.source} -> {job.target}: {text}', file=sys.stdout if args.dry_run else sys.stderr)
+    for line in (outcome.skipped if talk else []):
+        print(f'skipped  {line}', file=sys.stderr)
+    for line in outcome.failed:
+        print(f'iarn {args.command}: {line}', file=sys.stderr)
+    if talk and not args.dry_run and (len(jobs) > 1 or outcome.failed or outcome.skipped):
+        print(f'{outcome.done} done, {len(outcome.skipped)} skipped, {len(outcome.failed)} failed', file=sys.stderr)
+    return int(bool(outcome.failed))
+
+
+def _refuse_existing(args: argparse.Namespace, target: str) -> None:
+    if osp.exists(target) and not args.overwrite:
+        raise UsageError(f'{target} exists: pass --overwrite to replace it')
+
+
+# --------------------------------------------------------------------------------------------------- command line
+
+
+def _rescaler(args: argparse.Namespace) -> Any:
+    from iarn_basicsr.rescaler import Rescaler
+    return Rescaler.load(args.weights, device=args.device, tile=args.tile,
+                         say=lambda line: print(f'iarn {args.command}: {line}', file=sys.stderr))
+
+
+def _lr_size(args: argparse.Namespace, hr: Size, rescaler: Any) -> Size:
+    if args.size:
+        return rescaler.lr_size(hr, size=args.size)
+    if args.max_side:
+        return rescaler.lr_size(hr, scale=max(1.0, max(hr) / args.max_side))
+    return rescaler.lr_size(hr, scale=args.scale)
+
+
+def _wh(size: Size) -> str:
+    """Width x height, as people and --size write it."""
+    return f'{size[1]}x{size[0]}'
+
+
+def _size(text: str) -> Size:
+    """(h, w) from WxH."""
+    try:
+        width, height = (int(n) for n in text.lower().split('x'))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r}: write WIDTHxHEIGHT, for example 1920x1080') from None
+    if width < 1 or height < 1:
+        raise argparse.ArgumentTypeError(f'{text!r}: a side has at least one pixel')
+    return height, width
+
+
+def _scale(text: str) -> tuple[float, float]:
+    try:
+        return parse_scale(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r}: expected a whole number of at least 1')
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='iarn', description='Images smaller now and whole again later.',
+                                     epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        own = '\n'.join(['examples:', *(e for e in EXAMPLES.splitlines() if f'iarn {name} ' in e)])
+        made = commands.add_parser(name, help=text, description=text, epilog=own if '\n' in own else None,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+        made.set_defaults(run=run)
+        return made
+
+    down = command('downscale', _downscale, 'make LR images that know how to be restored')
+    _files(down, 'png (default) or webp, both lossless')
+    size = down.add_mutually_exclusive_group(required=True)
+    size.add_argument('--scale', type=_scale, metavar='S', help='2.5, or vertical x horizontal: 1.5x3')
+    size.add_argument('--size', type=_size, metavar='WxH', help='exact LR size, width x height')
+    size.add_argument('--max-side', type=_positive, metavar='N', help='longer side of the LR image')
+    down.add_argument('--allow-lossy', action='store_true', help='write .jpg all the same')
+
+    up = command('upscale', _upscale, 'restore the originals from LR images')
+    _files(up, 'png (default), webp, jpg, ...')
+    up.add_argument('--size', type=_size, metavar='WxH', help='size to make, for LR images without a recipe')
+    up.add_argument('--force', action='store_true', help='in spite of other weights, or of an LR resized since')
+
+    compare = command('compare', _compare, 'one page that shows IARN beside bicubic, with a slider')
+    compare.add_argument('source', metavar='IN')
+    compare.add_argument('--scale', action='append', type=_scale, metavar='S', help='several are possible')
+    compare.add_argument('-o', '--output', metavar='PAGE', help='default: IN_compare.html')
+
+    info = command('info', _info, 'what a file is and how it was made')
+    info.add_argument('sources', nargs='+', metavar='FILE')
+    command('doctor', _doctor, 'check the installation')
+    verify = command('verify', _verify, 'recompute the numbers of the released weights and compare')
+    verify.add_argument('names', nargs='*', metavar='NAME', help='default: all')
+    export = command('export', _export, 'write weights as .safetensors or .pth')
+    export.add_argument('weights')
+    export.add_argument('target')
+    for made in (down, up, compare):
+        made.add_argument('--weights', default='default', metavar='NAME|FILE', help='released name, .pth, .safetensors')
+        made.add_argument('--device', metavar='D', help='cpu, cuda, cuda:1 (default: cuda where there is one)')
+        made.add_argument('--tile', type=_positive, metavar='N', help='tile side in HR pixels (default: by memory)')
+    for made in (down, up, compare, export):
+        made.add_argument('--overwrite', action='store_true', help='replace files that exist')
+    return parser
+
+
+def _files(command: argparse.ArgumentParser, formats: str) -> None:
+    command.add_argument('sources', nargs='+', metavar='IN', help='files and folders (with their sub-folders)')
+    command.add_argument('-o', '--output', required=True, metavar='OUT', help='folder, or a file for a single file')
+    command.add_argument('--format', default='png', metavar='F', help=f'of files in a folder: {formats}')
+    command.add_argument('--dry-run', action='store_true', help='say what would be done')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

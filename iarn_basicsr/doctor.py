@@ -1,0 +1,103 @@
+"""``iarn doctor``: what most questions about an installation come down to."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from os import path as osp
+
+import torch
+
+__all__ = ['checks']
+
+PACKAGES = ('torch', 'torchvision', 'basicsr', 'opencv-python', 'lmdb', 'pyyaml', 'numpy', 'scipy', 'pillow',
+            'safetensors')
+
+
+def checks() -> Iterator[tuple[str, bool, str]]:
+    """(name, good, text) of every check."""
+    from iarn_basicsr.version import __version__
+    good = (3, 9) <= sys.version_info[:2] <= (3, 12)
+    hint = '' if good else '; supported are 3.9 to 3.12 (basicsr cannot be built on newer ones)'
+    yield 'python', good, f'{platform.python_version()} on {platform.system()} {platform.machine()}{hint}'
+    yield 'iarn_basicsr', True, __version__
+    for name in PACKAGES:
+        try:
+            yield name, True, version(name)
+        except PackageNotFoundError:
+            optional = name == 'safetensors'
+            yield name, optional, 'not installed' + ('; only .safetensors files need it' if optional else '')
+    for name, check in (('import basicsr', _basicsr), ('registration', _registration), ('LMDB', _lmdb),
+                        ('distributed', _distributed), ('write here', _write), ('released weights', _weights)):
+        yield name, *_guarded(check)
+    yield 'CUDA', True, _cuda()
+
+
+def _guarded(check: Callable[[], str]) -> tuple[bool, str]:
+    """A check that fails is a finding, whatever it raised."""
+    try:
+        return True, check()
+    except Exception as error:
+        return False, f'{type(error).__name__}: {" ".join(str(error).split())}'
+
+
+def _basicsr() -> str:
+    importlib.import_module('iarn_basicsr.compat').prepare_import()
+    place = importlib.import_module('basicsr').__file__ or '?'
+    return f'from {osp.dirname(place)}'
+
+
+def _registration() -> str:
+    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
+
+    import iarn_basicsr  # noqa: F401
+    names = (('IARN', ARCH_REGISTRY), ('ArbitraryScaleDataset', DATASET_REGISTRY), ('IARNModel', MODEL_REGISTRY))
+    missing = [name for name, registry in names if name not in registry]
+    if missing:
+        raise LookupError(f'not registered with BasicSR: {", ".join(missing)}')
+    return ', '.join(name for name, _ in names)
+
+
+def _lmdb() -> str:
+    import lmdb
+    with tempfile.TemporaryDirectory() as folder:
+        env = lmdb.open(folder, map_size=2**20)
+        with env.begin(write=True) as transaction:
+            transaction.put(b'key', b'value')
+        with env.begin() as transaction:
+            if transaction.get(b'key') != b'value':
+                raise OSError('a value written was not read back')
+        env.close()
+    return 'written and read'
+
+
+def _distributed() -> str:
+    if not torch.distributed.is_available():
+        raise OSError('this PyTorch is built without torch.distributed: torchrun will not work')
+    backends = [n for n in ('gloo', 'nccl') if getattr(torch.distributed, f'is_{n}_available')()]
+    return f'{", ".join(backends)}; iarn-train takes {"nccl" if torch.cuda.is_available() else "gloo"} here'
+
+
+def _write() -> str:
+    with tempfile.NamedTemporaryFile(dir='.'):
+        pass
+    return f'{os.getcwd()} (experiments/, results/ and tb_logger/ land here)'
+
+
+def _weights() -> str:
+    from iarn_basicsr import zoo
+    return ', '.join(f'{name} ({sum(p.numel() for p in zoo.load(name)[0].parameters())} parameters)'
+                     for name in zoo.entries()) or 'none in this package'
+
+
+def _cuda() -> str:
+    if not torch.cuda.is_available():
+        return 'none: everything runs on the CPU'
+    names = {torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())}
+    bf16 = 'bf16' if torch.cuda.is_bf16_supported() else 'no bf16: set train.amp to none'
+    return f'{torch.cuda.device_count()} x {", ".join(sorted(names))}, {bf16}'

@@ -1,0 +1,49 @@
+"""``iarn verify``: recompute the expected numbers of released weights on the packaged photograph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from os import path as osp
+
+from iarn_basicsr import zoo
+from iarn_basicsr.images import read_picture
+from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
+from iarn_basicsr.ops import parse_scale
+from iarn_basicsr.rescaler import Rescaler
+
+__all__ = ['PHOTOGRAPH', 'TOLERANCE', 'measure', 'verify']
+
+PHOTOGRAPH = osp.join(zoo.FOLDER, 'chelsea.png')  # scikit-image's, CC0; never trained on
+TOLERANCE = 0.02  # dB; other processors and versions round differently
+METRICS = {name: DEFAULT_METRICS[name] for name in ('psnr_y', 'psnr_rgb')}
+
+
+def measure(rescaler: Rescaler, scales: Sequence[str]) -> dict[str, dict[str, float]]:
+    """scale -> metric -> value of the round trip of the packaged photograph."""
+    hr = read_picture(PHOTOGRAPH).rgb
+    values = {}
+    for scale in scales:
+        lr, restored = rescaler.roundtrip(hr, scale=parse_scale(scale))
+        values[scale] = evaluate((restored[..., ::-1], hr[..., ::-1]), (lr, lr), METRICS)
+    return values
+
+
+def verify(names: Sequence[str] = ()) -> Iterator[tuple[str, bool, str]]:
+    """(name, good, text) for every released model: the file's sha256 and every expected number.
+
+    Raises:
+        ValueError: for a name that is not released.
+    """
+    for name in names or zoo.entries():
+        rescaler = Rescaler.load(name, device='cpu')
+        known = zoo.entries()[rescaler.name]
+        if rescaler.weights_hash != known['weights_hash']:
+            yield name, False, f'weights {rescaler.weights_hash}, expected {known["weights_hash"]}'
+            continue
+        expected = known['expected']
+        found = measure(rescaler, list(expected))
+        wrong = [f'{scale} {metric} {found[scale][metric]:.3f}, expected {value:.3f}'
+                 for scale, row in expected.items() for metric, value in row.items()
+                 if abs(found[scale][metric] - value) > TOLERANCE]
+        numbers = ', '.join(f'{scale} {row["psnr_y"]:.2f} dB' for scale, row in found.items())
+        yield name, not wrong, '; '.join(wrong) or f'PSNR-Y {numbers}, as expected (within {TOLERANCE} dB)'
