@@ -97,15 +97,17 @@ def print_table(rows: list[dict[str, float | str]]) -> None:
               f'{r["bicubic_ssim_y"]:.4f} | {r["iarn_ssim_y"]:.4f} | {r["iarn_lr_psnr_y"]:.2f} |')
 
 
-def draw(net: IARN, hr: np.ndarray, path: Path) -> None:
-    """HR | LR | bicubic restored | IARN restored, a detail of each, and the error maps."""
+def draw(net: IARN, hr: np.ndarray, rows: list[dict[str, float | str]], path: Path) -> None:
+    """HR | LR | bicubic restored | IARN restored, a detail of each, the error maps and the gain at every scale."""
     size = lr_size(hr.shape[:2], parse_scale(FIGURE_SCALE))
     _, cubic = bicubic_both_ways(hr, size)
     lr, ours = iarn_both_ways(net, hr, size)
     top, left, height, width = CROP
-    whole = [('HR', hr), (f'LR by IARN, {scale_label(FIGURE_SCALE)} ({size[1]}x{size[0]})', lr),
-             ('bicubic down and up', cubic), ('IARN', ours)]
-    figure, axes = plt.subplots(3, 4, figsize=(14, 9.6), layout='constrained')
+    row = next(r for r in rows if r['scale'] == scale_label(FIGURE_SCALE))
+    whole = [(f'HR ({hr.shape[1]}x{hr.shape[0]})', hr), (f'LR by IARN, {row["scale"]} ({size[1]}x{size[0]})', lr),
+             (f'bicubic down and up: {row["bicubic_psnr_y"]:.2f} dB', cubic),
+             (f'IARN down and up: {row["iarn_psnr_y"]:.2f} dB', ours)]
+    figure, axes = plt.subplots(3, 4, figsize=(14, 8.6), layout='constrained')
     for column, (title, image) in enumerate(whole):
         factor = image.shape[0] / hr.shape[0], image.shape[1] / hr.shape[1]
         cut = image[round(top * factor[0]):round((top + height) * factor[0]),
@@ -117,6 +119,10 @@ def draw(net: IARN, hr: np.ndarray, path: Path) -> None:
             error = np.abs(image.astype(float) - hr).mean(-1)
             axes[2, column].imshow(error, cmap='magma', vmin=0, vmax=24)
             axes[2, column].set_title(f'|error|, mean {error.mean():.2f} of 255', fontsize=11)
+    lines = [f'{"PSNR-Y":8}{"bicubic":>9}{"IARN":>9}',
+             *(f'{r["scale"]:8}{r["bicubic_psnr_y"]:9.2f}{r["iarn_psnr_y"]:9.2f}' for r in rows)]
+    axes[2, 0].text(0, 1, '\n'.join(lines), family='monospace', fontsize=12, va='top', linespacing=1.5,
+                    transform=axes[2, 0].transAxes)
     for axis in axes.ravel():
         axis.axis('off')
     figure.savefig(path, dpi=80)
@@ -141,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     rows = measure(net, hr)
     print_table(rows)
     Path('table.json').write_text(json.dumps(rows, indent=1), encoding='utf-8')
-    draw(net, hr, Path('demo.png'))
+    draw(net, hr, rows, Path('demo.png'))
     print(f'\n{(time.time() - start) / 60:.1f} minutes. Look at {Path("demo.png").resolve()} and, for every scale, at '
           f'{Path("results/IARN_x1-4_quick/visualization/held_out").resolve()}')
     return 0
