@@ -1,0 +1,63 @@
+"""What a lossy LR costs: PSNR-Y of the packaged photograph restored from its LR as PNG and as JPEG.
+
+    python scripts/lossy_lr.py [--weights default] [--scales 1.5 2 3] [--qualities 100 95 90 75]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+
+from iarn_basicsr.images import read_picture
+from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
+from iarn_basicsr.ops import bicubic_downscale, parse_scale, quantise
+from iarn_basicsr.ops.resample import bicubic_upscale
+from iarn_basicsr.rescaler import Rescaler
+from iarn_basicsr.zoo.verify import PHOTOGRAPH
+
+
+def psnr_y(image: np.ndarray, hr: np.ndarray, lr: np.ndarray) -> float:
+    """PSNR on Y by the usual protocol."""
+    pair = image[..., ::-1], hr[..., ::-1]
+    return evaluate(pair, (lr, lr), {'psnr_y': DEFAULT_METRICS['psnr_y']})['psnr_y']
+
+
+def through_jpeg(lr: np.ndarray, quality: int) -> np.ndarray:
+    """The LR as a JPEG without chroma subsampling gives it back."""
+    buffer = io.BytesIO()
+    Image.fromarray(lr).save(buffer, 'JPEG', quality=quality, subsampling=0)
+    return np.asarray(Image.open(buffer))
+
+
+def bicubic(hr: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bicubic down, 8 bits, bicubic up."""
+    x = torch.from_numpy(hr.transpose(2, 0, 1).astype(np.float32) / 255)[None]
+    restored = quantise(bicubic_upscale(quantise(bicubic_downscale(x, size)), hr.shape[:2]))
+    return (restored[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--weights', default='default')
+    parser.add_argument('--scales', nargs='+', default=['1.5', '2', '3'])
+    parser.add_argument('--qualities', type=int, nargs='+', default=[100, 95, 90, 75])
+    args = parser.parse_args(argv)
+    rescaler, hr = Rescaler.load(args.weights), read_picture(PHOTOGRAPH).rgb
+    print('| scale | PNG | ' + ' | '.join(f'JPEG {q}' for q in args.qualities) + ' | bicubic both ways, PNG |')
+    print('|---' * (3 + len(args.qualities)) + '|')
+    for scale in args.scales:
+        lr = rescaler.downscale(hr, scale=parse_scale(scale))
+        files = [lr, *(through_jpeg(lr, q) for q in args.qualities)]
+        values = [psnr_y(rescaler.upscale(file, size=hr.shape[:2]), hr, lr) for file in files]
+        values.append(psnr_y(bicubic(hr, lr.shape[:2]), hr, lr))
+        print(f'| x{scale} | ' + ' | '.join(f'{v:.2f}' for v in values) + ' |', flush=True)
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,331 @@
+"""IARN beside bicubic: the numbers against a direct computation, the page against what it must show."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from helpers import make_image
+from PIL import Image
+
+from iarn_basicsr import compare as module
+from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.compare import Window, bicubic_roundtrip, compare, eight_bit, error_map, page, table, worst_windows
+from iarn_basicsr.images import Picture, png_bytes
+from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
+from iarn_basicsr.metrics.rescaling import PROTOCOL
+from iarn_basicsr.ops import bicubic_downscale, quantise
+from iarn_basicsr.ops.resample import bicubic_upscale
+from iarn_basicsr.rescaler import Rescaler
+
+pytestmark = pytest.mark.filterwarnings('error:The given NumPy array is not writable')
+SCALES = [2, (1.5, 3.0), '2.5']
+
+
+@pytest.fixture(scope='module')
+def rescaler():
+    torch.manual_seed(0)
+    net = IARN(num_block=1, growth=4, max_scale=4)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return Rescaler(net, 'tiny', device='cpu')
+
+
+@pytest.fixture(scope='module')
+def picture():
+    rgb = make_image(66, 90, seed=3)
+    rgb.setflags(write=False)  # as Pillow's pixels are
+    return Picture(rgb)
+
+
+@pytest.fixture(scope='module')
+def results(rescaler, picture):
+    return compare(rescaler, picture, SCALES)
+
+
+class Page(HTMLParser):
+    """The images of a page by their alternative text, its text, its ids, and every address in it."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.images, self.styles, self.words, self.ids, self.addresses = {}, {}, [], set(), []
+        self.source = path.read_text(encoding='utf-8')
+        self.feed(self.source)
+        self.text = ' '.join(' '.join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.ids.add(found.get('id'))
+        self.addresses += [found[k] for k in ('src', 'href', 'srcset', 'action', 'poster') if k in found]
+        if tag == 'img':
+            kind, data = re.fullmatch(r'data:image/(\w+);base64,(.*)', found['src']).groups()
+            image = Image.open(io.BytesIO(base64.b64decode(data)))
+            assert image.format.lower() == kind
+            assert (found['width'], found['height']) == tuple(str(n) for n in image.size)
+            assert found['alt'] not in self.images, 'alternative texts tell images apart'
+            self.images[found['alt']] = np.asarray(image.convert('RGB'))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def make_page(tmp_path, picture, results, name='picture.png'):
+    page(name, picture, results, str(tmp_path / 'page.html'))
+    assert [p.name for p in tmp_path.iterdir()] == ['page.html']
+    return Page(tmp_path / 'page.html')
+
+
+# ------------------------------------------------------------------------------------------------------ measuring
+
+
+def test_values_equal_a_direct_computation(rescaler, picture, results):
+    assert [r.scale for r in results] == [(2, 2), (1.5, 3), (2.5, 2.5)]
+    assert [r.lr_size for r in results] == [(33, 45), (44, 30), (26, 36)]
+    hr = picture.rgb
+    x = torch.tensor(hr).permute(2, 0, 1)[None] / 255
+    for r in results:
+        small = quantise(bicubic_downscale(x, r.lr_size))
+        for ours, theirs in ((r.lr_bicubic, small), (r.restored_bicubic, quantise(bicubic_upscale(small, (66, 90))))):
+            np.testing.assert_array_equal(ours, (theirs[0].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8))
+        np.testing.assert_array_equal(r.lr, rescaler.downscale(hr, size=r.lr_size))
+        np.testing.assert_array_equal(r.restored, rescaler.upscale(r.lr, size=(66, 90)))
+        hr_bgr, lr_bgr = cv2.cvtColor(hr, cv2.COLOR_RGB2BGR), cv2.cvtColor(r.lr_bicubic, cv2.COLOR_RGB2BGR)
+        restored, lr = cv2.cvtColor(r.restored, cv2.COLOR_RGB2BGR), cv2.cvtColor(r.lr, cv2.COLOR_RGB2BGR)
+        assert r.metrics == evaluate((restored, hr_bgr), (lr, lr_bgr), DEFAULT_METRICS)
+        cubic = cv2.cvtColor(r.restored_bicubic, cv2.COLOR_RGB2BGR)
+        assert r.metrics_bicubic == evaluate((cubic, hr_bgr), (lr_bgr, lr_bgr), DEFAULT_METRICS)
+        assert r.metrics != r.metrics_bicubic
+        assert (r.lr_bytes, r.lr_bicubic_bytes) == (len(png_bytes(r.lr)), len(png_bytes(r.lr_bicubic)))
+        assert (r.model, r.weights_hash) == ('tiny', rescaler.weights_hash)
+
+
+def test_a_scale_out_of_range_is_refused_before_the_work(picture):
+    class Lazy(Rescaler):
+        def _down(self, rgb, size):
+            raise AssertionError('worked')
+
+    with pytest.raises(ValueError, match='out of range'):
+        compare(Lazy(IARN(num_block=1, growth=4, max_scale=4), 'tiny'), picture, [2, 9])
+
+
+def test_16_bits_are_rounded_to_8(rescaler, picture, results):
+    deep = picture.rgb.astype(np.uint16) * 257
+    noisy = Picture(np.clip(deep.astype(int) + np.random.default_rng(0).integers(-128, 129, deep.shape), 0,
+                            65535).astype(np.uint16))
+    np.testing.assert_array_equal(eight_bit(noisy.rgb), picture.rgb)
+    result, = compare(rescaler, noisy, [2])
+    np.testing.assert_array_equal(result.restored, results[0].restored)
+    assert result.metrics == results[0].metrics
+    assert eight_bit(picture.rgb) is picture.rgb
+
+
+def test_a_gray_picture_is_restored_gray(rescaler):
+    gray = Picture(np.repeat(make_image(48, 40, seed=1)[..., :1], 3, 2), mode='L')
+    result, = compare(rescaler, gray, [2])
+    colours = rescaler.upscale(result.lr, size=(48, 40))
+    assert np.ptp(colours, axis=2).any()
+    np.testing.assert_array_equal(result.restored, np.round(colours.mean(2, keepdims=True)).repeat(3, 2))
+    assert not np.ptp(result.restored_bicubic, axis=2).any()
+
+
+def test_bicubic_roundtrip_of_a_constant():
+    hr = np.full((20, 30, 3), (3, 250, 77), np.uint8)
+    lr, restored = bicubic_roundtrip(hr, (7, 11))
+    np.testing.assert_array_equal(restored, hr)
+    np.testing.assert_array_equal(lr, hr[:7, :11])
+
+
+def test_error_map_is_the_mean_difference_of_the_channels():
+    hr = np.full((4, 5, 3), 100, np.uint8)
+    image = hr.copy()
+    image[1, 2] = (97, 100, 109)
+    expected = np.zeros((4, 5))
+    expected[1, 2] = 4
+    np.testing.assert_array_equal(error_map(image, hr), expected)
+
+
+def test_worst_windows_are_where_the_error_is():
+    hr = np.zeros((400, 500, 3), np.uint8)
+    image = hr.copy()
+    image[300:348, 100:148] = 60
+    image[10:58, 400:448] = 90
+    assert worst_windows(hr, [image], 2) == [Window(10, 400, 48), Window(300, 100, 48)]
+    other = hr.copy()
+    other[300:348, 100:148] = 200  # errors of all images count
+    windows = worst_windows(hr, [image, other])
+    assert windows[:2] == [Window(300, 100, 48), Window(10, 400, 48)]
+    assert len(windows) == 3
+    for k, a in enumerate(windows):
+        assert all(max(abs(a.top - b.top), abs(a.left - b.left)) >= 72 for b in windows[:k])
+        assert a.cut(hr).shape == (48, 48, 3)
+
+
+def test_errors_are_squared_where_the_worst_are_chosen():
+    hr = np.zeros((200, 300, 3), np.uint8)
+    image = hr.copy()
+    image[10:58, 10:58] = 10  # 48 * 48 * 10 = 23040, squared 230400
+    image[100:108, 200:208] = 100  # 8 * 8 * 100 = 6400, squared 640000
+    window = worst_windows(hr, [image], 1)[0]
+    assert window.top <= 100 <= window.top + 40
+    assert window.left <= 200 <= window.left + 40
+
+
+@pytest.mark.parametrize(('size', 'side', 'count'), [((9, 12), 8, 1), ((5, 40), 5, 3), ((100, 100), 25, 3),
+                                                     ((1, 1), 1, 1), ((192, 300), 48, 3)])
+def test_windows_fit_small_pictures(size, side, count):
+    hr = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    windows = worst_windows(hr, [255 - hr])
+    assert len(windows) == count
+    assert all(w.side == side and w.cut(hr).shape == (side, side, 3) for w in windows)
+
+
+# ---------------------------------------------------------------------------------------------------------- table
+
+
+def test_table_shows_the_numbers(results):
+    lines = table(results).splitlines()
+    assert lines[-1] == PROTOCOL
+    assert len({len(line) for line in lines[:-1]}) == 1, 'aligned'
+    assert lines[1].split() == ['scale', 'LR', 'size', *module.HEADINGS[2:]]
+    for r, line in zip(results, lines[2:]):
+        ours, cubic = r.metrics, r.metrics_bicubic
+        label = {(2, 2): 'x2', (1.5, 3): 'x1.5x3', (2.5, 2.5): 'x2.5'}[r.scale]
+        assert line.split() == [
+            label, f'{r.lr_size[1]}x{r.lr_size[0]}', f'{cubic["psnr_y"]:.2f}', f'{ours["psnr_y"]:.2f}',
+            f'{ours["psnr_y"] - cubic["psnr_y"]:+.2f}', f'{cubic["ssim_y"]:.4f}', f'{ours["ssim_y"]:.4f}',
+            f'{ours["lr_psnr_y"]:.2f}', f'{r.lr_bytes:,}', f'{r.lr_bytes / r.lr_bicubic_bytes:.2f}']
+
+
+# ----------------------------------------------------------------------------------------------------------- page
+
+
+def test_page_needs_nothing_from_outside(tmp_path, picture, results):
+    shown = make_page(tmp_path, picture, results)
+    assert all(address.startswith(('data:', '#')) for address in shown.addresses)
+    links = {address for address in shown.addresses if address.startswith('#')}
+    assert links == {'#scale0', '#scale1', '#scale2'} == {f'#{i}' for i in shown.ids if i}
+    rest = re.sub(r'data:image/\w+;base64,[\w+/=]+', '', shown.source)
+    assert not re.search(r'https?:|//\w+\.|@import|url\(|<link[^>]+stylesheet|<script[^>]+src', rest)
+    assert '$' not in rest, 'every placeholder is filled'
+
+
+def test_page_holds_the_right_pixels(tmp_path, picture, results):
+    shown = make_page(tmp_path, picture, results)
+    windows = worst_windows(picture.rgb, [r.restored_bicubic for r in results])
+    assert len(windows) == 3
+    expected = {}
+    for label, r in zip(('x2', 'x1.5x3', 'x2.5'), results):
+        images = {'original': picture.rgb, 'bicubic': r.restored_bicubic, 'IARN': r.restored}
+        for name, image in images.items():
+            expected[f'{name}, {label}'] = image
+            expected.update({f'{name}, detail {n + 1}, {label}': w.cut(image) for n, w in enumerate(windows)})
+        expected.update({f'LR by bicubic, {label}': r.lr_bicubic, f'LR by IARN, {label}': r.lr})
+    maps = {alt: image for alt, image in shown.images.items() if alt.startswith('error of')}
+    assert set(expected) | set(maps) == set(shown.images)
+    assert len(maps) == 2 * (1 + 3) * 3
+    for alt, image in expected.items():
+        np.testing.assert_array_equal(shown.images[alt], image, alt)
+
+
+def test_error_maps_share_one_scale_of_colours(tmp_path, picture, results):
+    shown = make_page(tmp_path, picture, results)
+    errors = {(kind, label): error_map(image, picture.rgb) for label, r in zip(('x2', 'x1.5x3', 'x2.5'), results)
+              for kind, image in (('bicubic', r.restored_bicubic), ('IARN', r.restored))}
+    top = int(np.ceil(max(np.percentile(e, 99.5) for (kind, _), e in errors.items() if kind == 'bicubic')))
+    assert f'{top} levels of 255 and more' in shown.text
+    palette = np.array(module._palette()).reshape(256, 3)
+    assert palette[0].tolist() == [0, 0, 4]
+    assert palette[255].tolist() == [252, 253, 191]
+    for (kind, label), error in errors.items():
+        index = np.clip(np.round(error * 255 / top), 0, 255).astype(int)
+        np.testing.assert_array_equal(shown.images[f'error of {kind}, {label}'], palette[index])
+        for n, window in enumerate(worst_windows(picture.rgb, [r.restored_bicubic for r in results])):
+            part = shown.images[f'error of {kind}, detail {n + 1}, {label}']
+            np.testing.assert_array_equal(part, palette[window.cut(index)])
+
+
+def test_page_shows_numbers_and_names(tmp_path, picture, results):
+    shown = make_page(tmp_path, picture, results, '<b>&"x.png')
+    assert '<title>&lt;b&gt;&amp;&quot;x.png · IARN tiny</title>' in shown.source
+    assert '<b>&"x.png' in shown.text
+    assert '<b>&"x' not in shown.source
+    assert shown.source.count('type="range"') == 3
+    assert PROTOCOL in shown.text
+    assert results[0].weights_hash in shown.text
+    for r in results:
+        assert ' '.join(module._cells(r)) in shown.text
+        for name in DEFAULT_METRICS:
+            row = f'{name} {module._number(r.metrics_bicubic, name)} {module._number(r.metrics, name)}'
+            assert row in re.sub(r'\s+', ' ', re.sub(r'<[^>]+>', ' ', shown.source))
+
+
+def test_names_of_weights_are_escaped(tmp_path, picture, results):
+    shown = make_page(tmp_path, picture, [replace(results[0], model='<i>$name')], '$model.png')
+    assert '<title>$model.png · IARN &lt;i&gt;$name</title>' in shown.source
+
+
+def test_gray_and_16_bits_and_alpha_are_told(tmp_path, rescaler):
+    rgb = np.repeat(make_image(40, 48, seed=1)[..., :1], 3, 2).astype(np.uint16) * 257
+    gray = Picture(rgb, np.zeros((40, 48), np.uint8), 'L', icc=b'profile', remarks=('only a <part>',))
+    shown = make_page(tmp_path, gray, compare(rescaler, gray, [2]))
+    for words in ('The original is gray', '16 bits', 'Transparency', 'colour profile', 'only a <part>'):
+        assert words in shown.text
+    np.testing.assert_array_equal(shown.images['original, x2'], (rgb // 257).astype(np.uint8))
+    assert not np.ptp(shown.images['IARN, x2'], axis=2).any()
+
+
+def test_a_picture_too_small_for_ssim(tmp_path, rescaler):
+    small = Picture(make_image(9, 12, seed=0))
+    results = compare(rescaler, small, [2, 4])
+    assert not any('ssim' in name for r in results for name in r.metrics)
+    assert table(results).splitlines()[2].split()[5:7] == ['-', '-']
+    shown = make_page(tmp_path, small, results)
+    window, = worst_windows(small.rgb, [r.restored_bicubic for r in results])
+    np.testing.assert_array_equal(shown.images['IARN, detail 1, x4'], window.cut(results[1].restored))
+
+
+def test_a_large_picture_is_reduced_but_its_details_are_exact(tmp_path, rescaler, picture, results, monkeypatch):
+    for name, value in (('VIEW_SIDE', 40), ('MAP_SIDE', 30), ('EXACT_PIXELS', 100), ('LR_PIXELS', 900),
+                        ('LR_PART', (20, 16)), ('JPEG_QUALITY', 100)):
+        monkeypatch.setattr(module, name, value)
+    shown = make_page(tmp_path, picture, results[:1])
+    assert 'Reduced: 3 × 3 pixels averaged to one, JPEG of quality 100' in shown.text
+    assert 'image/jpeg' in shown.source
+    mean = picture.rgb.reshape(22, 3, 30, 3, 3).mean((1, 3))
+    assert np.abs(shown.images['original, x2'] - mean).mean() < 1
+    assert shown.images['error of IARN, x2'].shape == (22, 30, 3)
+    result, window = results[0], worst_windows(picture.rgb, [results[0].restored_bicubic])[0]
+    for name, image in (('original', picture.rgb), ('bicubic', result.restored_bicubic), ('IARN', result.restored)):
+        np.testing.assert_array_equal(shown.images[f'{name}, detail 1, x2'], window.cut(image))
+    places = {name: [(y, x) for y in range(33 - 19) for x in range(45 - 15)
+                     if np.array_equal(shown.images[f'LR by {name}, x2'], lr[y:y + 20, x:x + 16])]
+              for name, lr in (('IARN', result.lr), ('bicubic', result.lr_bicubic))}
+    assert places['IARN'] == places['bicubic']
+    (y, x), = places['IARN']
+    assert abs(y - np.clip((window.top + window.side / 2) / 2 - 10, 0, 13)) <= 1
+    assert abs(x - np.clip((window.left + window.side / 2) / 2 - 8, 0, 29)) <= 1
+    assert 'a part of 16 × 20 pixels around detail 1; the whole has 45 × 33' in shown.text
+
+
+def test_an_interrupted_page_leaves_the_old_one(tmp_path, picture, results, monkeypatch):
+    target = tmp_path / 'page.html'
+    target.write_text('old', encoding='utf-8')
+
+    def interrupted(path, text):
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(text[:100])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, '_write', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        page('x.png', picture, results, str(target))
+    assert [p.name for p in tmp_path.iterdir()] == ['page.html']
+    assert target.read_text(encoding='utf-8') == 'old'
