@@ -9,13 +9,12 @@ import argparse
 import io
 
 import numpy as np
-import torch
 from PIL import Image
 
+from iarn_basicsr.compare import bicubic_roundtrip
 from iarn_basicsr.images import read_picture
 from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
-from iarn_basicsr.ops import bicubic_downscale, parse_scale, quantise
-from iarn_basicsr.ops.resample import bicubic_upscale
+from iarn_basicsr.ops import parse_scale
 from iarn_basicsr.rescaler import Rescaler
 from iarn_basicsr.zoo.verify import PHOTOGRAPH
 
@@ -33,13 +32,6 @@ def through_jpeg(lr: np.ndarray, quality: int) -> np.ndarray:
     return np.asarray(Image.open(buffer))
 
 
-def bicubic(hr: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bicubic down, 8 bits, bicubic up."""
-    x = torch.from_numpy(hr.transpose(2, 0, 1).astype(np.float32) / 255)[None]
-    restored = quantise(bicubic_upscale(quantise(bicubic_downscale(x, size)), hr.shape[:2]))
-    return (restored[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -54,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         lr = rescaler.downscale(hr, scale=parse_scale(scale))
         files = [lr, *(through_jpeg(lr, q) for q in args.qualities)]
         values = [psnr_y(rescaler.upscale(file, size=hr.shape[:2]), hr, lr) for file in files]
-        values.append(psnr_y(bicubic(hr, lr.shape[:2]), hr, lr))
+        values.append(psnr_y(bicubic_roundtrip(hr, lr.shape[:2]).restored, hr, lr))
         print(f'| x{scale} | ' + ' | '.join(f'{v:.2f}' for v in values) + ' |', flush=True)
     return 0
 
