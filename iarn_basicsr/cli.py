@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import path as osp
 from typing import Any
 
 from tqdm import tqdm
 
-from iarn_basicsr.images import IMAGE_ENDINGS, LOSSLESS_ENDINGS, Picture, read_picture, write_picture
-from iarn_basicsr.ops import parse_scale, scale_label
-from iarn_basicsr.ops.size import Size
+from iarn_basicsr.images import (
+    IMAGE_ENDINGS,
+    LOSSLESS_ENDINGS,
+    OUTPUT_ENDINGS,
+    ImageError,
+    Picture,
+    checksum,
+    read_picture,
+    write_picture,
+)
+from iarn_basicsr.ops import lr_size, parse_scale, scale_label
+from iarn_basicsr.ops.size import Size, smallest_lr_size
 
 __all__ = ['main']
 
-LOSSY_REASON = ('{path}: what is hidden in an LR image does not survive a lossy file, and only PNG and WebP carry the '
-                'recipe to restore it; write .png or .webp, or pass --allow-lossy')
+LOSSY_REASON = ('{path}: what is hidden in an LR image does not survive a lossy file (measured: at x2, JPEG of quality '
+                '95 costs 6.4 dB), and only PNG and WebP carry the recipe to restore it; write .png or .webp, or pass '
+                '--allow-lossy')
+OTHER_ENDINGS = ('.gif', '.jxl', '.jp2', '.avif', '.heic', '.heif', '.tga', '.pgm', '.exr', '.dng', '.svg', '.pdf')
 EXAMPLES = """examples:
   iarn downscale photo.jpg -o small.png --scale 2.5
   iarn downscale holiday/ -o small/ --max-side 1600
@@ -45,21 +58,30 @@ class Outcome:
     """What became of the files of a run."""
 
     done: int = 0
-    skipped: list[str] = field(default_factory=list)
+    skipped: int = 0
     failed: list[str] = field(default_factory=list)
+    remarks: dict[str, list[str]] = field(default_factory=dict)  # remark -> sources
+
+    def remark(self, source: str, text: str) -> None:
+        """Something that is worth knowing and no failure."""
+        self.remarks.setdefault(text, []).append(source)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 if all went well, 1 if a file failed, 2 for a wrong command line, 130 if interrupted."""
     args = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')  # file names may be no text
     try:
-        return int(args.run(args))
-    except (UsageError, ValueError) as error:
-        print(f'iarn {args.command}: {error}', file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        sys.stderr.close()
+        status = int(args.run(args))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # of ``iarn info * | head``; nothing is left to be flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (ValueError, OSError) as error:
+        print(f'iarn {args.command}: {_one_line(error)}', file=sys.stderr)
+        return 1 if isinstance(error, (ImageError, OSError)) else 2
     except KeyboardInterrupt:
         print(f'iarn {args.command}: interrupted; files already written are whole', file=sys.stderr)
         return 130
@@ -69,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _downscale(args: argparse.Namespace) -> int:
-    jobs, outcome = _plan(args, IMAGE_ENDINGS)
+    jobs, outcome = _plan(args)
     lossy = [j for j in jobs if not j.target.lower().endswith(LOSSLESS_ENDINGS)]
     if lossy and not args.allow_lossy:
         raise UsageError(LOSSY_REASON.format(path=lossy[0].target))
@@ -78,29 +100,32 @@ def _downscale(args: argparse.Namespace) -> int:
     def one(job: Job) -> str:
         picture = read_picture(job.source)
         size = _lr_size(args, picture.size, rescaler)
-        if args.dry_run:
-            return f'{_wh(picture.size)} -> {_wh(size)}'
-        lr = rescaler.downscale_picture(picture, size=size)
-        write_picture(lr, job.target)
-        deep = ', 16 bits read, the LR and what is restored from it have 8' if picture.rgb.dtype.itemsize == 2 else ''
-        return f'{_wh(picture.size)} -> {_wh(size)}{deep}'
+        for text in picture.remarks:
+            outcome.remark(job.source, text)
+        if picture.rgb.dtype.itemsize == 2:
+            outcome.remark(job.source, 'it has 16 bits a channel; the LR, and what is restored from it, have 8')
+        if not args.dry_run:
+            write_picture(rescaler.downscale_picture(picture, size=size), job.target)
+        return f'{_wh(picture.size)} -> {_wh(size)}'
 
     return _run(args, jobs, outcome, one)
 
 
 def _upscale(args: argparse.Namespace) -> int:
-    jobs, outcome = _plan(args, IMAGE_ENDINGS)
+    jobs, outcome = _plan(args)
     rescaler = _rescaler(args)
 
     def one(job: Job) -> str:
         picture = read_picture(job.source)
-        size = args.size or (picture.recipe.hr_size if picture.recipe else None)
-        if args.dry_run:
-            return f'{_wh(picture.size)} -> {_wh(size) if size else "unknown size"}'
-        restored = rescaler.upscale_picture(picture, args.size, args.force)
-        write_picture(restored, job.target)
-        foreign = '' if picture.recipe else ', not made by IARN: enlarged, not restored'
-        return f'{_wh(picture.size)} -> {_wh(restored.size)}{foreign}'
+        size = rescaler.restored_size(picture, args.size, args.force)
+        for text in picture.remarks:
+            outcome.remark(job.source, text)
+        if picture.recipe is None:
+            made = '' if picture.no_recipe else 'not made by IARN: '
+            outcome.remark(job.source, f'{made}enlarged, not restored')
+        if not args.dry_run:
+            write_picture(rescaler.upscale_picture(picture, args.size, args.force), job.target)
+        return f'{_wh(picture.size)} -> {_wh(size)}'
 
     return _run(args, jobs, outcome, one)
 
@@ -110,10 +135,13 @@ def _compare(args: argparse.Namespace) -> int:
     picture = read_picture(args.source)
     scales = [parse_scale(s) for s in args.scale or ['2', '3', '1.5x3']]
     target = args.output or osp.splitext(osp.basename(args.source))[0] + '_compare.html'
+    if not target.lower().endswith(('.html', '.htm')):
+        raise UsageError(f'-o {target}: the page is HTML, choose a name that ends in .html')
     _refuse_existing(args, target)
     results = compare(_rescaler(args), picture, scales)
     print(table(results))
-    page(osp.basename(args.source), picture, results, target)
+    with _writing(target):
+        page(osp.basename(args.source), picture, results, target)
     print(f'page: {target}')
     return 0
 
@@ -136,13 +164,16 @@ def _describe(path: str, picture: Picture) -> Iterator[str]:
     kind = f'{picture.mode}{"" if picture.alpha is None else " with alpha"}, {8 * picture.rgb.dtype.itemsize} bits'
     yield f'{path}: {_wh(picture.size)}, {kind}, {osp.getsize(path)} bytes'
     if recipe is None:
-        yield '  not made by IARN: iarn upscale needs --size, and enlarges rather than restores'
+        why, needs = (picture.no_recipe, ' and --force') if picture.no_recipe else ('not made by IARN', '')
+        yield f'  {why}; iarn upscale needs --size{needs}, and enlarges rather than restores'
         return
     ratios = [round(n / m, 3) for n, m in zip(recipe.hr_size, recipe.lr_size)]
     yield f'  LR image of {_wh(recipe.hr_size)}, {scale_label(ratios)}, original mode {recipe.mode}'
     yield f'  made with weights {recipe.model} ({recipe.weights}), metadata format {recipe.format}'
     if recipe.lr_size != picture.size:
         yield f'  was {_wh(recipe.lr_size)} when made: resized since, what it hid is lost'
+    elif recipe.pixels != checksum(picture.rgb):
+        yield '  edited or recompressed since it was made: what it hid is damaged'
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -156,10 +187,12 @@ def _doctor(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     from iarn_basicsr.zoo.verify import verify
-    failed = 0
+    failed = count = 0
     for name, good, text in verify(args.names):
         print(f'{"ok  " if good else "FAIL"}  {name}: {text}')
-        failed += not good
+        failed, count = failed + (not good), count + 1
+    if not count:
+        print('no released weights in this package')
     return int(bool(failed))
 
 
@@ -169,7 +202,8 @@ def _export(args: argparse.Namespace) -> int:
     if not args.target.endswith(('.safetensors', '.pth')):
         raise UsageError(f'{args.target}: write .safetensors or .pth')
     net, name = zoo.load(args.weights)
-    (zoo.save_safetensors if args.target.endswith('.safetensors') else zoo.save_pth)(net, args.target)
+    with _writing(args.target):
+        (zoo.save_safetensors if args.target.endswith('.safetensors') else zoo.save_pth)(net, args.target)
     print(f'{name} -> {args.target}')
     return 0
 
@@ -177,42 +211,75 @@ def _export(args: argparse.Namespace) -> int:
 # ---------------------------------------------------------------------------------------------------------- files
 
 
-def _plan(args: argparse.Namespace, endings: tuple[str, ...]) -> tuple[list[Job], Outcome]:
+def _plan(args: argparse.Namespace) -> tuple[list[Job], Outcome]:
     """The files to make; what exists already is skipped, clashes fail."""
     outcome, jobs, taken = Outcome(), [], set()
-    for source, target in _pairs(args, endings):
+    pairs = list(_pairs(args))
+    inputs = {_identity(source) for source, _ in pairs} - {None}
+    for source, target in pairs:
         if target in taken:
             outcome.failed.append(f'{source}: another input becomes {target} too: rename one')
+        elif _identity(target) in inputs:
+            outcome.failed.append(f'{source}: the output would replace the input {target}: choose another -o')
+        elif osp.isdir(target):
+            outcome.failed.append(f'{source}: {target} is a folder: choose another -o')
         elif osp.exists(target) and not args.overwrite:
-            outcome.skipped.append(f'{source}: {target} exists (--overwrite replaces it)')
-        elif osp.exists(target) and osp.samefile(source, target):
-            outcome.failed.append(f'{source}: the output would replace the input: choose another -o')
+            outcome.skipped += 1
+            outcome.remark(source, 'skipped, the output exists (--overwrite replaces it)')
         else:
             jobs.append(Job(source, target))
         taken.add(target)
     return jobs, outcome
 
 
-def _pairs(args: argparse.Namespace, endings: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """(source, target) of every input; folders are walked, other files in them passed over."""
-    as_file = osp.splitext(args.output)[1].lower() in IMAGE_ENDINGS and not osp.isdir(args.output)
+def _identity(path: str) -> tuple[int, int] | None:
+    """Equal for two names of one file; None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _pairs(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """(source, target) of every input; folders are walked, but not the output folder; other files are passed over."""
+    as_file, ending = _output_is_file(args.output), '.' + args.format.lower().lstrip('.')
     if as_file and (len(args.sources) > 1 or osp.isdir(args.sources[0])):
         raise UsageError(f'-o {args.output}: several inputs need a folder to write to')
-    ending = f'.{args.format}'
-    if ending not in endings:
-        raise UsageError(f'--format {args.format}: choose one of {", ".join(e[1:] for e in endings)}')
+    if ending not in OUTPUT_ENDINGS:
+        raise UsageError(f'--format {args.format}: choose one of {", ".join(e[1:] for e in OUTPUT_ENDINGS)}')
     for source in args.sources:
         if not osp.exists(source):
             raise UsageError(f'{source}: no such file or folder (current directory {os.getcwd()})')
         if not osp.isdir(source):
             yield source, args.output if as_file else osp.join(args.output, _stem(osp.basename(source)) + ending)
             continue
-        names = [osp.relpath(osp.join(folder, name), source) for folder, inner, files in os.walk(source)
-                 for name in files if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith('.')]
+        names = sorted(_images_below(source, args.output))
         if not names:
             raise UsageError(f'{source}: no image in this folder (looked for {", ".join(IMAGE_ENDINGS)})')
-        for name in sorted(names):
+        for name in names:
             yield osp.join(source, name), osp.join(args.output, _stem(name) + ending)
+
+
+def _output_is_file(path: str) -> bool:
+    ending = osp.splitext(path)[1].lower()
+    if osp.isdir(path) or path.endswith(os.sep):
+        return False
+    if ending in OTHER_ENDINGS:
+        raise UsageError(f'-o {path}: {ending} cannot be written, choose one of {", ".join(OUTPUT_ENDINGS)}')
+    if osp.exists(path) and ending not in OUTPUT_ENDINGS:
+        raise UsageError(f'-o {path}: exists and is neither a folder nor an image')
+    return ending in OUTPUT_ENDINGS
+
+
+def _images_below(folder: str, output: str) -> Iterator[str]:
+    """Names of images in a folder and its sub-folders, relative to it."""
+    made = _identity(output)
+    for place, inner, files in os.walk(folder):
+        inner[:] = [name for name in inner if made is None or _identity(osp.join(place, name)) != made]
+        for name in files:
+            if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith('.'):
+                yield osp.relpath(osp.join(place, name), folder)
 
 
 def _stem(name: str) -> str:
@@ -222,28 +289,50 @@ def _stem(name: str) -> str:
 def _run(args: argparse.Namespace, jobs: list[Job], outcome: Outcome, one: Callable[[Job], str]) -> int:
     """Every file on its own; one that fails is listed at the end and does not stop the rest."""
     talk = sys.stderr.isatty() or args.dry_run
-    for job in tqdm(jobs, unit='image', disable=not sys.stderr.isatty() or len(jobs) < 2):
-        try:
-            text = one(job)
-        except (OSError, ValueError, MemoryError) as error:
-            message = ' '.join(str(error).split()) or type(error).__name__
-            outcome.failed.append(message if message.startswith(job.source) else f'{job.source}: {message}')
-            continue
-        outcome.done += 1
-        if talk:
-            tqdm.write(f'{job.source} -> {job.target}: {text}', file=sys.stdout if args.dry_run else sys.stderr)
-    for line in (outcome.skipped if talk else []):
-        print(f'skipped  {line}', file=sys.stderr)
+    try:
+        for job in tqdm(jobs, unit='image', disable=not sys.stderr.isatty() or len(jobs) < 2):
+            try:
+                text = one(job)
+            except (OSError, ValueError, MemoryError, RuntimeError) as error:  # RuntimeError: torch, out of memory
+                message = _one_line(error)
+                outcome.failed.append(message if message.startswith(job.source) else f'{job.source}: {message}')
+                continue
+            outcome.done += 1
+            if talk:
+                tqdm.write(f'{job.source} -> {job.target}: {text}', file=sys.stdout if args.dry_run else sys.stderr)
+    finally:
+        _report(args, outcome)
+    if talk and not args.dry_run and (len(jobs) > 1 or outcome.failed or outcome.skipped):
+        print(f'{outcome.done} done, {outcome.skipped} skipped, {len(outcome.failed)} failed', file=sys.stderr)
+    return int(bool(outcome.failed))
+
+
+def _report(args: argparse.Namespace, outcome: Outcome) -> None:
+    for text, sources in outcome.remarks.items():
+        more = f' and {len(sources) - 1} more' if len(sources) > 1 else ''
+        print(f'iarn {args.command}: {sources[0]}{more}: {text}', file=sys.stderr)
     for line in outcome.failed:
         print(f'iarn {args.command}: {line}', file=sys.stderr)
-    if talk and not args.dry_run and (len(jobs) > 1 or outcome.failed or outcome.skipped):
-        print(f'{outcome.done} done, {len(outcome.skipped)} skipped, {len(outcome.failed)} failed', file=sys.stderr)
-    return int(bool(outcome.failed))
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return 'not enough memory'
+    return ' '.join(str(error).split()) or type(error).__name__
 
 
 def _refuse_existing(args: argparse.Namespace, target: str) -> None:
     if osp.exists(target) and not args.overwrite:
         raise UsageError(f'{target} exists: pass --overwrite to replace it')
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """Errors name this file, not the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f'{path}: cannot be written ({error.strerror or error})') from None
 
 
 # --------------------------------------------------------------------------------------------------- command line
@@ -256,11 +345,11 @@ def _rescaler(args: argparse.Namespace) -> Any:
 
 
 def _lr_size(args: argparse.Namespace, hr: Size, rescaler: Any) -> Size:
-    if args.size:
-        return rescaler.lr_size(hr, size=args.size)
-    if args.max_side:
-        return rescaler.lr_size(hr, scale=max(1.0, max(hr) / args.max_side))
-    return rescaler.lr_size(hr, scale=args.scale)
+    size = args.size or lr_size(hr, max(1.0, max(hr) / args.max_side) if args.max_side else args.scale)
+    low = smallest_lr_size(hr, rescaler.net.max_scale)
+    if not all(least <= n <= most for least, n, most in zip(low, size, hr)):
+        raise ValueError(f'an LR of {_wh(size)} is out of range: {_wh(hr)} can become {_wh(low)} to {_wh(hr)}')
+    return size
 
 
 def _wh(size: Size) -> str:
@@ -320,7 +409,7 @@ def _parser() -> argparse.ArgumentParser:
     compare = command('compare', _compare, 'one page that shows IARN beside bicubic, with a slider')
     compare.add_argument('source', metavar='IN')
     compare.add_argument('--scale', action='append', type=_scale, metavar='S', help='several are possible')
-    compare.add_argument('-o', '--output', metavar='PAGE', help='default: IN_compare.html')
+    compare.add_argument('-o', '--output', metavar='PAGE', help='default: IN_compare.html in the current directory')
 
     info = command('info', _info, 'what a file is and how it was made')
     info.add_argument('sources', nargs='+', metavar='FILE')

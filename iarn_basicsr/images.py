@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import warnings
+import zlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from os import path as osp
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from iarn_basicsr.files import atomic_write
 
-__all__ = ['FORMAT_VERSION', 'IMAGE_ENDINGS', 'LOSSLESS_ENDINGS', 'Picture', 'Recipe', 'read_picture', 'write_picture']
+__all__ = ['FORMAT_VERSION', 'IMAGE_ENDINGS', 'LOSSLESS_ENDINGS', 'OUTPUT_ENDINGS', 'Picture', 'Recipe', 'checksum',
+           'read_picture', 'write_picture']
 
 FORMAT_VERSION = 1
 IMAGE_ENDINGS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.gif')
+OUTPUT_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending != '.gif')  # 256 colours would restore little
 LOSSLESS_ENDINGS = ('.png', '.webp')
+_ALPHA_ENDINGS = ('.png', '.webp', '.tif', '.tiff')
+_EXIF_START = b'Exif\0\0'
+_LAYOUT_TAGS = (*range(254, 267), *range(273, 282), 284, *range(292, 294), 297, 301, *range(317, 342), 347,
+                *range(512, 533), 700, 33723, 34377, 34675)  # how pixels lie in a TIFF, and profiles kept elsewhere
 _KEY = 'iarn'
 _XMP_START, _XMP_STOP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><!--iarn ', b' iarn--></x:xmpmeta>'
 Image.MAX_IMAGE_PIXELS = None  # 100 megapixels and more are meant
@@ -43,6 +52,7 @@ class Recipe:
         model: name of the weights.
         weights: hash of the weights, see ``Rescaler.weights_hash``.
         mode: ``L`` where the original was gray, else ``RGB``.
+        pixels: :func:`checksum` of the LR pixels; a file that was edited or recompressed since no longer fits it.
         format: version of this record.
     """
 
@@ -51,25 +61,29 @@ class Recipe:
     model: str
     weights: str
     mode: str
+    pixels: str
     format: int = FORMAT_VERSION
 
     @classmethod
-    def from_json(cls, text: str, path: str) -> Recipe:
+    def from_json(cls, text: str) -> Recipe:
         """Parse the metadata of a file.
 
         Raises:
-            ImageError: naming the file, for another format version or damaged metadata.
+            ValueError: for another format version or damaged metadata.
         """
         try:
             record = json.loads(text)
             if record['format'] > FORMAT_VERSION:
-                raise ImageError(f'{path}: made by a newer iarn_basicsr (metadata format {record["format"]}, this '
-                                 f'version reads {FORMAT_VERSION}): upgrade')
-            return cls((int(record['hr_size'][0]), int(record['hr_size'][1])),
-                       (int(record['lr_size'][0]), int(record['lr_size'][1])), str(record['model']),
-                       str(record['weights']), str(record['mode']), int(record['format']))
-        except (KeyError, TypeError, IndexError, json.JSONDecodeError) as error:
-            raise ImageError(f'{path}: its IARN metadata are damaged ({error!r}): pass --size and --force') from None
+                newer = f'(metadata format {record["format"]}, this one reads {FORMAT_VERSION})'
+                raise ImageError(f'it was made by a newer iarn_basicsr {newer}: upgrade')
+            if record['mode'] not in ('L', 'RGB'):
+                raise ValueError(f'mode {record["mode"]!r}')
+            return cls(_whole_size(record['hr_size']), _whole_size(record['lr_size']), str(record['model']),
+                       str(record['weights']), record['mode'], str(record['pixels']), int(record['format']))
+        except ImageError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise ImageError(f'its IARN metadata are damaged ({type(error).__name__}: {error})') from None
 
 
 @dataclass
@@ -82,6 +96,8 @@ class Picture:
         mode: ``L`` or ``RGB``: what the file is without its alpha.
         icc, exif: raw profiles, or None; the orientation is already applied and taken out of ``exif``.
         recipe: of an LR image made by IARN.
+        no_recipe: why the recipe that the file has cannot be used.
+        remarks: what the file holds and these pixels do not.
     """
 
     rgb: np.ndarray
@@ -90,6 +106,8 @@ class Picture:
     icc: bytes | None = None
     exif: bytes | None = None
     recipe: Recipe | None = None
+    no_recipe: str = ''
+    remarks: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -98,7 +116,7 @@ class Picture:
 
 
 def read_picture(path: str) -> Picture:
-    """Read a file of any common mode: gray, RGB, palette, with or without alpha, 8 or 16 bits.
+    """Read a file of any common mode: gray, RGB, CMYK, palette, with or without alpha, 8 or 16 bits.
 
     Raises:
         ImageError: naming the file, if it is missing, damaged or not an image.
@@ -107,44 +125,65 @@ def read_picture(path: str) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # Pillow's remarks on odd but readable files
             with Image.open(path) as file:
-                file.load()
-                exif = file.getexif()
-                text = _recipe_text(file)
-                icc = file.info.get('icc_profile')
-                deep = _read_16_bit(path) if _is_deep(file, path) else None
-                image = ImageOps.exif_transpose(file) or file
+                return _read(file, path)
+    except (ImageError, MemoryError):
+        raise
     except FileNotFoundError:
         raise ImageError(f'{path}: no such file') from None
     except UnidentifiedImageError:
         raise ImageError(f'{path}: not an image, or of a kind that cannot be read') from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ImageError(f'{path}: damaged ({error})') from None
-    exif.pop(ExifTags.Base.Orientation, None)
-    picture = _from_16_bit(deep) if deep is not None else _from_8_bit(image)
-    picture.icc, picture.exif = icc, (exif.tobytes() if len(exif) else None)
-    picture.recipe = Recipe.from_json(text, path) if text else None
-    return picture
+    except (PermissionError, IsADirectoryError) as error:
+        raise ImageError(f'{path}: cannot be read ({error.strerror})') from None
+    except Exception as error:  # a decoder may raise anything on a damaged file
+        raise ImageError(f'{path}: damaged ({" ".join(str(error).split()) or type(error).__name__})') from None
 
 
 def write_picture(picture: Picture, path: str) -> None:
-    """Write 8-bit pixels and metadata, atomically; PNG and WebP losslessly, JPEG at quality 95."""
+    """Write 8-bit pixels and metadata, atomically; JPEG at quality 95, all others losslessly.
+
+    Raises:
+        ImageError: naming the file, if its kind cannot hold the picture or it cannot be written.
+    """
+    ending = osp.splitext(path)[1].lower()
+    if ending not in OUTPUT_ENDINGS:
+        raise ImageError(f'{path}: cannot be written, choose one of {", ".join(OUTPUT_ENDINGS)}')
     mode = picture.mode if picture.recipe is None else 'RGB'  # the LR of a gray image hides detail in colour
     pixels = picture.rgb if mode == 'RGB' else _luma(picture.rgb)[..., None]
-    if picture.alpha is not None:
+    if picture.alpha is not None and ending in _ALPHA_ENDINGS:
         pixels = np.concatenate([pixels, picture.alpha[..., None]], 2)
+    elif picture.alpha is not None and picture.alpha.min() < 255:
+        raise ImageError(f'{path}: {ending} cannot hold its transparency, choose one of {", ".join(_ALPHA_ENDINGS)}')
     image = Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels))
+    try:
+        atomic_write(path, lambda temporary: image.save(temporary, **_options(picture, ending)))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise ImageError(f'{path}: cannot be written ({reason})') from None
+
+
+def _options(picture: Picture, ending: str) -> dict[str, Any]:
+    """For Pillow's ``save``."""
     options: dict[str, Any] = {k: v for k, v in (('icc_profile', picture.icc), ('exif', picture.exif)) if v}
-    ending = osp.splitext(path)[1].lower()
-    if ending == '.png' and picture.recipe:
+    record = json.dumps(asdict(picture.recipe)) if picture.recipe else None
+    if ending == '.png' and record:
         options['pnginfo'] = PngImagePlugin.PngInfo()
-        options['pnginfo'].add_text(_KEY, json.dumps(asdict(picture.recipe)))
-    if ending == '.webp':
+        options['pnginfo'].add_text(_KEY, record)
+    elif ending == '.webp':
         options.update(lossless=True, exact=True, quality=80)
-        if picture.recipe:
-            options['xmp'] = _XMP_START + json.dumps(asdict(picture.recipe)).encode() + _XMP_STOP
-    if ending in ('.jpg', '.jpeg'):
-        image, options['quality'], options['subsampling'] = image.convert(mode), 95, 0
-    atomic_write(path, lambda temporary: image.save(temporary, **options))
+        if record:
+            options['xmp'] = _XMP_START + record.encode() + _XMP_STOP
+    elif ending in ('.jpg', '.jpeg'):
+        options.update(quality=95, subsampling=0)
+    elif ending in ('.tif', '.tiff') and picture.exif:
+        options['exif'] = Image.Exif()
+        options['exif'].load(picture.exif)
+        _tidy(options['exif'], _LAYOUT_TAGS)
+    return options
+
+
+def checksum(rgb: np.ndarray) -> str:
+    """CRC-32 of pixels, eight hexadecimal digits."""
+    return f'{zlib.crc32(rgb.tobytes()):08x}'
 
 
 def png_bytes(rgb: np.ndarray) -> bytes:
@@ -154,42 +193,159 @@ def png_bytes(rgb: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def _whole_size(value: Iterable[Any]) -> tuple[int, int]:
+    height, width = (int(n) for n in value)
+    if min(height, width) < 1:
+        raise ValueError(f'size {height}x{width}')
+    return height, width
+
+
+def _read(file: Image.Image, path: str) -> Picture:
+    several = getattr(file, 'is_animated', False) and file.format != 'MPO'  # whose other frames are previews
+    tags = getattr(file, 'tag_v2', {})  # of a TIFF, which Pillow turns on loading and then says nothing of it
+    orientation = tags.get(ExifTags.Base.Orientation, 1)
+    file.load()
+    orientation = orientation if file.format == 'TIFF' else _orientation(file)
+    icc = file.info.get('icc_profile')
+    picture = _from_deep(file, path, orientation)
+    if picture is None:
+        image, icc = _without_cmyk(file, icc)
+        picture = _from_8_bit(image)
+        orientation = 1 if file.format == 'TIFF' else orientation
+    picture.rgb = _turned(picture.rgb, orientation)
+    picture.alpha = None if picture.alpha is None else _turned(picture.alpha, orientation)
+    picture.icc = icc if icc and icc[16:20] in (b'RGB ', b'GRAY') else None
+    picture.remarks = ('only its first frame or page is used',) if several else ()
+    try:
+        picture.exif = _exif(file)
+    except Exception:  # struct.error, SyntaxError and more, which say nothing about the pixels
+        picture.remarks += ('its EXIF is damaged and left out',)
+    text = _recipe_text(file)
+    if text:
+        try:
+            picture.recipe = Recipe.from_json(text)
+        except ImageError as error:
+            picture.no_recipe = str(error)
+    return picture
+
+
+def _orientation(file: Image.Image) -> int:
+    try:
+        return file.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged EXIF: _exif will say so
+        return 1
+
+
+def _exif(file: Image.Image) -> bytes | None:
+    """EXIF with the orientation taken out."""
+    raw = file.info.get('exif')
+    if isinstance(raw, bytes) and raw:  # as it is: what Pillow writes anew loses maker notes and accents
+        tiff = bytearray(raw.removeprefix(_EXIF_START))
+        _set_upright(tiff)
+        return _EXIF_START + bytes(tiff)
+    exif = file.getexif()
+    _tidy(exif, _LAYOUT_TAGS if file.format == 'TIFF' else (ExifTags.Base.Orientation,))
+    return exif.tobytes() if len(exif) else None
+
+
+def _tidy(exif: Image.Exif, without: Iterable[int]) -> None:
+    """Drop tags; keep the bytes of texts, which Pillow reads as Latin-1 and writes as ASCII."""
+    for tag in without:
+        exif.pop(tag, None)
+    for tag, value in exif.items():
+        if isinstance(value, str):
+            exif[tag] = value.encode('latin-1', 'replace')
+
+
+def _set_upright(tiff: bytearray) -> None:
+    """In a TIFF structure (a file, or EXIF): orientation 1, and no second directory, whose thumbnail is not turned."""
+    order = '<' if tiff[:2] == b'II' else '>'
+    if struct.unpack_from(order + 'H', tiff, 2)[0] != 42:
+        raise ValueError('an orientation in BigTIFF')
+    (start,) = struct.unpack_from(order + 'I', tiff, 4)
+    (count,) = struct.unpack_from(order + 'H', tiff, start)
+    end = start + 2 + 12 * count
+    for entry in range(start + 2, end, 12):
+        if struct.unpack_from(order + 'H', tiff, entry)[0] == ExifTags.Base.Orientation:
+            struct.pack_into(order + 'HIHH', tiff, entry + 2, 3, 1, 1, 0)
+    if len(tiff) >= end + 4:
+        struct.pack_into(order + 'I', tiff, end, 0)
+
+
+def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels (H, W, ...) as EXIF orientation 1 to 8 wants them displayed."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
 def _recipe_text(file: Image.Image) -> str | None:
     if isinstance(getattr(file, 'text', None), dict) and _KEY in file.text:  # type: ignore[attr-defined]
         return str(file.text[_KEY])  # type: ignore[attr-defined]
     xmp = file.info.get('xmp', b'')
     if isinstance(xmp, bytes) and _XMP_START in xmp:
-        return xmp.split(_XMP_START, 1)[1].split(_XMP_STOP, 1)[0].decode()
+        return xmp.split(_XMP_START, 1)[1].split(_XMP_STOP, 1)[0].decode(errors='replace')
     return None
 
 
-def _is_deep(file: Image.Image, path: str) -> bool:
-    """Whether a file holds 16 bits a channel; Pillow would cut RGB ones to 8."""
+def _from_deep(file: Image.Image, path: str, orientation: int) -> Picture | None:
+    """Picture of a file with more than 8 bits a channel, of which Pillow would keep 8 in colour; else None."""
+    if file.mode == 'F' or (file.mode == 'I' and file.format not in ('PNG', 'PPM')):
+        raise ImageError(f'{path}: 32 bits a channel cannot be used, convert it to 16 or 8')
     if file.mode.startswith('I'):
-        return True
-    if file.format == 'PNG':
-        return _png_depth(path) == 16
-    return file.format == 'TIFF' and 16 in (file.tag_v2.get(258) or ())  # type: ignore[attr-defined]
+        gray = np.asarray(file).astype(np.uint16)
+        clear = file.info.get('transparency')
+        alpha = np.where(gray == clear, 0, 255).astype(np.uint8) if isinstance(clear, int) else None
+        return Picture(np.repeat(gray[..., None], 3, 2), alpha, 'L')
+    depth, color = _png_header(path) if file.format == 'PNG' else (0, 0)
+    tiff = file.format == 'TIFF' and 16 in (file.tag_v2.get(258) or ())  # type: ignore[attr-defined]
+    if file.mode not in ('RGB', 'RGBA', 'RGBX', 'LA') or not (depth == 16 or tiff):
+        return None
+    image = _by_opencv(path, tiff and orientation != 1)
+    alpha = (image[..., 3] >> 8).astype(np.uint8) if image.shape[2] == 4 else None
+    return Picture(np.ascontiguousarray(image[..., 2::-1]), alpha, 'L' if color == 4 else 'RGB')
 
 
-def _png_depth(path: str) -> int:
+def _png_header(path: str) -> tuple[int, int]:
+    """(bits a channel, colour type)."""
     with open(path, 'rb') as raw:
-        return raw.read(25)[24]
+        header = raw.read(26)
+    return header[24], header[25]
 
 
-def _read_16_bit(path: str) -> np.ndarray:
-    image = cv2.imread(path, cv2.IMREAD_UNCHANGED)
-    if image is None:
+def _by_opencv(path: str, turned_tiff: bool) -> np.ndarray:
+    """BGR or BGRA in 16 bits, not turned: of a TIFF, OpenCV turns some orientations and fails on the others."""
+    log = cv2.utils.logging
+    level = log.setLogLevel(log.LOG_LEVEL_SILENT)  # or it talks of harmless tags
+    try:
+        if turned_tiff:
+            with open(path, 'rb') as raw:
+                tiff = bytearray(raw.read())
+            _set_upright(tiff)
+            image = cv2.imdecode(np.frombuffer(tiff, np.uint8), cv2.IMREAD_UNCHANGED)
+        else:
+            image = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+    finally:
+        log.setLogLevel(level)
+    if image is None or image.dtype != np.uint16 or image.ndim != 3:
         raise ValueError('16-bit pixels cannot be decoded')
     return image
 
 
-def _from_16_bit(image: np.ndarray) -> Picture:
-    """From OpenCV's (H, W), BGR or BGRA; alpha is kept in 8 bits."""
-    if image.ndim == 2:
-        return Picture(np.repeat(image[..., None], 3, 2), mode='L')
-    alpha = (image[..., 3] >> 8).astype(np.uint8) if image.shape[2] == 4 and image.dtype == np.uint16 else None
-    return Picture(np.ascontiguousarray(image[..., 2::-1]), alpha)
+def _without_cmyk(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
+    """RGB in place of CMYK, by its colour profile if it has one, and the profile that goes with the result."""
+    if image.mode != 'CMYK' or not icc:
+        return image, icc
+    rgb = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB'))
+    try:
+        converted = ImageCms.profileToProfile(image, ImageCms.ImageCmsProfile(io.BytesIO(icc)), rgb, outputMode='RGB')
+    except (ImageCms.PyCMSError, OSError):
+        return image, None
+    return (converted, rgb.tobytes()) if converted else (image, None)
 
 
 def _from_8_bit(image: Image.Image) -> Picture:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.images import FORMAT_VERSION, Picture, Recipe, read_picture, write_picture
+from iarn_basicsr.images import FORMAT_VERSION, Picture, Recipe, checksum, read_picture, write_picture
 from iarn_basicsr.ops import bicubic_downscale, check_lr_size, lr_size, quantise
 from iarn_basicsr.ops.resample import bicubic_upscale
 from iarn_basicsr.ops.size import Scale, Size
@@ -48,11 +50,16 @@ class Rescaler:
         device: ``cuda`` where there is one, else ``cpu``, if None.
         tile: side of a tile in HR pixels; from the free memory if None.
         say: receives remarks, one line each.
+
+    Raises:
+        ValueError: naming the device or tile that cannot be used.
     """
 
     def __init__(self, net: IARN, name: str, device: str | None = None, tile: int | None = None,
                  say: Callable[[str], object] = lambda line: None) -> None:
-        self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        if tile is not None and (int(tile) != tile or tile < 1):
+            raise ValueError(f'tile {tile!r}: expected a whole number of HR pixels, at least 1')
+        self.device = _usable_device(device)
         self.net = net.to(self.device).eval()
         self.name, self.tile, self.say = name, tile, say
         self.weights_hash = weights_hash(net)
@@ -76,13 +83,15 @@ class Rescaler:
             ValueError: if not just one of the two is given, or it is out of the model's range.
         """
         if isinstance(image, (str, os.PathLike)):
-            return self.downscale_picture(read_picture(os.fspath(image)), scale, size)
+            with _naming(os.fspath(image)) as path:
+                return self.downscale_picture(read_picture(path), scale, size)
         return self._apply(image, lambda rgb: self._down(rgb, self.lr_size(rgb.shape[:2], scale, size)))
 
     def upscale(self, lr: Array, size: Size | None = None) -> Array:
         """Restore to ``size`` (H, W); a path or :class:`Picture` with a recipe needs none. Same type as given."""
         if isinstance(lr, (str, os.PathLike)):
-            lr = read_picture(os.fspath(lr))
+            with _naming(os.fspath(lr)) as path:
+                return self.upscale_picture(read_picture(path), size)
         if isinstance(lr, Picture):
             return self.upscale_picture(lr, size)
         if size is None:
@@ -107,50 +116,69 @@ class Rescaler:
     def downscale_picture(self, picture: Picture, scale: Scale | None = None, size: Size | None = None) -> Picture:
         """LR picture with the recipe to restore it; alpha goes by bicubic."""
         target = self.lr_size(picture.size, scale, size)
-        recipe = Recipe(picture.size, target, self.name, self.weights_hash, picture.mode, FORMAT_VERSION)
+        lr = self._down(picture.rgb, target)
+        recipe = Recipe(picture.size, target, self.name, self.weights_hash, picture.mode, checksum(lr), FORMAT_VERSION)
         alpha = None if picture.alpha is None else _resize_alpha(picture.alpha, target, bicubic_downscale)
-        return Picture(self._down(picture.rgb, target), alpha, picture.mode, picture.icc, picture.exif, recipe)
+        return Picture(lr, alpha, picture.mode, picture.icc, picture.exif, recipe)
 
     def upscale_picture(self, picture: Picture, size: Size | None = None, force: bool = False) -> Picture:
-        """Restored picture.
-
-        Raises:
-            ValueError: without a recipe or size; where the LR was made with other weights, unless ``force``.
-        """
-        recipe = picture.recipe
-        if recipe is None and size is None:
-            raise ValueError('it was not made by IARN (no recipe in its metadata): name the size to make (--size WxH)')
-        if recipe and not force:
-            self._check_recipe(recipe, picture.size)
-        target = self._hr_size(picture.size, size or recipe.hr_size)  # type: ignore[union-attr]
+        """Restored picture; raises as :meth:`restored_size` does."""
+        recipe, target = picture.recipe, self.restored_size(picture, size, force)
         alpha = None if picture.alpha is None else _resize_alpha(picture.alpha, target, bicubic_upscale)
         mode = recipe.mode if recipe else picture.mode
         return Picture(self._up(picture.rgb, target), alpha, mode, picture.icc, picture.exif)
 
+    def restored_size(self, picture: Picture, size: Size | None = None, force: bool = False) -> Size:
+        """(H, W) that :meth:`upscale_picture` would make.
+
+        Raises:
+            ValueError: without a recipe or size; where the LR was made with other weights, was changed since or has
+                damaged metadata, unless ``force``; if the size is out of the model's range.
+        """
+        recipe = picture.recipe
+        if picture.no_recipe and not (force and size):
+            raise ValueError(f'{picture.no_recipe}; to enlarge rather than restore it, pass --size WxH and --force')
+        if recipe is None and size is None:
+            raise ValueError('it was not made by IARN (no recipe in its metadata): name the size to make (--size WxH)')
+        if recipe and not force:
+            self._check_recipe(recipe, picture)
+        return self._hr_size(picture.size, size or recipe.hr_size)  # type: ignore[union-attr]
+
     def downscale_file(self, source: str, target: str, scale: Scale | None = None, size: Size | None = None) -> Picture:
         """Read, downscale, write; returns the LR picture."""
-        lr = self.downscale_picture(read_picture(source), scale, size)
+        with _naming(source):
+            lr = self.downscale_picture(read_picture(source), scale, size)
         write_picture(lr, target)
         return lr
 
     def upscale_file(self, source: str, target: str, size: Size | None = None, force: bool = False) -> Picture:
         """Read, restore, write; returns the restored picture."""
-        restored = self.upscale_picture(read_picture(source), size, force)
+        with _naming(source):
+            restored = self.upscale_picture(read_picture(source), size, force)
         write_picture(restored, target)
         return restored
 
-    def _check_recipe(self, recipe: Recipe, size: Size) -> None:
+    def _check_recipe(self, recipe: Recipe, picture: Picture) -> None:
+        (height, width), (h, w) = picture.size, recipe.lr_size
         if recipe.weights != self.weights_hash:
             raise ValueError(f'it was made with the weights {recipe.model!r} ({recipe.weights}), these are '
                              f'{self.name!r} ({self.weights_hash}): restore it with those (--weights), or pass --force')
-        if recipe.lr_size != size:
-            raise ValueError(f'it is {size[1]}x{size[0]} but was made {recipe.lr_size[1]}x{recipe.lr_size[0]} (width x '
-                             'height): it was resized since, and what it hid is lost; pass --force to try')
+        if (height, width) != (h, w):
+            raise ValueError(f'it is {width}x{height} but was made {w}x{h} (width x height): it was resized since, and '
+                             'what it hid is lost; pass --force to try')
+        if checksum(picture.rgb) != recipe.pixels:
+            raise ValueError('it was edited or recompressed since it was made, and what it hid is damaged; pass '
+                             '--force to try')
 
     def _hr_size(self, lr: Size, size: Size) -> Size:
-        size = (int(size[0]), int(size[1]))
-        check_lr_size(size, lr, self.net.max_scale)
-        return size
+        if not isinstance(size, Sequence) or len(size) != 2 or any(isinstance(n, str) or int(n) != n for n in size):
+            raise ValueError(f'size {size!r} is not (height, width) in whole pixels')
+        height, width = int(size[0]), int(size[1])
+        high = [math.ceil(self.net.max_scale * (n + 1)) - 1 for n in lr]  # the largest that ``lr`` may be an LR of
+        if not (lr[0] <= height <= high[0] and lr[1] <= width <= high[1]):
+            raise ValueError(f'size {height}x{width} (height x width) is out of range: an LR of {lr[0]}x{lr[1]} can '
+                             f'become {lr[0]}x{lr[1]} to {high[0]}x{high[1]}')
+        return height, width
 
     def _down(self, rgb: np.ndarray, size: Size) -> np.ndarray:
         if size == rgb.shape[:2]:
@@ -185,12 +213,14 @@ class Rescaler:
     def _apply(self, image: Array, rescale: Callable[[np.ndarray], np.ndarray]) -> Array:
         """Run on numpy pixels whatever the type, and give back the same type."""
         if isinstance(image, torch.Tensor):
-            if image.dim() == 4:
+            if image.dim() == 4 and len(image):
                 return torch.stack([self._apply(one, rescale) for one in image])
             if image.dim() != 3 or image.shape[0] != 3 or not image.is_floating_point():
                 raise ValueError(f'tensor of shape {tuple(image.shape)} and type {image.dtype}: expected float RGB '
                                  '(3, H, W) or (N, 3, H, W) in [0, 1]')
-            deep = (image.detach().clamp(0, 1) * 65535).round().permute(1, 2, 0).cpu().numpy().astype(np.uint16)
+            if not torch.isfinite(image).all():
+                raise ValueError(f'tensor of shape {tuple(image.shape)} holds values that are not finite')
+            deep = (image.detach().float().clamp(0, 1) * 65535).round().permute(1, 2, 0).cpu().numpy().astype(np.uint16)
             values = deep if (deep % 257).any() else (deep // 257).astype(np.uint8)
             out = torch.from_numpy(rescale(values)).permute(2, 0, 1)
             return (out.to(torch.float32) / 255).to(image.device, image.dtype)
@@ -198,7 +228,28 @@ class Rescaler:
                 or image.dtype not in (np.uint8, np.uint16):
             what = f'shape {image.shape}, type {image.dtype}' if isinstance(image, np.ndarray) else repr(image)
             raise ValueError(f'image ({what}): expected RGB (H, W, 3), uint8 or uint16')
-        return rescale(image)
+        result = rescale(image)
+        return result.copy() if result is image else result
+
+
+def _usable_device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        here = ['cpu', *(f'cuda:{k}' for k in range(torch.cuda.device_count()))]
+        raise ValueError(f'device {name!r} cannot be used ({str(error).splitlines()[0]}); here are: '
+                         f'{", ".join(here)}') from None
+    return device
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[str]:
+    """Errors name the file."""
+    try:
+        yield path
+    except ValueError as error:
+        raise error if str(error).startswith(path) else ValueError(f'{path}: {error}') from None
 
 
 def weights_hash(net: IARN) -> str:

@@ -109,8 +109,8 @@ def main(argv: list[str] | None = None) -> int:
     Path('table.json').write_text(json.dumps([as_row(r) for r in results], indent=1), encoding='utf-8')
     draw(picture.rgb, results, Path('demo.png'))
     page('chelsea.png', picture, results, 'demo.html')
-    print(f'\n{(time.time() - start) / 60:.1f} minutes. Look at {Path("demo.png").resolve()}, in a browser at demo.html '
-          f'beside it, and for every scale at {Path("results/IARN_x1-4_quick/visualization/held_out").resolve()}')
+    print(f'\n{(time.time() - start) / 60:.1f} minutes. Look at {Path("demo.png").resolve()}, in a browser at demo.html'
+          f' beside it, and for every scale at {Path("results/IARN_x1-4_quick/visualization/held_out").resolve()}')
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Small images and option files for the tests."""
+"""Small images, option files and networks for the tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 import yaml
+
+from iarn_basicsr.archs.iarn import IARN
 
 
 def make_image(height: int, width: int, seed: int) -> np.ndarray:
@@ -50,3 +53,13 @@ def write_yaml(options: dict[str, Any], path: Path) -> Path:
     """An option file from a dict."""
     path.write_text(yaml.safe_dump(copy.deepcopy(options), sort_keys=False), encoding='utf-8')
     return path
+
+
+def tiny_net(std: float = 0.02, seed: int = 0, **options: Any) -> IARN:
+    """A network of one block, every parameter moved by ``std``: nothing holds by the initialisation alone."""
+    torch.manual_seed(seed)
+    net = IARN(**{'num_block': 1, 'growth': 4, **options})
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(std * torch.randn_like(parameter))
+    return net.eval()

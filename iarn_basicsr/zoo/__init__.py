@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 from os import path as osp
+from types import ModuleType
 from typing import Any
 
 from iarn_basicsr.archs.iarn import IARN
@@ -23,21 +25,24 @@ def entries() -> dict[str, dict[str, Any]]:
 
 
 def load(weights: str) -> tuple[IARN, str]:
-    """(network, name) of a registered name, ``default`` (the first of them) or a file.
+    """(network, name) of a registered name, ``default`` (the first of them), or a file.
 
     Raises:
         ValueError: naming what was asked for, if there is none such, or its file is damaged.
     """
-    if osp.isfile(weights):
-        return load_file(weights), osp.splitext(osp.basename(weights))[0]
     known = entries()
     name = next(iter(known)) if weights == 'default' and known else weights
     if name not in known:
-        raise ValueError(f'weights {weights!r}: no such file, and no released weights of this name; '
-                         f'{near(weights, ["default", *known])}')
+        if osp.isfile(weights):
+            return load_file(weights), osp.splitext(osp.basename(weights))[0]
+        released = near(weights, ['default', *known]) if known else 'this package holds none, name a file'
+        raise ValueError(f'weights {weights!r}: no such file, and no released weights of this name; {released}')
     path = osp.join(FOLDER, known[name]['file'])
-    with open(path, 'rb') as file:
-        found = hashlib.sha256(file.read()).hexdigest()
+    try:
+        with open(path, 'rb') as file:
+            found = hashlib.sha256(file.read()).hexdigest()
+    except OSError as error:
+        raise ValueError(f'{path}: cannot be read ({error.strerror}): install the package again') from None
     if found != known[name]['sha256']:
         raise ValueError(f'{path} is damaged: sha256 {found[:16]}..., expected {known[name]["sha256"][:16]}...: '
                          'install the package again')
@@ -45,15 +50,30 @@ def load(weights: str) -> tuple[IARN, str]:
 
 
 def load_file(path: str) -> IARN:
-    """A network from a ``.pth`` saved by ``IARNModel`` or a ``.safetensors`` made by ``iarn export``."""
-    if not path.endswith('.safetensors'):
-        return IARN.from_file(path)
-    from safetensors import SafetensorError, safe_open
+    """A network from a ``.pth`` saved by ``IARNModel`` or a ``.safetensors`` made by ``iarn export``.
+
+    Raises:
+        ValueError: in one line, naming the file, if it is not such a file.
+    """
     try:
-        with safe_open(path, 'pt') as file:
+        return (_from_safetensors if path.endswith('.safetensors') else IARN.from_file)(path)
+    except ValueError as error:
+        if isinstance(error.__cause__, pickle.UnpicklingError):  # whose message is long, and advice not to follow
+            raise ValueError(f'{path} is not a PyTorch weight file, or holds more than weights') from None
+        raise ValueError(' '.join(str(error).split()).rstrip(': ')) from None
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise ValueError(f'{path}: cannot be read ({error.strerror})') from None
+    except Exception as error:  # what unpickling makes of bytes that are no pickle
+        raise ValueError(f'{path} is not a PyTorch weight file (or it is damaged): {error!r}') from None
+
+
+def _from_safetensors(path: str) -> IARN:
+    safetensors = _safetensors(path)
+    try:
+        with safetensors.safe_open(path, 'pt') as file:
             arch = json.loads((file.metadata() or {}).get('arch', 'null'))
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f'{path} is not a safetensors file (or it is damaged): {error}') from None
     if not isinstance(arch, dict) or arch.get('type') != 'IARN':
         raise ValueError(f'{path} is not for IARN: its metadata hold arch = {arch!r}')
@@ -61,13 +81,24 @@ def load_file(path: str) -> IARN:
 
 
 def save_safetensors(net: IARN, path: str | os.PathLike[str]) -> None:
-    """Weights and architecture options as ``.safetensors``."""
-    from safetensors.torch import save_file
+    """Weights and architecture options as ``.safetensors``.
 
+    Raises:
+        ValueError: if the package safetensors is missing.
+    """
     from iarn_basicsr.files import atomic_write
+    save_file = _safetensors(os.fspath(path)).torch.save_file
     state = {k: v.contiguous() for k, v in net.state_dict().items()}
     metadata = {'arch': json.dumps({'type': 'IARN', **net.hparams})}
     atomic_write(os.fspath(path), lambda temporary: save_file(state, temporary, metadata))
+
+
+def _safetensors(path: str) -> ModuleType:
+    try:
+        import safetensors.torch
+    except ImportError:
+        raise ValueError(f'{path}: needs the package safetensors (pip install safetensors), or use .pth') from None
+    return safetensors
 
 
 def save_pth(net: IARN, path: str | os.PathLike[str]) -> None:
@@ -75,5 +106,3 @@ def save_pth(net: IARN, path: str | os.PathLike[str]) -> None:
     from iarn_basicsr.files import save_torch
     state = {k: v.contiguous() for k, v in net.state_dict().items()}
     save_torch({'params': state, 'arch': {'type': 'IARN', **net.hparams}}, os.fspath(path))
-
-

@@ -9,6 +9,7 @@ from iarn_basicsr import zoo
 from iarn_basicsr.images import read_picture
 from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
 from iarn_basicsr.ops import parse_scale
+from iarn_basicsr.options import near
 from iarn_basicsr.rescaler import Rescaler
 
 __all__ = ['PHOTOGRAPH', 'TOLERANCE', 'measure', 'verify']
@@ -34,9 +35,18 @@ def verify(names: Sequence[str] = ()) -> Iterator[tuple[str, bool, str]]:
     Raises:
         ValueError: for a name that is not released.
     """
-    for name in names or zoo.entries():
-        rescaler = Rescaler.load(name, device='cpu')
-        known = zoo.entries()[rescaler.name]
+    released = zoo.entries()
+    for name in names:
+        if name not in ('default', *released) or not released:
+            raise ValueError(f'no released weights {name!r}; {near(name, ["default", *released])}' if released else
+                             'no released weights in this package')
+    for name in names or released:
+        try:
+            rescaler = Rescaler.load(name, device='cpu')
+        except ValueError as error:
+            yield name, False, str(error)
+            continue
+        known = released[rescaler.name]
         if rescaler.weights_hash != known['weights_hash']:
             yield name, False, f'weights {rescaler.weights_hash}, expected {known["weights_hash"]}'
             continue

@@ -43,6 +43,7 @@ def place(tmp_path_factory):
     for images in ('hr', 'datasets/DIV2K/DIV2K_train_HR', 'datasets/Set5/GTmod12'):
         (folder / images).mkdir(parents=True)
         cv2.imwrite(str(folder / images / 'image.png'), make_image(48, 36, seed=1))
+    cv2.imwrite(str(folder / 'photo.jpg'), make_image(60, 72, seed=2))
     return folder
 
 
@@ -51,6 +52,8 @@ def runnable(command):
     words = shlex.split(command)
     if words[0] in ('iarn-train', 'iarn-test'):
         words = ['python', '-m', f'iarn_basicsr.{words[0][5:]}', *words[1:]]
+    if words[0] == 'iarn':
+        words = ['python', '-m', 'iarn_basicsr.cli', *words[1:]]
     if words[0] == 'torchrun':
         words = ['python', '-m', 'torch.distributed.run', '--standalone', *words[1:]]
     if '-opt' in words:
@@ -67,8 +70,8 @@ def test_command(place, command):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_python(tmp_path, monkeypatch):
-    code = next(text for kind, text in BLOCKS if kind == 'python')
+def test_python_of_the_network(tmp_path, monkeypatch):
+    code = next(text for kind, text in BLOCKS if kind == 'python' and 'from_file' in text)
     net = IARN(num_block=1, growth=4)
     path = re.search(r"from_file\('(.+?)'\)", code).group(1)
     save_torch({'params': net.state_dict(), 'arch': {'type': 'IARN', **net.hparams}}, str(tmp_path / path))
@@ -77,6 +80,16 @@ def test_python(tmp_path, monkeypatch):
     exec(code, names)
     assert names['lr'].shape == (1, 3, 120, 181) and names['restored'].shape == names['hr'].shape
     assert torch.equal(names['lr'] * 255, (names['lr'] * 255).round())
+
+
+def test_python_of_the_rescaler(tmp_path, monkeypatch):
+    code = next(text for kind, text in BLOCKS if kind == 'python' and 'Rescaler.load' in text)
+    monkeypatch.chdir(tmp_path)
+    names = {'image': make_image(60, 72, seed=2)}
+    cv2.imwrite('photo.jpg', names['image'])
+    exec(code, names)
+    assert names['small'].shape == (40, 24, 3) and names['whole'].shape == (60, 72, 3)
+    assert (tmp_path / 'small.png').exists()
 
 
 def test_every_file_named_exists():

@@ -1,0 +1,316 @@
+"""Released weights: files and names, export, and ``iarn verify`` on a registry of its own and on the real one."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import tiny_net
+from PIL import Image
+
+from iarn_basicsr import zoo
+from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.cli import main
+from iarn_basicsr.files import save_json
+from iarn_basicsr.rescaler import Rescaler, weights_hash
+from iarn_basicsr.zoo.verify import PHOTOGRAPH, TOLERANCE, measure, verify
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope='module')
+def release() -> ModuleType:
+    """The script, with two scales in place of six."""
+    spec = importlib.util.spec_from_file_location('release_weights', ROOT / 'scripts' / 'release_weights.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.SCALES = ['2', '1.5x4']
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package folder with an empty registry."""
+    folder = tmp_path / 'zoo'
+    folder.mkdir()
+    (folder / 'registry.json').write_text('{}')
+    monkeypatch.setattr(zoo, 'FOLDER', str(folder))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.fixture
+def released(folder: Path, release: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> Path:
+    """The folder with two networks in the registry; measured on a corner of the photograph."""
+    for name, seed, more in (('second', 1, []), ('best', 0, ['--first'])):
+        net = tiny_net(seed=seed)
+        other = {k: v + 1 for k, v in net.state_dict().items()}
+        torch.save({'params': other, 'params_ema': net.state_dict(), 'arch': {'type': 'IARN', **net.hparams}},
+                   tmp_path / f'{name}_run.pth')
+        assert release.main([str(tmp_path / f'{name}_run.pth'), '--name', name, '--recipe', 'options/x.yml', '--data',
+                             'none', '--steps', '0', *more]) == 0
+    assert 'best: ' in capsys.readouterr().out
+    return folder
+
+
+@pytest.fixture(autouse=True, scope='module')
+def small_photograph(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Numbers of a corner take a tenth of the time; the real registry is verified on the real photograph."""
+    path = tmp_path_factory.mktemp('photograph') / 'corner.png'
+    Image.open(PHOTOGRAPH).crop((100, 60, 190, 130)).save(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules['iarn_basicsr.zoo.verify'], 'PHOTOGRAPH', str(path))
+        yield
+
+
+def change(folder: Path, name: str, **changes: Any) -> None:
+    registry = json.loads((folder / 'registry.json').read_text())
+    registry[name].update(changes)
+    save_json(registry, str(folder / 'registry.json'))
+
+
+# ---------------------------------------------------------------------------------------------------------- releasing
+
+
+def test_release(released: Path) -> None:
+    registry = zoo.entries()
+    assert list(registry) == ['best', 'second']
+    entry, net = registry['best'], tiny_net(seed=0)
+    assert entry['sha256'] == hashlib.sha256((released / 'best.pth').read_bytes()).hexdigest()
+    assert entry['weights_hash'] == weights_hash(net)  # of the EMA weights
+    assert entry['parameters'] == sum(p.numel() for p in net.parameters())
+    assert entry['scales'] == '1 to 4, per axis' and set(entry['expected']) == {'2', '1.5x4'}
+    found = measure(Rescaler(net, 'x', device='cpu'), ['2'])['2']
+    assert {m: round(v, 3) for m, v in found.items()} == entry['expected']['2']
+
+
+def test_load_by_name(released: Path) -> None:
+    for name, expected in (('default', 'best'), ('best', 'best'), ('second', 'second')):
+        net, found = zoo.load(name)
+        assert found == expected and weights_hash(net) == zoo.entries()[expected]['weights_hash']
+
+
+def test_a_file_of_that_name_does_not_hide_a_released_one(released: Path) -> None:
+    Path('best').write_bytes(b'something else')
+    Path('default').write_bytes(b'something else')
+    assert zoo.load('best')[1] == zoo.load('default')[1] == 'best'
+
+
+def test_releasing_again_replaces(released: Path, release: ModuleType, tmp_path: Path) -> None:
+    release.main([str(tmp_path / 'second_run.pth'), '--name', 'best', '--recipe', 'r', '--data', 'd', '--steps', '7'])
+    assert list(zoo.entries()) == ['second', 'best'] and zoo.entries()['best']['steps'] == 7
+    assert zoo.entries()['best']['weights_hash'] == zoo.entries()['second']['weights_hash']
+
+
+def test_unknown_names(released: Path) -> None:
+    with pytest.raises(ValueError, match=r"weights 'bests': no such file, and no released weights of this name; did "
+                                         r"you mean 'best'\?"):
+        zoo.load('bests')
+    with pytest.raises(ValueError, match=r"weights 'models/x.pth': .*; known: best, default, second$"):
+        zoo.load('models/x.pth')
+
+
+def test_empty_registry(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in ('default', 'best'):
+        with pytest.raises(ValueError, match=f"weights '{name}': .*; this package holds none, name a file"):
+            zoo.load(name)
+    assert main(['verify']) == 0 and capsys.readouterr().out == 'no released weights in this package\n'
+    assert main(['verify', 'best']) == 2
+    assert capsys.readouterr().err == 'iarn verify: no released weights in this package\n'
+
+
+# ---------------------------------------------------------------------------------------------------------- verifying
+
+
+def test_verify(released: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(['verify']) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line[:12] for line in out] == ['ok    best: ', 'ok    second'] and 'as expected (within 0.02 dB)' in out[0]
+    assert main(['verify', 'second', 'default']) == 0
+    assert main(['verify', 'secnd']) == 2
+    assert capsys.readouterr().err == "iarn verify: no released weights 'secnd'; did you mean 'second'?\n"
+
+
+def test_verify_fails_on_a_changed_file(released: Path, capsys: pytest.CaptureFixture) -> None:
+    data = bytearray((released / 'best.pth').read_bytes())
+    data[len(data) // 2] ^= 1
+    (released / 'best.pth').write_bytes(data)
+    with pytest.raises(ValueError, match=r'best\.pth is damaged: sha256 \w{16}\.{3}, expected \w{16}\.{3}: install'):
+        zoo.load('best')
+    assert main(['verify']) == 1  # and goes on with the others
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith('FAIL  best: ') and 'is damaged' in out[0] and out[1].startswith('ok    second: ')
+
+
+def test_verify_fails_on_a_missing_file(released: Path, capsys: pytest.CaptureFixture) -> None:
+    (released / 'second.pth').unlink()
+    assert main(['verify']) == 1
+    out = capsys.readouterr().out
+    assert 'second.pth: cannot be read (No such file or directory): install the package again' in out
+
+
+def test_verify_fails_on_other_weights(released: Path, capsys: pytest.CaptureFixture) -> None:
+    """Even where the file's own sum was put right."""
+    net = tiny_net(seed=0)
+    with torch.no_grad():
+        next(net.parameters())[0] += 1e-3
+    zoo.save_pth(net, released / 'best.pth')
+    change(released, 'best', sha256=hashlib.sha256((released / 'best.pth').read_bytes()).hexdigest())
+    assert main(['verify', 'best']) == 1
+    assert f'FAIL  best: weights {weights_hash(net)}, expected ' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('by', 'good'), [(2 * TOLERANCE, False), (-2 * TOLERANCE, False), (TOLERANCE / 2, True)])
+def test_verify_compares_numbers(released: Path, by: float, good: bool) -> None:
+    expected = zoo.entries()['best']['expected']
+    value = expected['1.5x4']['psnr_rgb']
+    expected['1.5x4']['psnr_rgb'] = value + by
+    change(released, 'best', expected=expected)
+    [(name, found, text)] = verify(['best'])
+    assert (name, found) == ('best', good)
+    assert good or f'1.5x4 psnr_rgb {value:.3f}, expected {value + by:.3f}' in text
+
+
+@pytest.mark.slow
+def test_real_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every entry: its file, its hash, its numbers, and what it says of itself."""
+    monkeypatch.setattr(sys.modules['iarn_basicsr.zoo.verify'], 'PHOTOGRAPH', PHOTOGRAPH)
+    for name, entry in zoo.entries().items():
+        net = zoo.load(name)[0]
+        assert entry['parameters'] == sum(p.numel() for p in net.parameters()), name
+        recipes = re.findall(r'options/[\w./-]+\.yml', entry['recipe'])
+        assert recipes and all((ROOT / recipe).is_file() for recipe in recipes), name
+        assert entry['training_data'] and entry['steps'] > 0, name
+    assert [(name, text) for name, good, text in verify() if not good] == []
+
+
+# ------------------------------------------------------------------------------------------------------------- export
+
+
+@pytest.mark.parametrize('ending', ['safetensors', 'pth'])
+def test_export_and_back(folder: Path, capsys: pytest.CaptureFixture, ending: str) -> None:
+    """The hash is of names and values, whatever the file; the network is the same to the bit."""
+    net = tiny_net(growth=5, order=3, resample='area', max_scale=3.0)
+    zoo.save_pth(net, 'run.pth')
+    assert main(['export', 'run.pth', f'out/x.{ending}']) == 0
+    assert capsys.readouterr().out == f'run -> out/x.{ending}\n'
+    back, name = zoo.load(f'out/x.{ending}')
+    assert name == 'x' and back.hparams == net.hparams and weights_hash(back) == weights_hash(net)
+    for key, value in net.state_dict().items():
+        assert torch.equal(back.state_dict()[key], value)
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    trips = [Rescaler(one, 'x', device='cpu').roundtrip(image, 2.5) for one in (net, back)]
+    assert np.array_equal(trips[0].lr, trips[1].lr) and np.array_equal(trips[0].restored, trips[1].restored)
+
+
+def test_export_refusals(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    zoo.save_pth(tiny_net(), 'run.pth')
+    Path('file').write_text('in the way')
+    for arguments, code, message in (
+            (['run.pth', 'x.bin'], 2, 'x.bin: write .safetensors or .pth'),
+            (['run.pth', 'run.pth'], 2, 'run.pth exists: pass --overwrite to replace it'),
+            (['nix.pth', 'x.pth'], 2, "weights 'nix.pth': no such file, and no released weights of this name; this "
+                                      'package holds none, name a file'),
+            (['run.pth', 'file/a/x.pth'], 1, 'file/a/x.pth: cannot be written (Not a directory)')):
+        assert main(['export', *arguments]) == code
+        assert capsys.readouterr().err == f'iarn export: {message}\n'
+    assert main(['export', 'run.pth', 'run.pth', '--overwrite']) == 0
+
+
+def test_without_the_package_safetensors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = builtins.__import__
+
+    def without(name: str, *args: Any) -> Any:
+        if name.startswith('safetensors'):
+            raise ModuleNotFoundError(name)
+        return work(name, *args)
+
+    monkeypatch.setattr(builtins, '__import__', without)
+    for call in (lambda: zoo.save_safetensors(tiny_net(), 'x.safetensors'), lambda: zoo.load_file('x.safetensors')):
+        with pytest.raises(ValueError, match=r'^x\.safetensors: needs the package safetensors \(pip install'):
+            call()
+
+
+# --------------------------------------------------------------------------------------------------------- wrong files
+
+
+def weight_files() -> dict[str, Any]:
+    """name -> what to save, and the message."""
+    net = IARN(num_block=1, growth=4)
+    arch, state = {'type': 'IARN', **net.hparams}, net.state_dict()
+    return {
+        'esrgan': ({'params_ema': {'conv.weight': torch.zeros(3)}}, 'holds no architecture options: expected a file'),
+        'other': ({'params': state, 'arch': {'type': 'RRDBNet'}}, r"holds architecture options \{'type': 'RRDBNet'\}"),
+        'list': ([1, 2], 'holds no architecture options'),
+        'growth': ({'params': state, 'arch': {**arch, 'growth': 5}}, 'do not make an IARN: .*size mismatch'),
+        'option': ({'params': state, 'arch': {**arch, 'order': 99}}, 'do not make an IARN: IARN option order: 99'),
+        'keyword': ({'params': state, 'arch': {**arch, 'new': 1}}, 'do not make an IARN: .*new'),
+        'missing': ({'params': dict(list(state.items())[1:]), 'arch': arch}, 'do not make an IARN: .*Missing key'),
+        'no_params': ({'arch': arch}, 'do not make an IARN'),
+    }
+
+
+@pytest.mark.parametrize('name', sorted(weight_files()))
+def test_weights_of_another_kind(tmp_path: Path, name: str) -> None:
+    content, message = weight_files()[name]
+    torch.save(content, tmp_path / f'{name}.pth')
+    with pytest.raises(ValueError, match=message) as error:
+        zoo.load(str(tmp_path / f'{name}.pth'))
+    assert str(error.value).startswith(str(tmp_path / name)) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(('name', 'content', 'message'), [
+    ('text.pth', b'hello\n', 'is not a PyTorch weight file'),
+    ('empty.pth', b'', r'is not a PyTorch weight file \(or it is damaged\)$'),
+    ('zip.pth', b'PK\3\4' + bytes(50), 'is not a PyTorch weight file'),
+    ('pickle.pth', b'\x80\x02cos\nsystem\nX\x04\0\0\0echo\x85R.', 'is not a PyTorch weight file, or holds more than'),
+    ('text.safetensors', b'hello, this is some text', r'is not a safetensors file \(or it is damaged\)'),
+    ('empty.safetensors', b'', 'is not a safetensors file'),
+])
+def test_files_that_hold_no_weights(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        zoo.load_file(str(tmp_path / name))
+    assert str(error.value).startswith(str(tmp_path / name)) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(('metadata', 'message'), [
+    (None, 'is not for IARN: its metadata hold arch = None'),
+    ({'arch': '{"type": "RRDBNet"}'}, r"is not for IARN: its metadata hold arch = \{'type': 'RRDBNet'\}"),
+    ({'arch': '{broken'}, r'is not a safetensors file \(or it is damaged\): Expecting property name'),
+    ({'arch': '{"type": "IARN", "order": 99}'}, 'do not make an IARN: IARN option order: 99'),
+])
+def test_safetensors_of_another_kind(tmp_path: Path, metadata: dict[str, str] | None, message: str) -> None:
+    from safetensors.torch import save_file
+    save_file({'x': torch.zeros(3)}, tmp_path / 'x.safetensors', metadata)
+    with pytest.raises(ValueError, match=rf'x\.safetensors.* {message}'):
+        zoo.load(str(tmp_path / 'x.safetensors'))
+
+
+def test_truncated_weights(tmp_path: Path) -> None:
+    zoo.save_pth(tiny_net(), tmp_path / 'x.pth')
+    zoo.save_safetensors(tiny_net(), tmp_path / 'x.safetensors')
+    for name in ('x.pth', 'x.safetensors'):
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(data[:len(data) // 2])
+        with pytest.raises(ValueError, match=rf'{name} is not a \w+ (weight )?file'):
+            zoo.load(str(tmp_path / name))
+
+
+def test_unreadable_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(torch, 'load', forbidden)
+    with pytest.raises(ValueError, match=r'x\.pth: cannot be read \(Permission denied\)'):
+        zoo.load_file(str(tmp_path / 'x.pth'))
