@@ -6,11 +6,12 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
 TORCH ?= torch torchvision
+DEMO_ARGS ?=
 
 .PHONY: demo test install lint types unit clean
 
 demo: $(VENV)/installed
-	$(RUN)/python scripts/demo.py
+	$(RUN)/python scripts/demo.py $(DEMO_ARGS)
 
 test: lint types unit
 

@@ -470,6 +470,8 @@ def test_compare(iarn: Callable[..., Result], folder: Path) -> None:
     assert Path('a_compare.html').stat().st_size > 1000
     assert iarn('compare', 'in/a.png') == (
         2, '', 'iarn compare: a_compare.html exists: pass --overwrite to replace it\n')
+    code, _, err = iarn('compare', 'in/a.png', '-o', 'in/a.png', '--overwrite')
+    assert code == 2 and 'choose a name that ends in .html' in err
     assert iarn('compare', 'nix.png') == (1, '', 'iarn compare: nix.png: no such file\n')
     code, _, err = iarn('compare', 'in/a.png', '--scale', '2', '-o', 'a_compare.html/x.html')
     assert code == 1 and err.startswith('iarn compare: a_compare.html/x.html: cannot be written (')
