@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from iarn_basicsr.files import atomic_write
-from iarn_basicsr.images import Picture, _luma, png_bytes
+from iarn_basicsr.images import Picture, eight_bit, luma, png_bytes
 from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
 from iarn_basicsr.metrics.rescaling import PROTOCOL
 from iarn_basicsr.ops import bicubic_downscale, parse_scale, quantise, scale_label
@@ -32,7 +32,7 @@ from iarn_basicsr.ops.size import Scale, Size
 from iarn_basicsr.rescaler import Rescaler, RoundTrip
 from iarn_basicsr.version import __version__
 
-__all__ = ['Result', 'Window', 'bicubic_roundtrip', 'compare', 'eight_bit', 'error_map', 'page', 'table',
+__all__ = ['Result', 'Window', 'bicubic_roundtrip', 'compare', 'error_map', 'page', 'table',
            'worst_windows']
 
 VIEW_SIDE = 1280  # pixels; longer whole views are reduced by a whole factor
@@ -107,7 +107,7 @@ def _compare_one(rescaler: Rescaler, hr: np.ndarray, gray: bool, scale: tuple[fl
     cubic = bicubic_roundtrip(hr, size)
     lr, restored = rescaler.roundtrip(hr, size=size)
     if gray:
-        restored = np.repeat(_luma(restored)[..., None], 3, 2)
+        restored = np.repeat(luma(restored)[..., None], 3, 2)
 
     def measure(lr: np.ndarray, restored: np.ndarray) -> dict[str, float]:
         bgr = [np.ascontiguousarray(rgb[..., ::-1]) for rgb in (restored, hr, lr, cubic.lr)]
@@ -127,11 +127,6 @@ def bicubic_roundtrip(hr: np.ndarray, size: Size) -> RoundTrip:
     lr = quantise(bicubic_downscale(x, size))
     restored = quantise(bicubic_upscale(lr, (hr.shape[0], hr.shape[1])))
     return RoundTrip(*((y[0] * 255).round().byte().permute(1, 2, 0).contiguous().numpy() for y in (lr, restored)))
-
-
-def eight_bit(rgb: np.ndarray) -> np.ndarray:
-    """uint8 pixels as they are, uint16 ones rounded to the nearest of 8 bits."""
-    return rgb if rgb.dtype == np.uint8 else np.round(rgb / np.float32(257)).astype(np.uint8)
 
 
 def error_map(image: np.ndarray, hr: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageErro
 from iarn_basicsr.files import atomic_write
 
 __all__ = ['FORMAT_VERSION', 'IMAGE_ENDINGS', 'LOSSLESS_ENDINGS', 'OUTPUT_ENDINGS', 'Picture', 'Recipe', 'checksum',
-           'read_picture', 'write_picture']
+           'eight_bit', 'luma', 'png_bytes', 'read_picture', 'write_picture']
 
 FORMAT_VERSION = 1
 IMAGE_ENDINGS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.gif')
@@ -148,7 +148,7 @@ def write_picture(picture: Picture, path: str) -> None:
     if ending not in OUTPUT_ENDINGS:
         raise ImageError(f'{path}: cannot be written, choose one of {", ".join(OUTPUT_ENDINGS)}')
     mode = picture.mode if picture.recipe is None else 'RGB'  # the LR of a gray image hides detail in colour
-    pixels = picture.rgb if mode == 'RGB' else _luma(picture.rgb)[..., None]
+    pixels = picture.rgb if mode == 'RGB' else luma(picture.rgb)[..., None]
     if picture.alpha is not None and ending in _ALPHA_ENDINGS:
         pixels = np.concatenate([pixels, picture.alpha[..., None]], 2)
     elif picture.alpha is not None and picture.alpha.min() < 255:
@@ -356,6 +356,11 @@ def _from_8_bit(image: Image.Image) -> Picture:
     return Picture(np.asarray(image.convert('RGB')), mode='L' if gray else 'RGB')
 
 
-def _luma(rgb: np.ndarray) -> np.ndarray:
+def eight_bit(rgb: np.ndarray) -> np.ndarray:
+    """uint8 pixels as they are, uint16 ones rounded to the nearest of 8 bits."""
+    return rgb if rgb.dtype == np.uint8 else np.round(rgb / np.float32(257)).astype(np.uint8)
+
+
+def luma(rgb: np.ndarray) -> np.ndarray:
     """Mean of the channels, rounded: the gray image (H, W) of a restored gray original."""
     return np.round(rgb.mean(2)).astype(np.uint8)

@@ -14,7 +14,7 @@ import torch
 
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.images import FORMAT_VERSION, Picture, Recipe, checksum, read_picture, write_picture
+from iarn_basicsr.images import FORMAT_VERSION, Picture, Recipe, checksum, eight_bit, read_picture, write_picture
 from iarn_basicsr.ops import bicubic_downscale, check_lr_size, lr_size, quantise
 from iarn_basicsr.ops.resample import bicubic_upscale
 from iarn_basicsr.ops.size import Scale, Size
@@ -182,11 +182,11 @@ class Rescaler:
 
     def _down(self, rgb: np.ndarray, size: Size) -> np.ndarray:
         if size == rgb.shape[:2]:
-            return _to_8_bits(rgb)  # nothing to hide, nothing to lose
+            return eight_bit(rgb)  # nothing to hide, nothing to lose
         return self._tiled(downscale_tiled, rgb, size, (rgb.shape[0], rgb.shape[1]), size)
 
     def _up(self, rgb: np.ndarray, size: Size) -> np.ndarray:
-        rgb = _to_8_bits(rgb)
+        rgb = eight_bit(rgb)
         if size == rgb.shape[:2]:
             return rgb
         return self._tiled(upscale_tiled, rgb, size, size, (rgb.shape[0], rgb.shape[1]))
@@ -259,10 +259,6 @@ def weights_hash(net: IARN) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _to_8_bits(rgb: np.ndarray) -> np.ndarray:
-    return rgb if rgb.dtype == np.uint8 else np.round(rgb / 257.0).astype(np.uint8)
 
 
 def _resize_alpha(alpha: np.ndarray, size: Size, resize: Callable[..., torch.Tensor]) -> np.ndarray:

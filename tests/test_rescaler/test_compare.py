@@ -17,8 +17,8 @@ from PIL import Image
 
 from iarn_basicsr import compare as module
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.compare import Window, bicubic_roundtrip, compare, eight_bit, error_map, page, table, worst_windows
-from iarn_basicsr.images import Picture, png_bytes
+from iarn_basicsr.compare import Window, bicubic_roundtrip, compare, error_map, page, table, worst_windows
+from iarn_basicsr.images import Picture, eight_bit, png_bytes
 from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
 from iarn_basicsr.metrics.rescaling import PROTOCOL
 from iarn_basicsr.ops import bicubic_downscale, quantise
