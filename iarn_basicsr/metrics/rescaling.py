@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from basicsr.metrics import calculate_metric
 
+from iarn_basicsr.ops import max_scale_of
+
 __all__ = ['DEFAULT_METRICS', 'PROTOCOL', 'PSNR_CAP', 'border_of', 'evaluate']
 
 PSNR_CAP = 100.0  # dB, for identical images
@@ -35,7 +37,7 @@ DEFAULT_METRICS: dict[str, dict[str, Any]] = {
 
 def border_of(hr_size: tuple[int, int], lr_size: tuple[int, int]) -> int:
     """Pixels cropped on every side before measuring: ceil of the larger true ratio."""
-    return math.ceil(max(n / m for n, m in zip(hr_size, lr_size)) - 1e-6)
+    return math.ceil(max_scale_of(hr_size, lr_size) - 1e-6)
 
 
 def evaluate(hr: tuple[np.ndarray, np.ndarray], lr: tuple[np.ndarray, np.ndarray],
