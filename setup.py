@@ -49,6 +49,7 @@ setup(
             'iarn = iarn_basicsr.cli:main',
             'iarn-train = iarn_basicsr.train:main',
             'iarn-test = iarn_basicsr.test:main',
+            'iarn-benchmark = iarn_basicsr.benchmark.run:main',
         ],
     },
 )

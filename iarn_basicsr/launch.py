@@ -63,11 +63,14 @@ def check_options(opt: dict[str, Any], is_train: bool) -> None:
 
 
 def _check_network(section: str, options: dict[str, Any]) -> None:
-    """The type is registered and takes every option given."""
+    """The type is registered, takes every option given and misses none."""
     network = _registered(f'{section}.type', options.get('type'), ARCH_REGISTRY)
     parameters = inspect.signature(network).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         check_keys(section, options, {'type', *parameters})
+    for name, parameter in parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty and name not in options:
+            raise OptionError(f'{section}: option {name!r} of {options["type"]} is missing')
 
 
 def _registered(section: str, name: object, registry: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Networks. ``iarn`` and ``coupling`` are plain torch; ``iarn_arch`` registers with BasicSR."""
+"""Networks. ``iarn``, ``irn``, ``coupling`` and ``base`` are plain torch; ``*_arch`` register with BasicSR."""
 
 from importlib.util import find_spec
 
 if find_spec('basicsr') is not None:
-    from . import iarn_arch  # noqa: F401
+    from . import iarn_arch, irn_arch  # noqa: F401

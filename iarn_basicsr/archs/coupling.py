@@ -10,6 +10,8 @@ exp(s) stays within [exp(-clamp), exp(clamp)]. How Phi, s and t cross between th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,10 +43,15 @@ class DenseBlock(nn.Module):
         _init(self.last, init_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        for conv in self.hidden:
-            x = torch.cat([x, F.leaky_relu(conv(x).to(x.dtype), 0.2)], 1)
-        return self.last(x)
+        return dense(x, self.hidden, self.last)
+
+
+def dense(x: Tensor, hidden: Iterable[nn.Module], last: nn.Module) -> Tensor:
+    """Dense connections: every convolution sees the input and the outputs of all before it."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    for conv in hidden:
+        x = torch.cat([x, F.leaky_relu(conv(x).to(x.dtype), 0.2)], 1)
+    return last(x)
 
 
 def _init(conv: nn.Module, gain: float) -> None:

@@ -12,37 +12,21 @@ exact form of each part, and the couplings on the LR grid, are this project's re
 
 from __future__ import annotations
 
-import pickle
-from os import PathLike
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from iarn_basicsr.ops import PAIRS, Grid, check_lr_size, grid, quantise
+from iarn_basicsr.ops import PAIRS, Grid, check_lr_size, grid
 from iarn_basicsr.ops.grid import AxisWindow
-from iarn_basicsr.options import OptionError
 
+from .base import Downscaled, RescalingNet, check_image, check_options
 from .coupling import COUPLINGS, Coupling
 
 __all__ = ['IARN', 'Downscaled']
 
 
-class Downscaled(NamedTuple):
-    """Result of :meth:`IARN.downscale`, before the LR is rounded to 8 bits.
-
-    Attributes:
-        lr: LR image (N, 3, h, w), nominally in [0, 1], not clamped.
-        latent: z (N, 3, H, W), what the LR does not hold; training makes it negligible.
-        low: the low branch at the end of the chain: ``lr`` itself, or l at HR resolution for ``cubic_interp``.
-    """
-
-    lr: Tensor
-    latent: Tensor
-    low: Tensor
-
-
-class IARN(nn.Module):
+class IARN(RescalingNet):
     """Invertible arbitrary rescaling network.
 
     Images are RGB, float, in [0, 1], shape (N, 3, H, W), any H and W. With the true latent and an unrounded LR the
@@ -79,7 +63,11 @@ class IARN(nn.Module):
                  max_scale: float = 4.0) -> None:
         super().__init__()
         self.hparams: dict[str, Any] = {k: v for k, v in locals().items() if k not in ('self', '__class__')}
-        _check_options(self.hparams)
+        check_options(
+            'IARN', self.hparams,
+            choices={'resample': [*PAIRS], 'coupling': [*COUPLINGS], 'encoding': [False, True]},
+            whole={'num_block': (1, 64), 'growth': (1, 512), 'order': (1, 8), 'fold': (1, 8)},
+            real={'clamp': (0.01, 10), 'init_last': (0, 10), 'max_scale': (1, 64)})
         self.resample, self.max_scale = resample, float(max_scale)
         self.order = order
         own = {'order': order} if coupling == 'lr_grid' else {'fold': fold}
@@ -87,22 +75,6 @@ class IARN(nn.Module):
             Coupling(COUPLINGS[coupling](growth=growth, encoding=encoding, init_last=init_last, **own), clamp)
             for _ in range(num_block))
         self.to(memory_format=torch.channels_last)
-
-    def forward(self, hr: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Downscale, round to 8 bits and restore, in one call (so that DDP sees one forward per backward).
-
-        Args:
-            hr: HR image (N, 3, H, W) in [0, 1].
-            size: LR size (h, w).
-
-        Returns:
-            ``lr``: 8-bit LR (N, 3, h, w), straight-through gradient; ``sr``: restored HR from it, not clamped;
-            ``lr_raw``: LR before rounding; ``latent``: z (N, 3, H, W); ``low``: see :class:`Downscaled`.
-        """
-        down = self.downscale(hr, size)
-        lr = quantise(down.lr)
-        sr = self.upscale(lr, (hr.shape[-2], hr.shape[-1]))
-        return {'lr': lr, 'sr': sr, 'lr_raw': down.lr, 'latent': down.latent, 'low': down.low}
 
     def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
         """HR (N, 3, H, W) -> LR of ``size`` (h, w) and the latent; quantise the LR before storing it."""
@@ -152,69 +124,11 @@ class IARN(nn.Module):
         Raises:
             ValueError: if ``like`` is not a float (N, 3, height, width), or the LR size is out of range.
         """
-        if like.dim() != 4 or like.shape[1] != 3 or not like.is_floating_point():
-            raise ValueError(f'image of shape {tuple(like.shape)} and type {like.dtype}: expected RGB float '
-                             '(N, 3, height, width) in [0, 1]')
+        check_image(like)
         size = check_lr_size(hr_size, lr_size, self.max_scale)
         return grid((int(hr_size[0]), int(hr_size[1])), size, self.resample, self.order, like.dtype, like.device,
                     window)
 
-    def complexity(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> dict[str, float]:
-        """Parameters, and multiply-accumulates of one direction (both cost the same): ``params``, ``macs``,
-        ``macs_per_pixel`` (per HR pixel). Resampling counts its non-zero weights; additions are not counted.
-        """
+    def _macs(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> int:
         g = self.grid(next(self.parameters()).new_empty(1, 3, 1, 1), hr_size, lr_size)
-        macs = float(sum(block.maps.macs(g) for block in self._chain()))
-        return {
-            'params': sum(p.numel() for p in self.parameters()),
-            'macs': macs,
-            'macs_per_pixel': macs / (hr_size[0] * hr_size[1])
-        }
-
-    @classmethod
-    def from_file(cls, path: str | PathLike[str], *, ema: bool = True) -> IARN:
-        """Rebuild a network from a ``.pth`` saved by ``IARNModel``: the options and weights are both in the file.
-
-        Args:
-            path: the file.
-            ema: take ``params_ema`` where the file has it.
-
-        Raises:
-            ValueError: naming the file, if it is not such a file.
-        """
-        try:
-            content = torch.load(path, map_location='cpu', weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise ValueError(f'{path} is not a PyTorch weight file (or it is damaged): {error}') from error
-        arch = content.get('arch') if isinstance(content, dict) else None
-        if not isinstance(arch, dict) or arch.get('type') != cls.__name__:
-            found = 'no architecture options' if arch is None else f'architecture options {arch!r}'
-            raise ValueError(f'{path} holds {found}: expected a file saved by IARNModel, with arch.type IARN')
-        return cls.from_parts(arch, content.get('params_ema' if ema and 'params_ema' in content else 'params'), path)
-
-    @classmethod
-    def from_parts(cls, arch: dict[str, Any], state: Any, path: str | PathLike[str]) -> IARN:
-        """From the two parts of a file; ``path`` is named in errors (``ValueError``)."""
-        try:
-            net = cls(**{k: v for k, v in arch.items() if k != 'type'})
-            net.load_state_dict({k: v.float() for k, v in state.items()})
-        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-            reason = ' '.join(str(error).split())
-            raise ValueError(f'{path}: weights and architecture options do not make an IARN: {reason}') from error
-        return net.eval()
-
-
-def _check_options(options: dict[str, Any]) -> None:
-    """Raise ``OptionError`` (a ``ValueError``) naming the first invalid option of :class:`IARN` and the choices."""
-    choices: dict[str, list[Any]] = {'resample': [*PAIRS], 'coupling': [*COUPLINGS], 'encoding': [False, True]}
-    for name, allowed in choices.items():
-        if options[name] not in allowed or isinstance(options[name], bool) != (name == 'encoding'):
-            raise OptionError(f'IARN option {name}: {options[name]!r} is not one of {allowed}')
-    for name, low, high in [('num_block', 1, 64), ('growth', 1, 512), ('order', 1, 8), ('fold', 1, 8)]:
-        value = options[name]
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise OptionError(f'IARN option {name}: {value!r} is not a whole number from {low} to {high}')
-    for name, least, most in [('clamp', 0.01, 10.0), ('init_last', 0.0, 10.0), ('max_scale', 1.0, 64.0)]:
-        value = options[name]
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value <= most:
-            raise OptionError(f'IARN option {name}: {value!r} is not a number from {least:g} to {most:g}')
+        return sum(block.maps.macs(g) for block in self._chain())

@@ -25,7 +25,7 @@ _COMMON_KEYS = {'name', 'type', 'phase', 'dataroot_gt', 'dataroot_lq', 'meta_inf
                 'scale', 'scales', 'size_rule'}
 _PHASE_KEYS = {
     'train': {
-        'gt_size', 'use_hflip', 'use_rot', 'scale_range', 'asymmetric_prob', 'curriculum', 'seed', 'start_iter',
+        'gt_size', 'lq_size', 'use_hflip', 'use_rot', 'scale_range', 'asymmetric_prob', 'curriculum', 'seed', 'start_iter',
         'batch_size_per_gpu', 'num_worker_per_gpu', 'dataset_enlarge_ratio', 'use_shuffle', 'pin_memory',
         'persistent_workers', 'prefetch_mode', 'num_prefetch_queue'
     },
@@ -51,6 +51,8 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         size_rule: ``round``, ``ceil`` or ``floor`` (see :func:`iarn_basicsr.ops.lr_size`).
 
         train, gt_size: HR patch in pixels; smaller images are extended by reflection to the patch.
+        train, lq_size: instead of ``gt_size``: LR patch in pixels, the HR patch is ``scale`` times as large, so that
+            every scale trains on as many LR pixels and costs about the same (LR made on the fly only).
         train, use_hflip, use_rot: flips; rotation by 90 degrees.
         train, scale_range: [low, high]; one LR size for the whole batch is drawn from it, see :mod:`.draws`.
         train, asymmetric_prob: share of batches with independent vertical and horizontal scales.
@@ -124,6 +126,10 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         if self.gt is None:
             raise OptionError(f'{name}: training needs dataroot_gt, a folder or LMDB of HR images')
         self.gt_size = number(name, opt, 'gt_size', 144, 8, 4096, int)
+        self.lq_size = number(name, opt, 'lq_size', 0, 4, 1024, int) if opt.get('lq_size') else None
+        if self.lq_size and ('gt_size' in opt or self.lq):
+            raise OptionError(f'{name}: lq_size takes the place of gt_size and needs LR made on the fly: leave out '
+                              f'{"gt_size" if "gt_size" in opt else "lq_size or dataroot_lq"}')
         self.seed = number(name, opt, 'seed', 0, 0, 2**63 - 1, int)
         self.batch_size = number(name, opt, 'batch_size_per_gpu', 16, 1, 65536, int)
         default = [self.scales[0][0]] * 2 if self.scales else [1, 4]
@@ -173,12 +179,19 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         if self.lq:
             scale = self.schedule.pick(step, self.scales)
             return [self._precomputed_patch(d, scale) for d in draws]
-        patch = (self.gt_size, self.gt_size)
-        size = self.schedule.size(step, patch, self.size_rule)
-        gts = _to_tensor(np.stack([self._augmented_patch(d) for d in draws]))
+        patch, size = self._patch_sizes(step)
+        gts = _to_tensor(np.stack([self._augmented_patch(d, patch) for d in draws]))
         label = scale_label([p / n for p, n in zip(patch, size)])
         return [self._item(gt, lq, self.names[d], None, label)
                 for gt, lq, d in zip(gts, _reference_lr(gts, size), draws)]
+
+    def _patch_sizes(self, step: int) -> tuple[Size, Size]:
+        """HR and LR size of the patches of one training step."""
+        if self.lq_size is None:
+            patch = (self.gt_size, self.gt_size)
+            return patch, self.schedule.size(step, patch, self.size_rule)
+        s_v, s_h = self.schedule.scale(step)
+        return (round(self.lq_size * s_v), round(self.lq_size * s_h)), (self.lq_size, self.lq_size)
 
     def _eval_item(self, index: int) -> dict[str, Any]:
         """Image index // scales at scale index % scales."""
@@ -234,12 +247,12 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
                           f'{self.size_rule!r}; if other software made it, try another size_rule or mod_crop')
         return image, lq_name
 
-    def _augmented_patch(self, draw: Draw) -> np.ndarray:
-        """Random crop, then flips and rotation, of one HR image."""
-        image = _extend(self._read_gt(self.names[draw]), self.gt_size)
+    def _augmented_patch(self, draw: Draw, patch: Size) -> np.ndarray:
+        """Flips and rotation, then a random crop, of one HR image."""
         rng = generator(self.seed, 'augment', draw.number)
-        top, left = (int(rng.integers(n - self.gt_size + 1)) for n in image.shape[:2])
-        return self._turned(image[top:top + self.gt_size, left:left + self.gt_size], rng)
+        image = _extend(self._turned(self._read_gt(self.names[draw]), rng), patch)
+        top, left = (int(rng.integers(n - m + 1)) for n, m in zip(image.shape[:2], patch))
+        return image[top:top + patch[0], left:left + patch[1]]
 
     def _turned(self, image: np.ndarray, rng: np.random.Generator, may_transpose: bool = True) -> np.ndarray:
         flips, quarter_turn = rng.random(2) < 0.5, rng.random() < 0.5
@@ -281,9 +294,9 @@ def _fields(scale: tuple[float, float]) -> dict[str, str]:
     return {'scale': label, 'factor': label[1:]}
 
 
-def _extend(image: np.ndarray, size: int) -> np.ndarray:
-    """Extend by reflection to at least ``size`` on both axes."""
-    missing = [max(0, size - n) for n in image.shape[:2]]
+def _extend(image: np.ndarray, size: Size) -> np.ndarray:
+    """Extend by reflection to at least ``size`` (height, width)."""
+    missing = [max(0, m - n) for n, m in zip(image.shape[:2], size)]
     if not any(missing):
         return image
     return np.pad(image, [(0, missing[0]), (0, missing[1]), (0, 0)], mode='symmetric')

@@ -19,7 +19,7 @@ from torch import Tensor
 from iarn_basicsr.files import save_json, save_torch
 from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
 from iarn_basicsr.metrics.rescaling import PROTOCOL
-from iarn_basicsr.ops import scale_label
+from iarn_basicsr.ops import parse_scale, scale_label
 from iarn_basicsr.options import OptionError, check_keys, number
 
 __all__ = ['IARNModel']
@@ -50,7 +50,7 @@ class IARNModel(SRModel):
         nonfinite_limit: so many steps in a row with a non-finite gradient are skipped and counted, default 20; then
             training stops with advice.
 
-    New functions: ``_losses``, ``_skip_step``, ``_validate``, ``_rescale``.
+    New functions: ``_check_scales``, ``_losses``, ``_skip_step``, ``_validate``, ``_rescale``.
     Overridden: ``feed_data``, ``optimize_parameters``, ``get_current_log``, both validations, saving and resuming.
     """
 
@@ -68,6 +68,20 @@ class IARNModel(SRModel):
         self.skipped = self.skipped_in_a_row = 0
         self._log: dict[str, Tensor] = {}
         super().__init__(opt)
+        self._check_scales()
+
+    def _check_scales(self) -> None:
+        """Every scale that a dataset asks for is one that the network does."""
+        net = self.get_bare_model(self.net_g)
+        low, high = net.min_scale, net.max_scale
+        span = scale_label(low) + (' alone' if low == high else f' to {scale_label(high)}')
+        for phase, dataset in self.opt['datasets'].items():
+            for key in ('scale', 'scales', 'scale_range'):
+                asked = dataset.get(key) or []
+                for scale in asked if isinstance(asked, (list, tuple)) else [asked]:
+                    if not all(low <= s <= high for s in parse_scale(scale)):
+                        raise OptionError(f'datasets.{phase}.{key}: {scale_label(scale)} is out of range for '
+                                          f'network_g, {type(net).__name__} for {span}')
 
     def _read_train_options(self, train: dict[str, Any]) -> None:
         check_keys('train', train, _TRAIN_KEYS)
@@ -84,6 +98,9 @@ class IARNModel(SRModel):
     def init_training_settings(self) -> None:
         super().init_training_settings()
         train = self.opt['train']
+        if train.get('inv_opt') and not hasattr(self.get_bare_model(self.net_g), 'grid'):
+            raise OptionError(f'train.inv_opt serves IARN with cubic_interp: {self.opt["network_g"]["type"]} keeps its '
+                              'low branch on the LR grid, leave inv_opt out')
         self.criteria = {'l_rec': self.cri_pix}
         for name, key in _LOSSES.items():
             if name != 'l_rec' and train.get(key):

@@ -136,6 +136,41 @@ def test_patches_are_crops_up_to_flips_and_turns(image_folder):
         assert (crops == plain[Draw(0, number, 1)]['gt']).flatten(1).all(1).any()
 
 
+@pytest.mark.parametrize('turn', [False, True])
+def test_lr_patches_of_one_size(image_folder, turn):
+    """The LR patch keeps its size, the HR patch follows the scale, also where the axes differ and crops are turned."""
+    folder = image_folder('hr', [(60, 80)])
+    whole = read(folder / 'image0.png')
+    options = {k: v for k, v in TRAIN.items() if k != 'gt_size'}
+    dataset = ArbitraryScaleDataset({**options, 'dataroot_gt': str(folder), 'lq_size': 11, 'asymmetric_prob': 0.5,
+                                     'use_rot': turn, 'use_hflip': turn})
+    sizes, transposed = set(), 0
+    for step in range(1, 25):
+        item, = dataset.__getitems__([Draw(0, number=step, step=step)])
+        gt, lq = item['gt'], item['lq']
+        assert lq.shape == (3, 11, 11)
+        s_v, s_h = dataset.schedule.scale(step)
+        assert tuple(gt.shape[1:]) == (round(11 * s_v), round(11 * s_h))
+        assert torch.equal(lq, quantise(bicubic_downscale(gt[None], (11, 11)))[0])
+        assert item['scale'].tolist() == pytest.approx([gt.shape[1] / 11, gt.shape[2] / 11])
+        turns = [t for k in range(4) for t in (gt.rot90(k, (1, 2)), gt.flip(2).rot90(k, (1, 2)))]
+        found = [k for k, t in enumerate(turns) if contains(whole, t)]
+        assert found if turn else 0 in found
+        transposed += found[0] in (2, 3, 6, 7)
+        sizes.add(tuple(gt.shape[1:]))
+    assert len(sizes) > 15
+    assert any(h != w for h, w in sizes)
+    assert bool(transposed) == turn
+
+
+def contains(image, patch):
+    """Whether the patch is somewhere in the image, pixel for pixel."""
+    if any(n > m for n, m in zip(patch.shape, image.shape)):
+        return False
+    windows = image.unfold(1, patch.shape[1], 1).unfold(2, patch.shape[2], 1)
+    return bool((windows == patch[:, None, None]).all(-1).all(-1).all(0).any())
+
+
 def test_images_smaller_than_the_patch_are_reflected(image_folder):
     folder = image_folder('hr', [(9, 30)])
     dataset = ArbitraryScaleDataset({**TRAIN, 'dataroot_gt': str(folder), 'use_hflip': False, 'use_rot': False})
@@ -250,6 +285,8 @@ def test_messages_eval(image_folder, change, message):
     ({'curriculum': {'strat': 2}}, "unknown option 'strat'; did you mean 'start'"),
     ({'curriculum': {'start': 9}}, 'curriculum.start: 9'),
     ({'mod_crop': 12}, "unknown option 'mod_crop'"),
+    ({'lq_size': 2}, 'lq_size: 2; expected a whole number from 4'),
+    ({'lq_size': 24}, 'lq_size takes the place of gt_size'),
 ])
 def test_messages_train(image_folder, change, message):
     options = {**TRAIN, 'dataroot_gt': str(image_folder('hr', [(20, 20)]))}

@@ -1,5 +1,6 @@
 """Every file in options/ builds: network, datasets, losses, optimiser; each ablation changes what its name says."""
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -7,13 +8,16 @@ import yaml
 from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from basicsr.models import build_model
+from basicsr.utils.registry import ARCH_REGISTRY
 
+from iarn_basicsr.benchmark.run import check_options as check_benchmark
 from iarn_basicsr.compat import _read_yaml
 from iarn_basicsr.launch import check_options
 from iarn_basicsr.options import OptionError, near, number
 
 OPTIONS = Path(__file__).resolve().parents[2] / 'options'
-FILES = sorted(OPTIONS.rglob('*.yml'))
+BENCHMARKS = sorted(OPTIONS.glob('benchmark_*.yml'))
+FILES = sorted({*OPTIONS.rglob('*.yml')} - {*BENCHMARKS})
 
 
 def with_images(opt, folder):
@@ -37,7 +41,8 @@ def test_file_builds(path, image_folder, tmp_path):
     for dataset in opt['datasets'].values():
         assert len(build_dataset(dataset)) >= 1
     net = build_network(opt['network_g'])
-    assert sum(p.numel() for p in net.parameters()) <= 1.66e6
+    if opt['network_g']['type'] == 'IARN':
+        assert sum(p.numel() for p in net.parameters()) <= 1.66e6
     opt.update(is_train=is_train, dist=False, rank=0, world_size=1, num_gpu=0)
     opt['path'].update(pretrain_network_g=None)
     model = build_model(opt)
@@ -50,18 +55,22 @@ def test_file_builds(path, image_folder, tmp_path):
 ABLATION = {
     'split_area': {('network_g', 'resample')},
     'split_cubic_interp': {('network_g', 'resample'), ('train', 'inv_opt')},
-    'coupling_hr_grid': {('network_g', 'coupling'), ('network_g', 'order'), ('network_g', 'fold')},
+    'coupling_hr_grid': {('network_g', 'coupling'), ('network_g', 'order'), ('network_g', 'fold'),
+                         ('network_g', 'growth')},
     'coupling_hr_grid_no_encoding': {('network_g', 'coupling'), ('network_g', 'order'), ('network_g', 'fold'),
-                                     ('network_g', 'encoding')},
-    'order_2': {('network_g', 'order')},
-    'order_3': {('network_g', 'order')},
+                                     ('network_g', 'growth'), ('network_g', 'encoding')},
+    'order_2': {('network_g', 'order'), ('network_g', 'growth')},
+    'order_3': {('network_g', 'order'), ('network_g', 'growth')},
+    'blocks_6': {('network_g', 'num_block'), ('network_g', 'growth')},
     'no_encoding': {('network_g', 'encoding')},
     'no_curriculum': {('datasets', 'train', 'curriculum')},
     'init_last_0': {('network_g', 'init_last')},
+    'guide_025': {('train', 'guide_opt', 'loss_weight')},
     'guide_4': {('train', 'guide_opt', 'loss_weight')},
     'guide_16': {('train', 'guide_opt', 'loss_weight')},
     'latent_1': {('train', 'latent_opt')},
     'asymmetric': {('datasets', 'train', 'asymmetric_prob')},
+    'patch_hr_56': {('datasets', 'train', 'lq_size'), ('datasets', 'train', 'gt_size')},
 }
 
 
@@ -80,6 +89,21 @@ def test_all_ablations_are_listed():
 def test_ablation_changes_one_thing(name):
     base, variant = (_read_yaml(str(OPTIONS / 'ablation' / f'{n}.yml')) for n in ('base', name))
     assert differences(base, variant) == {('name',), *ABLATION[name]}
+    sizes = [sum(p.numel() for p in build_network(o['network_g']).parameters()) for o in (base, variant)]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
+
+
+@pytest.mark.parametrize('path', BENCHMARKS, ids=lambda p: p.name)
+def test_benchmark_file(path):
+    options = yaml.safe_load(path.read_text(encoding='utf-8'))
+    check_benchmark(options)
+    for name, method in options['methods'].items():
+        for entry in method.get('nets', []):
+            if 'network' in entry:
+                network = dict(entry['network'])
+                arch = ARCH_REGISTRY.get(network.pop('type'))
+                assert {*network} <= {*inspect.signature(arch).parameters}
+                assert network['upscale' if 'upscale' in network else 'scale'] == entry['scale'], name
 
 
 def test_near_and_number():

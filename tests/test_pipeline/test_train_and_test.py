@@ -101,7 +101,7 @@ def test_force_yml_is_yaml_not_code(tmp_path, image_folder, pipeline):
 
 @pytest.mark.parametrize(('change', 'message'), [
     ({'model_type': 'IARNModell'}, "model_type: 'IARNModell' is not registered with BasicSR; did you mean 'IARNModel'"),
-    ({'network_g': {'type': 'IRAN'}}, "network_g.type: 'IRAN' is not registered with BasicSR; did you mean 'RCAN' or "),
+    ({'network_g': {'type': 'IRAN'}}, "network_g.type: 'IRAN' is not registered with BasicSR; did you mean 'IRN' or "),
     ({'network_g': {'type': 'IARN', 'groth': 4}}, "network_g: unknown option 'groth'; did you mean 'growth'"),
     ({'network_g': {'type': 'IARN', 'resample': 'bicubic'}}, "IARN option resample: 'bicubic' is not one of"),
     ({'lodger': {}}, "option file: unknown option 'lodger'; did you mean 'logger'"),

@@ -1,0 +1,150 @@
+"""What the rescaling networks share: the round trip in one call, the weight file, the checks of images and options."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from iarn_basicsr.ops import quantise
+from iarn_basicsr.options import OptionError
+
+__all__ = ['Downscaled', 'RescalingNet', 'check_image', 'check_options']
+
+Net = TypeVar('Net', bound='RescalingNet')
+
+
+class Downscaled(NamedTuple):
+    """Result of ``downscale``, before the LR is rounded to 8 bits.
+
+    Attributes:
+        lr: LR image (N, 3, h, w), nominally in [0, 1], not clamped.
+        latent: z, what the LR does not hold; training makes it negligible. (N, 3, H, W) of an IARN,
+            (N, 3 (s^2 - 1), h, w) of an IRN of scale s.
+        low: the low branch at the end of the chain: ``lr`` itself, or l at HR resolution for ``cubic_interp``.
+    """
+
+    lr: Tensor
+    latent: Tensor
+    low: Tensor
+
+
+class RescalingNet(nn.Module):
+    """A bijection HR <-> (LR, z), restored with z = 0; images are RGB, float, in [0, 1], shape (N, 3, height, width).
+
+    Law: ``upscale(d.lr, (H, W), d.latent) == hr`` up to rounding, for any weights, where ``d = downscale(hr, size)``.
+    Subclasses MUST define ``downscale``, ``upscale`` and ``_macs``, and set ``hparams`` and ``max_scale``.
+
+    Attributes:
+        hparams: the arguments that rebuild the network.
+        min_scale: smallest HR / LR that is accepted, on both axes.
+        max_scale: the largest.
+    """
+
+    hparams: dict[str, Any]
+    min_scale: float = 1.0
+    max_scale: float
+
+    def forward(self, hr: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Downscale, round to 8 bits and restore, in one call (so that DDP sees one forward per backward).
+
+        Args:
+            hr: HR image (N, 3, H, W) in [0, 1].
+            size: LR size (h, w).
+
+        Returns:
+            ``lr``: 8-bit LR (N, 3, h, w), straight-through gradient; ``sr``: restored HR from it, not clamped;
+            ``lr_raw``: LR before rounding; ``latent`` and ``low``: see :class:`Downscaled`.
+        """
+        down = self.downscale(hr, size)
+        lr = quantise(down.lr)
+        sr = self.upscale(lr, (hr.shape[-2], hr.shape[-1]))
+        return {'lr': lr, 'sr': sr, 'lr_raw': down.lr, 'latent': down.latent, 'low': down.low}
+
+    def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
+        """HR (N, 3, H, W) -> LR of ``size`` (h, w) and the latent; quantise the LR before storing it."""
+        raise NotImplementedError(type(self).__name__)
+
+    def upscale(self, lr: Tensor, size: tuple[int, int], latent: Tensor | None = None) -> Tensor:
+        """LR (N, 3, h, w) -> restored HR of ``size`` (H, W), not clamped; ``latent`` None stands for zeros."""
+        raise NotImplementedError(type(self).__name__)
+
+    def complexity(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> dict[str, float]:
+        """Parameters, and multiply-accumulates of one direction (both cost the same): ``params``, ``macs``,
+        ``macs_per_pixel`` (per HR pixel). Resampling counts its non-zero weights; additions are not counted.
+        """
+        macs = float(self._macs(hr_size, lr_size))
+        return {
+            'params': sum(p.numel() for p in self.parameters()),
+            'macs': macs,
+            'macs_per_pixel': macs / (hr_size[0] * hr_size[1])
+        }
+
+    def _macs(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> int:
+        raise NotImplementedError(type(self).__name__)
+
+    @classmethod
+    def from_file(cls: type[Net], path: str | PathLike[str], *, ema: bool = True) -> Net:
+        """Rebuild a network from a ``.pth`` saved by ``IARNModel``: the options and weights are both in the file.
+
+        Args:
+            path: the file.
+            ema: take ``params_ema`` where the file has it.
+
+        Raises:
+            ValueError: naming the file, if it is not such a file.
+        """
+        try:
+            content = torch.load(path, map_location='cpu', weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise ValueError(f'{path} is not a PyTorch weight file (or it is damaged): {error}') from error
+        arch = content.get('arch') if isinstance(content, dict) else None
+        if not isinstance(arch, dict) or arch.get('type') != cls.__name__:
+            found = 'no architecture options' if arch is None else f'architecture options {arch!r}'
+            raise ValueError(f'{path} holds {found}: expected a file saved by IARNModel, with arch.type {cls.__name__}')
+        return cls.from_parts(arch, content.get('params_ema' if ema and 'params_ema' in content else 'params'), path)
+
+    @classmethod
+    def from_parts(cls: type[Net], arch: dict[str, Any], state: Any, path: str | PathLike[str]) -> Net:
+        """From the two parts of a file; ``path`` is named in errors (``ValueError``)."""
+        try:
+            net = cls(**{k: v for k, v in arch.items() if k != 'type'})
+            net.load_state_dict({k: v.float() for k, v in state.items()})
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = ' '.join(str(error).split())
+            raise ValueError(f'{path}: weights and architecture options do not make an {cls.__name__}: '
+                             f'{reason}') from error
+        return net.eval()
+
+
+def check_image(image: Tensor) -> None:
+    """Raise ``ValueError`` if ``image`` is not a float (N, 3, height, width)."""
+    if image.dim() != 4 or image.shape[1] != 3 or not image.is_floating_point():
+        raise ValueError(f'image of shape {tuple(image.shape)} and type {image.dtype}: expected RGB float '
+                         '(N, 3, height, width) in [0, 1]')
+
+
+def check_options(network: str, options: Mapping[str, Any], *, choices: Mapping[str, Sequence[Any]],
+                  whole: Mapping[str, tuple[int, int]], real: Mapping[str, tuple[float, float]]) -> None:
+    """Raise ``OptionError`` (a ``ValueError``) naming the first invalid option of a network and the choices.
+
+    Args:
+        network: name for the message.
+        options: the arguments given.
+        choices: allowed values by option.
+        whole: range of whole numbers by option.
+        real: range of numbers by option.
+    """
+    for name, allowed in choices.items():
+        value = options[name]
+        if not any(type(value) is type(a) and value == a for a in allowed):
+            raise OptionError(f'{network} option {name}: {value!r} is not one of {list(allowed)}')
+    for kinds, ranges, kind in (((int, ), whole, 'whole number'), ((int, float), real, 'number')):
+        for name, (low, high) in ranges.items():
+            value = options[name]
+            if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:
+                raise OptionError(f'{network} option {name}: {value!r} is not a {kind} from {low:g} to {high:g}')

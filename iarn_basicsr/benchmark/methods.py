@@ -1,0 +1,333 @@
+"""Ways to make an image small and whole again behind one interface: IARN, and what a user would pick instead.
+
+=================== ==================================================================================================
+type                down -> up
+=================== ==================================================================================================
+``IARN``            the network of this package, every scale
+``IRN``             one network per integer scale; elsewhere the pre-resize protocol: HR resized to the integer
+                    multiple of the LR size, IRN, and the restored image resized back to the HR size
+``SR``              bicubic LR, then a one-way network of BasicSR's registry; at a scale it is not made for, the network
+                    of the next integer scale, and its result resized to the HR size
+``bicubic``         antialiased bicubic, plain bicubic interpolation
+``least_squares``   antialiased bicubic D, its right inverse U: the HR image of least norm that has this LR
+``area``            mean over the HR area, plain bicubic interpolation
+``lanczos``         OpenCV's ``INTER_LANCZOS4`` both ways (it does not antialias)
+=================== ==================================================================================================
+
+Every LR and every restored image has 8-bit values: what would be stored is what is measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import cv2
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from iarn_basicsr import zoo
+from iarn_basicsr.ops import bicubic_downscale, compute_padding, grid, max_scale_of, quantise
+from iarn_basicsr.ops.resample import bicubic_upscale
+from iarn_basicsr.ops.size import Size
+from iarn_basicsr.options import OptionError, check_keys, near, number
+
+__all__ = ['METHODS', 'Method', 'MissingWeightsError', 'UnsupportedSizeError', 'build_method', 'fingerprint',
+           'load_state']
+
+COUNTED_LR = 48  # pixels; side of the LR image on which the operations of a one-way network are counted
+
+
+class MissingWeightsError(OSError):
+    """A weight file that the options name is not there; the method is left out of the tables, and they say so."""
+
+
+class UnsupportedSizeError(ValueError):
+    """A method that has no result at this size."""
+
+
+class Method:
+    """Downscale and restore. Images are RGB (1, 3, height, width) in [0, 1] with 8-bit values, in and out.
+
+    Attributes:
+        two_way: whether the LR is made for its own way back, rather than plain bicubic.
+        weights: files whose content decides the result.
+        nets: the networks by integer scale; an IARN stands under 0, every scale.
+        device: where they are, and where images are expected.
+    """
+
+    two_way = True
+    weights: tuple[str, ...] = ()
+    nets: dict[int, Any] = {}
+    device = torch.device('cpu')
+
+    def downscale(self, hr: Tensor, size: Size) -> Tensor:
+        """LR of ``size`` (h, w)."""
+        raise NotImplementedError(type(self).__name__)
+
+    def upscale(self, lr: Tensor, size: Size) -> Tensor:
+        """Restored image of ``size`` (H, W)."""
+        raise NotImplementedError(type(self).__name__)
+
+    def check(self, hr: Size, lr: Size) -> None:
+        """Raise :class:`UnsupportedSizeError`, saying why, if there is no result at these sizes."""
+
+    def complexity(self, hr: Size, lr: Size) -> dict[str, float]:
+        """``params``; ``macs_down`` and ``macs_up``, multiply-accumulates per HR pixel; resampling is not counted."""
+        return {'params': 0, 'macs_down': 0, 'macs_up': 0}
+
+    def to(self, device: torch.device) -> Method:
+        """The method with its networks on a device."""
+        for net in self.nets.values():
+            net.to(device)
+        self.device = device
+        return self
+
+
+class Interpolation(Method):
+    """No parameters: a pair of resizes."""
+
+    def __init__(self, down: Callable[[Tensor, Size], Tensor], up: Callable[[Tensor, Size], Tensor]) -> None:
+        self._down, self._up = down, up
+
+    def downscale(self, hr: Tensor, size: Size) -> Tensor:
+        return quantise(self._down(hr, size))
+
+    def upscale(self, lr: Tensor, size: Size) -> Tensor:
+        return quantise(self._up(lr, size))
+
+
+class IARNMethod(Method):
+    """This package's network; ``weights`` is a released name or a file."""
+
+    def __init__(self, weights: str = 'default') -> None:
+        known = zoo.entries()
+        name = next(iter(known)) if weights == 'default' else weights
+        path = os.path.join(zoo.FOLDER, known[name]['file']) if name in known else str(weights)
+        _need(path)
+        self.weights = (path,)
+        self.net = zoo.load(name if name in known else path)[0]
+        self.nets = {0: self.net}
+
+    def check(self, hr: Size, lr: Size) -> None:
+        if max_scale_of(hr, lr) > self.net.max_scale + 1e-6:
+            raise UnsupportedSizeError(f'trained for scales up to {self.net.max_scale:g}')
+
+    def downscale(self, hr: Tensor, size: Size) -> Tensor:
+        return quantise(self.net.downscale(hr, size).lr)
+
+    def upscale(self, lr: Tensor, size: Size) -> Tensor:
+        return quantise(self.net.upscale(lr, size))
+
+    def complexity(self, hr: Size, lr: Size) -> dict[str, float]:
+        cost = self.net.complexity(hr, lr)
+        return {'params': cost['params'], 'macs_down': cost['macs_per_pixel'], 'macs_up': cost['macs_per_pixel']}
+
+
+class PerScale(Method):
+    """Networks that know one integer scale each: the smallest that reaches the scale asked for does the work."""
+
+    def __init__(self, nets: Mapping[int, nn.Module], weights: tuple[str, ...]) -> None:
+        self.nets = {k: nets[k].eval() for k in sorted(nets)}
+        self.weights = weights
+
+    def factor(self, hr: Size, lr: Size) -> int:
+        """Integer scale of the network used at these sizes."""
+        scale = max_scale_of(hr, lr)
+        for k in self.nets:
+            if k >= scale - 1e-6:
+                return k
+        raise UnsupportedSizeError(f'no network for a scale of {scale:.4g}; there are '
+                                   f'{", ".join(f"x{k}" for k in self.nets)}')
+
+    def check(self, hr: Size, lr: Size) -> None:
+        self.factor(hr, lr)
+
+    def _params(self, hr: Size, lr: Size) -> int:
+        return sum(p.numel() for p in self.nets[self.factor(hr, lr)].parameters() if p.requires_grad)
+
+
+class IRNMethod(PerScale):
+    """IRN (arXiv:2005.05650), one network per scale, with the pre-resize protocol between them."""
+
+    def downscale(self, hr: Tensor, size: Size) -> Tensor:
+        k = self.factor(_size(hr), size)
+        return quantise(self.nets[k].downscale(_resized(hr, (k * size[0], k * size[1])), size).lr)
+
+    def upscale(self, lr: Tensor, size: Size) -> Tensor:
+        k = self.factor(size, _size(lr))
+        h, w = _size(lr)
+        return quantise(_resized(self.nets[k].upscale(lr, (k * h, k * w)), size))
+
+    def complexity(self, hr: Size, lr: Size) -> dict[str, float]:
+        k = self.factor(hr, lr)
+        macs = self.nets[k].complexity((k * lr[0], k * lr[1]), lr)['macs'] / (hr[0] * hr[1])
+        return {'params': self._params(hr, lr), 'macs_down': macs, 'macs_up': macs}
+
+
+class SRMethod(PerScale):
+    """One-way super-resolution networks behind a bicubic LR.
+
+    Args:
+        nets: scale -> network (N, 3, h, w) -> (N, 3, k h, k w) in [0, 1].
+        multiple: scale -> what the LR size is extended to a multiple of, by reflection (SwinIR's window).
+    """
+
+    two_way = False
+
+    def __init__(self, nets: Mapping[int, nn.Module], weights: tuple[str, ...], multiple: Mapping[int, int]) -> None:
+        super().__init__(nets, weights)
+        self.multiple = multiple
+
+    def downscale(self, hr: Tensor, size: Size) -> Tensor:
+        return quantise(bicubic_downscale(hr, size))
+
+    def upscale(self, lr: Tensor, size: Size) -> Tensor:
+        k = self.factor(size, _size(lr))
+        pad, unpad = compute_padding(_size(lr), self.multiple[k])
+        hr = F.pad(self.nets[k](F.pad(lr, pad, mode='reflect')), [k * n for n in unpad])
+        return quantise(_resized(hr, size))
+
+    def complexity(self, hr: Size, lr: Size) -> dict[str, float]:
+        k = self.factor(hr, lr)
+        net = self.nets[k]
+        image = next(net.parameters()).new_zeros(1, 3, COUNTED_LR, COUNTED_LR)
+        with FlopCounterMode(display=False) as counter:
+            net(image)
+        per_lr_pixel = counter.get_total_flops() / 2 / COUNTED_LR**2
+        return {'params': self._params(hr, lr), 'macs_down': 0,
+                'macs_up': per_lr_pixel * lr[0] * lr[1] / (hr[0] * hr[1])}
+
+
+def _size(x: Tensor) -> Size:
+    return x.shape[-2], x.shape[-1]
+
+
+def _resized(x: Tensor, size: Size) -> Tensor:
+    """Bicubic resize, each axis up, down or not at all; antialiased where it gets smaller."""
+    low = min(size[0], x.shape[-2]), min(size[1], x.shape[-1])
+    x = x if _size(x) == low else bicubic_downscale(x, low)
+    return x if _size(x) == size else bicubic_upscale(x, size)
+
+
+def _lanczos(x: Tensor, size: Size) -> Tensor:
+    """OpenCV's Lanczos over 8 x 8 pixels."""
+    image = cv2.resize(x[0].permute(1, 2, 0).cpu().numpy(), size[::-1], interpolation=cv2.INTER_LANCZOS4)
+    return torch.from_numpy(image).permute(2, 0, 1)[None].to(x)
+
+
+def _area_down(x: Tensor, size: Size) -> Tensor:
+    return grid(_size(x), size, 'area', 1, x.dtype, x.device).down(x)
+
+
+def _right_inverse_up(x: Tensor, size: Size) -> Tensor:
+    return grid(size, _size(x), 'cubic', 1, x.dtype, x.device).up(x)
+
+
+_INTERPOLATIONS: dict[str, tuple[Callable[[Tensor, Size], Tensor], Callable[[Tensor, Size], Tensor]]] = {
+    'bicubic': (bicubic_downscale, bicubic_upscale),
+    'least_squares': (bicubic_downscale, _right_inverse_up),
+    'area': (_area_down, bicubic_upscale),
+    'lanczos': (_lanczos, _lanczos),
+}
+METHODS = ('IARN', 'IRN', 'SR', *_INTERPOLATIONS)
+
+
+def build_method(name: str, options: Mapping[str, Any]) -> Method:
+    """The method that an option file describes.
+
+    Args:
+        name: of the method, for messages.
+        options: ``type`` and, by type, ``weights`` (IARN: released name or file; ``default``) or ``nets`` (IRN, SR): a
+            list of ``{scale, path, network: options of the architecture, multiple}``.
+
+    Raises:
+        OptionError: naming the option.
+        MissingWeightsError: naming the file.
+    """
+    section, kind = f'methods.{name}', options.get('type')
+    if kind in _INTERPOLATIONS:
+        check_keys(section, options, {'type'})
+        return Interpolation(*_INTERPOLATIONS[kind])
+    if kind == 'IARN':
+        check_keys(section, options, {'type', 'weights'})
+        return IARNMethod(options.get('weights', 'default'))
+    if kind not in METHODS:
+        raise OptionError(f'{section}.type: {kind!r} is no method; {near(kind, METHODS)}')
+    check_keys(section, options, {'type', 'nets'})
+    if not isinstance(options.get('nets'), list) or not options['nets']:
+        raise OptionError(f'{section}.nets: expected a list of {{scale: 2, path: FILE, network: {{type: ...}}}}')
+    nets, multiple, weights = {}, {}, []
+    for k, entry in enumerate(options['nets']):
+        place = f'{section}.nets[{k}]'
+        check_keys(place, entry, {'scale', 'path', 'network'} | ({'multiple'} if kind == 'SR' else set()))
+        scale = number(place, entry, 'scale', None, 2, 8, int)
+        nets[scale] = _network(place, kind, scale, entry)
+        multiple[scale] = number(place, entry, 'multiple', 1, 1, 1024, int)
+        weights.append(str(entry['path']))
+    return IRNMethod(nets, tuple(weights)) if kind == 'IRN' else SRMethod(nets, tuple(weights), multiple)
+
+
+def _network(place: str, kind: str, scale: int, entry: Mapping[str, Any]) -> nn.Module:
+    """A network of BasicSR's registry with its weights."""
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    path = entry.get('path')
+    if not path:
+        raise OptionError(f'{place}.path is missing: the weight file')
+    _need(str(path))
+    state, arch = load_state(str(path))
+    options = dict(entry.get('network') or arch or ({'type': 'IRN', 'scale': scale} if kind == 'IRN' else {}))
+    arch_type = options.pop('type', None)
+    if arch_type not in ARCH_REGISTRY and f'{arch_type}_basicsr' not in ARCH_REGISTRY:
+        raise OptionError(f'{place}.network.type: {arch_type!r} is not registered with BasicSR; '
+                          f'{near(arch_type, ARCH_REGISTRY.keys())}')
+    try:
+        net = ARCH_REGISTRY.get(arch_type)(**options)
+        net.load_state_dict(state)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise OptionError(f'{place}: {path} does not fit network {arch_type} {options}: '
+                          f'{" ".join(str(error).split())[:600]}') from None
+    return net
+
+
+def _need(path: str) -> None:
+    if not os.path.isfile(path):
+        raise MissingWeightsError(f'weights not found: {path} (scripts/fetch_weights.py knows where official ones are)')
+
+
+def load_state(path: str) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """(state dict, architecture options or None) of a ``.pth`` in any usual layout.
+
+    ``params_ema``, ``params``, ``state_dict`` or a bare state dict, with or without DDP's ``module.`` before the names;
+    read with ``weights_only``, so a file cannot run code.
+
+    Raises:
+        OptionError: naming the file, if it holds no state dict.
+    """
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # what unpickling makes of bytes that are no pickle
+        raise OptionError(f'{path} is not a PyTorch weight file, or holds more than weights: '
+                          f'{" ".join(str(error).split())[:200]}') from None
+    arch = content.get('arch') if isinstance(content, dict) else None
+    for key in ('params_ema', 'params', 'state_dict'):
+        if isinstance(content, dict) and key in content:
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise OptionError(f'{path} holds no state dict: expected params_ema, params, state_dict, or names and tensors')
+    return {k.removeprefix('module.'): v for k, v in content.items()}, arch
+
+
+def fingerprint(options: Mapping[str, Any], method: Method) -> str:
+    """Changes when the method's options or its weights do; results made before then are not used again."""
+    digest = hashlib.sha256(repr(sorted(options.items())).encode())
+    for path in method.weights:
+        with open(path, 'rb') as file:
+            digest.update(hashlib.sha256(file.read()).digest())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,159 @@
+"""Tables (Markdown, CSV) and plots of a benchmark's results."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterator, Sequence
+from os import path as osp
+from typing import Any
+
+from iarn_basicsr.files import atomic_write
+from iarn_basicsr.metrics.rescaling import PROTOCOL
+from iarn_basicsr.ops import parse_scale, scale_label
+
+from .plots import draw_plots
+from .tables import means, quality_table
+
+__all__ = ['summary', 'write_report']
+
+_DETAIL = {  # column -> (metric, format)
+    'PSNR-Y': ('psnr_y', '.2f'),
+    'SSIM-Y': ('ssim_y', '.4f'),
+    'PSNR-RGB': ('psnr_rgb', '.2f'),
+    'SSIM-RGB': ('ssim_rgb', '.4f'),
+    'LR PSNR-Y': ('lr_psnr_y', '.2f'),
+    'LR SSIM-Y': ('lr_ssim_y', '.4f'),
+    'LR NIQE': ('lr_niqe', '.2f'),
+    'LR bytes': ('lr_bytes_ratio', '.3f'),
+}
+_COST = {
+    'parameters': ('params', ',.0f'),
+    'MAC / pixel down': ('macs_down', ',.0f'),
+    'MAC / pixel up': ('macs_up', ',.0f'),
+    's / MP down': ('seconds_down', '.2f'),
+    's / MP up': ('seconds_up', '.2f'),
+    'peak MiB': ('peak_mib', ',.0f'),
+}
+
+
+def write_report(results: dict[str, Any], folder: str) -> None:
+    """benchmark.md, benchmark.csv and, where matplotlib is installed, three plots."""
+    plots = draw_plots(results, folder)
+    _write(osp.join(folder, 'benchmark.md'), '\n'.join(_markdown(results, plots)) + '\n')
+    atomic_write(osp.join(folder, 'benchmark.csv'), lambda path: _write_csv(results, path))
+
+
+def summary(results: dict[str, Any]) -> str:
+    """PSNR-Y of every method at every scale, a table per dataset."""
+    return '\n'.join(line for dataset in results['options']['datasets'] for line in _psnr_table(results, dataset))
+
+
+def _markdown(results: dict[str, Any], plots: Sequence[str] | str) -> Iterator[str]:
+    yield f'# {results["name"]}\n'
+    yield f'{PROTOCOL}. PSNR in dB. LR bytes: PNG, relative to the bicubic LR. Machine: {results["machine"]}.'
+    yield 'Published figures are their authors\', by their own protocol and training data; the others were run here.'
+    for dataset, options in results['options']['datasets'].items():
+        crop = options.get('mod_crop')
+        yield f'\n## {dataset}\n\nHR cropped to multiples of {crop}.' if crop else f'\n## {dataset}'
+        yield from _psnr_table(results, dataset)
+        yield from _detail_tables(results, dataset)
+    yield from _cost_tables(results)
+    yield from _extra_tables(results, 'cycles', 'Repeated down and up', 'PSNR-Y against the original after n cycles')
+    yield from _extra_tables(results, 'lossy', 'Lossy LR',
+                             'PSNR-Y restored from the LR as PNG and as lossy files (JPEG without chroma subsampling)')
+    if results['skipped']:
+        yield '\n## Left out\n'
+        yield from (f'- {name}: {reason}' for name, reason in results['skipped'].items())
+    yield '\n## Plots\n'
+    yield from [plots] if isinstance(plots, str) else (f'![{p}]({p})' for p in plots)
+
+
+def _psnr_table(results: dict[str, Any], dataset: str) -> Iterator[str]:
+    table = quality_table(results, dataset)
+    scales = _labels(results['options']['scales'])
+    published = results['published'].get(dataset) or {}
+    shown = [s for s in scales if any(s in row for row in published.values())]
+    methods = [*results['methods'], *(m for m in published if m not in results['methods'])]
+    head = [f'{dataset} PSNR-Y', *scales, *(f'{s} (published)' for s in shown)]
+    rows = [[m, *(_cell(table.get(s, {}).get(m), 'psnr_y', '.2f') for s in scales),
+             *(_cell(published.get(m), s, '.2f') for s in shown)] for m in methods]
+    yield ''
+    yield from _table(head, rows)
+
+
+def _detail_tables(results: dict[str, Any], dataset: str) -> Iterator[str]:
+    for scale, methods in quality_table(results, dataset).items():
+        images = next(iter(methods.values()))['images']
+        columns = {c: v for c, v in _DETAIL.items() if any(v[0] in row for row in methods.values())}
+        yield f'\n### {dataset} {scale} ({images:.0f} images)\n'
+        yield from _table(['method', *columns], _rows(methods, columns))
+
+
+def _cost_tables(results: dict[str, Any]) -> Iterator[str]:
+    table = means(results, ('cost',))
+    for k, (scale, methods) in enumerate(table.items()):
+        if not k:
+            options = results['options']['cost']
+            height, width = options['hr_size']
+            yield (f'\n## Cost\n\nHR {width}x{height}, median of {options.get("repeats", 5)} after one that warms up; '
+                   'MP: HR megapixel; peak: largest memory of a process that does nothing else.')
+        yield f'\n### {scale}\n'
+        yield from _table(['method', *_COST], _rows(methods, _COST))
+
+
+def _extra_tables(results: dict[str, Any], section: str, title: str, explanation: str) -> Iterator[str]:
+    options = results['options'].get(section)
+    if not options:
+        return
+    yield f'\n## {title}\n\n{explanation}, {options.get("dataset") or next(iter(results["options"]["datasets"]))}.'
+    for scale, methods in means(results, (section,)).items():
+        names = dict.fromkeys(n for row in methods.values() for n in row if n != 'images' and not n.endswith('bytes'))
+        yield f'\n### {title}, {scale}\n'
+        yield from _table(['method', *names], _rows(methods, {n: (n, '.2f') for n in names}))
+
+
+def _rows(methods: dict[str, dict[str, float]], columns: dict[str, tuple[str, str]]) -> list[list[str]]:
+    return [[m, *(_cell(row, name, form) for name, form in columns.values())] for m, row in methods.items()]
+
+
+def _cell(row: dict[str, float] | None, name: str, form: str) -> str:
+    return format(row[name], form) if row and name in row else '–'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A Markdown table whose source is readable too."""
+    widths = [max(len(line[k]) for line in (head, *rows)) for k in range(len(head))]
+
+    def line(cells: Sequence[str], pad: Callable[[str, int], str]) -> str:
+        return f'| {cells[0].ljust(widths[0])} | ' + ' | '.join(pad(c, w) for c, w in zip(cells[1:], widths[1:])) + ' |'
+
+    yield line(head, str.rjust)
+    yield f'|{"-" * (widths[0] + 2)}|' + '|'.join('-' * (w + 1) + ':' for w in widths[1:]) + '|'
+    for row in rows:
+        yield line(row, str.rjust)
+
+
+def _labels(scales: Sequence[Any]) -> list[str]:
+    return [scale_label(parse_scale(s)) for s in scales]
+
+
+def _write(path: str, text: str) -> None:
+
+    def write(temporary: str) -> None:
+        with open(temporary, 'w', encoding='utf-8') as file:
+            file.write(text)
+
+    atomic_write(path, write)
+
+
+def _write_csv(results: dict[str, Any], path: str) -> None:
+    """Long form: one value a line."""
+    with open(path, 'w', encoding='utf-8', newline='') as file:
+        writer = csv.writer(file, lineterminator=os.linesep)
+        writer.writerow(['method', 'what', 'on', 'scale', 'image', 'metric', 'value'])
+        for row in results['rows']:
+            what, on, scale, image = (*row['key'], '')[:4]
+            for metric, value in row.items():
+                if metric not in ('method', 'key'):
+                    writer.writerow([row['method'], what, on, scale, image, metric, value])

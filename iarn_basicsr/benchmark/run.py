@@ -1,0 +1,208 @@
+"""The command: read the option file, measure what is not measured yet, write the tables."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from os import path as osp
+from typing import Any
+
+import torch
+import yaml
+from tqdm import tqdm
+
+import iarn_basicsr  # noqa: F401  (makes basicsr importable and registers)
+from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
+from iarn_basicsr.files import save_json
+from iarn_basicsr.ops import lr_size, parse_scale, scale_label
+from iarn_basicsr.options import OptionError, check_keys, number
+
+from . import tasks
+from .methods import Method, MissingWeightsError, UnsupportedSizeError, build_method, fingerprint
+from .records import Records
+from .report import summary, write_report
+
+__all__ = ['main', 'run']
+
+_TOP_KEYS = {'name', 'device', 'threads', 'datasets', 'scales', 'methods', 'cost', 'cycles', 'lossy', 'published'}
+_SECTIONS = {
+    'cost': {'hr_size', 'scales', 'repeats'},
+    'cycles': {'dataset', 'scales', 'counts', 'methods'},
+    'lossy': {'dataset', 'scales', 'formats', 'qualities', 'methods'},
+}
+_FORMATS = ('jpeg', 'webp')
+Job = tuple[tuple[str, ...], Callable[[], dict[str, Any]]]  # what it is called, how it is measured
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark of an option file; exit code 2 for a mistake in it."""
+    parser = argparse.ArgumentParser(
+        prog='iarn-benchmark', description='Measure rescaling methods side by side. An interrupted run goes on where '
+        'it stopped; results are kept per image.')
+    parser.add_argument('-opt', required=True, metavar='FILE', help='YAML, see options/benchmark_*.yml')
+    parser.add_argument('-o', '--output', metavar='FOLDER', help='default: results/NAME below the current directory')
+    args = parser.parse_args(argv)
+    try:
+        with open(args.opt, encoding='utf-8') as file:
+            options = yaml.safe_load(file)
+        check_options(options)
+        folder = args.output or osp.join('results', str(options['name']))
+        results = run(options, folder)
+    except (OptionError, OSError, yaml.YAMLError, ValueError) as error:
+        print(f'iarn-benchmark: {args.opt}: {error}', file=sys.stderr)
+        return 2
+    print(summary(results))
+    print(f'\nbenchmark.md, .json, .csv and plots are in {folder}')
+    return 0
+
+
+def check_options(options: Any) -> None:
+    """Raise :class:`OptionError` for the first option that nobody reads, or that is missing or wrong."""
+    if not isinstance(options, dict):
+        raise OptionError('expected a YAML mapping with name, datasets, scales and methods')
+    check_keys('option file', options, _TOP_KEYS)
+    for key in ('name', 'datasets', 'scales', 'methods'):
+        if not options.get(key):
+            raise OptionError(f'option {key!r} is missing or empty')
+    for section, keys in _SECTIONS.items():
+        if options.get(section):
+            check_keys(section, options[section], keys)
+            for key in keys - {'dataset', 'methods', 'repeats'}:
+                if not options[section].get(key):
+                    raise OptionError(f'{section}.{key} is missing')
+            _known(f'{section}.methods', options[section].get('methods', []), options['methods'])
+            _scales(f'{section}.scales', options[section]['scales'])
+            dataset = options[section].get('dataset')
+            _known(f'{section}.dataset', [dataset] if dataset else [], options['datasets'])
+    for form in (options.get('lossy') or {}).get('formats', []):
+        if form not in _FORMATS:
+            raise OptionError(f'lossy.formats: {form!r}; choose from {_FORMATS}')
+    _scales('scales', options['scales'])
+    number('option file', options, 'threads', os.cpu_count(), 1, 1024, int)
+
+
+def _known(place: str, names: list[str], known: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in known:
+            raise OptionError(f'{place}: {name!r} is not among {", ".join(known)}')
+
+
+def _scales(place: str, scales: Any) -> list[str]:
+    try:
+        return [scale_label(parse_scale(s)) for s in scales]
+    except (TypeError, ValueError) as error:
+        raise OptionError(f'{place}: {error}') from None
+
+
+@torch.no_grad()
+def run(options: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Measure what is missing, write the report into ``folder`` and return its numbers.
+
+    Args:
+        options: of the option file, see ``options/benchmark_Set5.yml``.
+        folder: keeps ``records.jsonl`` too; a second run with the same options measures nothing again.
+    """
+    threads = number('option file', options, 'threads', os.cpu_count(), 1, 1024, int)
+    torch.set_num_threads(threads)
+    device = options.get('device') or ('cuda' if torch.cuda.is_available() else 'cpu')
+    records = Records(osp.join(folder, 'records.jsonl'))
+    datasets = {name: _dataset(name, o, options['scales']) for name, o in options['datasets'].items()}
+    skipped: dict[str, str] = {}
+    rows: list[dict[str, Any]] = []
+    for name, method_options in options['methods'].items():
+        try:
+            method = build_method(name, method_options).to(torch.device(device))
+        except MissingWeightsError as error:
+            skipped[name] = str(error)
+            print(f'{name}: left out, {error}', file=sys.stderr)
+            continue
+        identity = fingerprint(method_options, method)
+        jobs = [*_quality_jobs(method, datasets), *_extra_jobs('cycles', name, method, options, datasets),
+                *_extra_jobs('lossy', name, method, options, datasets),
+                *_cost_jobs(name, method_options, options, threads, device)]
+        for key, measure in tqdm(jobs, desc=name, disable=None, leave=False):
+            values = records.get((name, identity, *key), partial(_or_reason, measure))
+            rows.append({'method': name, 'key': key, **values})
+    results = {
+        'name': options['name'],
+        'machine': f'{platform.machine()}, {threads} threads, {device}, torch {torch.__version__}',
+        'methods': list(options['methods']),
+        'skipped': skipped,
+        'published': options.get('published') or {},
+        'options': options,
+        'rows': rows,
+    }
+    save_json(results, osp.join(folder, 'benchmark.json'))
+    write_report(results, folder)
+    return results
+
+
+def _or_reason(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The values, or why there are none."""
+    try:
+        return measure()
+    except UnsupportedSizeError as error:
+        return {'unsupported': str(error)}
+
+
+def _dataset(name: str, options: Mapping[str, Any], scales: list[Any]) -> ArbitraryScaleDataset:
+    """HR images with bicubic LR at every scale, as in validation."""
+    return ArbitraryScaleDataset({'io_backend': {'type': 'disk'}, **options, 'name': name, 'phase': 'val',
+                                  'scales': scales})
+
+
+def _quality_jobs(method: Method, datasets: Mapping[str, ArbitraryScaleDataset]) -> Iterator[Job]:
+    for dataset, images in datasets.items():
+        for index in range(len(images)):
+            which, k = divmod(index, len(images.scales))
+            key = ('quality', dataset, scale_label(images.scales[k]), images.names[which])
+            yield key, partial(_quality, method, images, index)
+
+
+def _quality(method: Method, images: ArbitraryScaleDataset, index: int) -> dict[str, float]:
+    item = images[index]
+    hr, reference = (item[k][None].to(method.device) for k in ('gt', 'lq'))
+    method.check((hr.shape[-2], hr.shape[-1]), (reference.shape[-2], reference.shape[-1]))
+    return tasks.quality(method, hr, reference)
+
+
+def _extra_jobs(section: str, name: str, method: Method, options: Mapping[str, Any],
+                datasets: Mapping[str, ArbitraryScaleDataset]) -> Iterator[Job]:
+    """Of the sections ``cycles`` (two-way methods only) and ``lossy``."""
+    wanted = options.get(section)
+    if not wanted or name not in wanted.get('methods', [name]) or (section == 'cycles' and not method.two_way):
+        return
+    dataset = wanted.get('dataset') or next(iter(datasets))
+    asked = wanted['counts'] if section == 'cycles' else [*wanted['formats'], *wanted['qualities']]
+    for scale in wanted['scales']:
+        for which, image in enumerate(datasets[dataset].names):
+            key = (section, dataset, scale_label(parse_scale(scale)), image, *map(str, asked))
+            yield key, partial(_extra, section, wanted, method, datasets[dataset], which, scale)
+
+
+def _extra(section: str, wanted: Mapping[str, Any], method: Method, images: ArbitraryScaleDataset, which: int,
+           scale: Any) -> dict[str, float]:
+    hr = images[which * len(images.scales)]['gt'][None].to(method.device)
+    whole = (hr.shape[-2], hr.shape[-1])
+    size = lr_size(whole, parse_scale(scale))
+    method.check(whole, size)
+    if section == 'cycles':
+        return tasks.cycles(method, hr, size, wanted['counts'])
+    return tasks.lossy(method, hr, size, wanted['formats'], wanted['qualities'])
+
+
+def _cost_jobs(name: str, method_options: Mapping[str, Any], options: Mapping[str, Any], threads: int,
+               device: str) -> Iterator[Job]:
+    wanted = options.get('cost')
+    if not wanted:
+        return
+    hr = (int(wanted['hr_size'][0]), int(wanted['hr_size'][1]))
+    repeats = number('cost', wanted, 'repeats', 5, 1, 1000, int)
+    for scale in _scales('cost.scales', wanted['scales']):
+        key = ('cost', f'{hr[0]}x{hr[1]}', scale, f'{repeats} runs', f'{threads} threads', device)
+        yield key, partial(tasks.cost, name, method_options, hr, scale[1:], repeats, threads, device)
+

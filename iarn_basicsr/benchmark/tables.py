@@ -1,0 +1,34 @@
+"""Means over images, from the rows of a benchmark."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import Any
+
+__all__ = ['Table', 'means', 'quality_table']
+
+Table = dict[str, dict[str, dict[str, float]]]  # scale -> method -> metric -> value
+
+
+def quality_table(results: dict[str, Any], dataset: str) -> Table:
+    """Means over the images of a dataset; ``images`` counts them, ``lr_bytes_ratio`` is the LR's share of bicubic's."""
+    return means(results, ('quality', dataset))
+
+
+def means(results: dict[str, Any], kind: tuple[str, ...]) -> Table:
+    """Means over the images of all rows whose key begins with ``kind``; ``images`` counts them."""
+    groups: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for row in results['rows']:
+        key = tuple(row['key'])
+        if key[:len(kind)] == kind and 'unsupported' not in row:
+            groups.setdefault(key[2], {}).setdefault(row['method'], []).append(row)
+    return {scale: {method: _mean(rows) for method, rows in methods.items()} for scale, methods in groups.items()}
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of every metric over the images that have it."""
+    names = [name for name in dict.fromkeys(n for row in rows for n in row) if name not in ('method', 'key')]
+    values = {name: fmean(row[name] for row in rows if name in row) for name in names}
+    if 'lr_bytes' in values:
+        values['lr_bytes_ratio'] = values['lr_bytes'] / values['lr_bytes_bicubic']
+    return {**values, 'images': len(rows)}

@@ -1,0 +1,261 @@
+"""Methods of the benchmark: what each does to an image, which network it takes, which weight files it accepts."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from helpers import make_image, tiny_net
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from iarn_basicsr.benchmark import methods
+from iarn_basicsr.benchmark.methods import (
+    MissingWeightsError,
+    SRMethod,
+    UnsupportedSizeError,
+    build_method,
+    fingerprint,
+    load_state,
+)
+from iarn_basicsr.compare import bicubic_roundtrip
+from iarn_basicsr.ops import bicubic_downscale, lr_size, quantise
+from iarn_basicsr.options import OptionError
+from iarn_basicsr.rescaler import Rescaler
+from iarn_basicsr.zoo import save_pth
+
+ZERO_PARAMETERS = ['bicubic', 'least_squares', 'area', 'lanczos']
+
+
+class Enlarge(nn.Module):
+    """Enlarges by replication after a 3x3 convolution that is the identity: its result is known."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.conv = nn.Conv2d(3, 3 * scale**2, 3, padding=1)
+        nn.init.zeros_(self.conv.weight)
+        nn.init.zeros_(self.conv.bias)
+        for c in range(3):
+            self.conv.weight.data[c * scale**2:(c + 1) * scale**2, c, 1, 1] = 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.pixel_shuffle(self.conv(x), self.scale)
+
+
+def image(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(make_image(height, width, seed)).permute(2, 0, 1)[None] / 255
+
+
+@pytest.mark.parametrize('kind', ZERO_PARAMETERS)
+@settings(max_examples=10, deadline=None)
+@given(st.integers(5, 40), st.integers(5, 40), st.floats(1, 4), st.floats(1, 4))
+def test_a_flat_image_stays(kind, height, width, s_v, s_h):
+    flat = torch.tensor([10, 128, 250])[None, :, None, None].expand(1, 3, height, width) / 255
+    size = lr_size((height, width), (s_v, s_h))
+    method = build_method('m', {'type': kind})
+    lr = method.downscale(flat, size)
+    assert lr.shape[-2:] == size
+    assert torch.equal(method.upscale(lr, (height, width)), flat)
+
+
+def test_zero_parameter_methods_by_definition():
+    hr = image(24, 36)
+    bicubic, area, squares, lanczos = (build_method(k, {'type': k})
+                                       for k in ('bicubic', 'area', 'least_squares', 'lanczos'))
+    rgb = (hr[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    ours = bicubic_roundtrip(rgb, (12, 9))
+    lr = bicubic.downscale(hr, (12, 9))
+    assert np.array_equal((lr[0].permute(1, 2, 0) * 255).round().byte().numpy(), ours.lr)
+    assert np.array_equal((bicubic.upscale(lr, (24, 36))[0].permute(1, 2, 0) * 255).round().byte().numpy(),
+                          ours.restored)
+    assert (area.downscale(hr, (12, 18)) - F.avg_pool2d(hr, 2)).abs().max() <= 0.5 / 255 + 1e-6  # rounded
+    assert torch.equal(squares.downscale(hr, (12, 18)), lr_of(hr, (12, 18)))
+    enlarged = cv2.resize(hr[0].permute(1, 2, 0).numpy(), (72, 48), interpolation=cv2.INTER_LANCZOS4)
+    assert torch.equal(lanczos.upscale(hr, (48, 72))[0], quantise(torch.from_numpy(enlarged).permute(2, 0, 1)))
+
+
+def lr_of(hr, size):
+    return quantise(bicubic_downscale(hr, size))
+
+
+def test_least_squares_keeps_its_lr():
+    """D U = I: downscaling again gives the same LR, up to the rounding of the HR image."""
+    method = build_method('m', {'type': 'least_squares'})
+    hr = 0.2 + 0.6 * image(40, 44)
+    lr = method.downscale(hr, (17, 20))
+    again = method.downscale(method.upscale(lr, (40, 44)), (17, 20))
+    assert (again - lr).abs().max() <= 1.01 / 255
+    plain = build_method('m', {'type': 'bicubic'})
+    assert (plain.downscale(plain.upscale(lr, (40, 44)), (17, 20)) - lr).abs().max() > 4 / 255
+
+
+def test_iarn_is_what_the_rescaler_makes(tmp_path):
+    save_pth(tiny_net(), tmp_path / 'net.pth')
+    method = build_method('m', {'type': 'IARN', 'weights': str(tmp_path / 'net.pth')})
+    hr = image(30, 41)
+    with torch.no_grad():
+        lr = method.downscale(hr, (20, 14))
+        restored = method.upscale(lr, (30, 41))
+    lr_, restored_ = Rescaler.load(tmp_path / 'net.pth', device='cpu').roundtrip(hr[0], size=(20, 14))
+    assert torch.allclose(lr[0], lr_, atol=1e-6)
+    assert (restored[0] - restored_).abs().max() < 1.01 / 255
+    with pytest.raises(UnsupportedSizeError, match='scales up to 4'):
+        method.check((30, 41), (6, 41))
+
+
+def sr(*scales: int, multiple: int = 1) -> SRMethod:
+    return SRMethod({k: Enlarge(k) for k in scales}, (), dict.fromkeys(scales, multiple))
+
+
+@torch.no_grad()
+def test_one_way_network():
+    method = sr(2, 4)
+    assert not method.two_way
+    hr = image(24, 36)
+    lr = method.downscale(hr, (12, 18))
+    assert torch.equal(lr, lr_of(hr, (12, 18)))  # bicubic, whatever the network
+    assert torch.equal(method.upscale(lr, (24, 36)), lr.repeat_interleave(2, -1).repeat_interleave(2, -2))
+    for size in [(16, 24), (10, 12), (6, 9), (24, 36), (24, 12)]:  # x1.5, x2.4x3, x4, x1, x1x3
+        restored = method.upscale(method.downscale(hr, size), (24, 36))
+        assert restored.shape == hr.shape
+        assert ((restored * 255) - (restored * 255).round()).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(('lr', 'k'), [((24, 36), 2), ((12, 18), 2), ((11, 18), 4), ((12, 9), 4), ((6, 9), 4)])
+def test_the_smallest_network_that_reaches_the_scale(lr, k):
+    assert sr(4, 2).factor((24, 36), lr) == k
+
+
+def test_no_network_for_the_scale():
+    with pytest.raises(UnsupportedSizeError, match=r'no network for a scale of 4\.8; there are x2, x4'):
+        sr(2, 4).check((24, 36), (5, 36))
+
+
+@torch.no_grad()
+def test_extending_to_a_window_is_cut_off_again():
+    lr = lr_of(image(22, 34), (11, 17))
+    shapes = []
+    method = sr(2, multiple=8)
+    method.nets[2].register_forward_pre_hook(lambda net, args: shapes.append(tuple(args[0].shape[-2:])))
+    assert torch.equal(method.upscale(lr, (22, 34)), sr(2).upscale(lr, (22, 34)))
+    assert shapes == [(16, 24)]
+
+
+def test_operations_of_a_one_way_network():
+    """One 3x3 convolution from 3 to 3 k^2 channels on the LR grid: 27 * 3 per HR pixel at its own scale."""
+    cost = sr(2, 4).complexity((48, 48), (24, 24))
+    assert cost == {'params': 27 * 12 + 12, 'macs_down': 0, 'macs_up': pytest.approx(81)}
+    assert sr(2).complexity((45, 45), (30, 30))['macs_up'] == pytest.approx(27 * 12 * (30 / 45)**2)
+
+
+def irn(tmp_path, *scales):
+    from iarn_basicsr.archs.irn import IRN
+    entries = []
+    for k in scales:
+        torch.manual_seed(k)
+        net = IRN(scale=k, num_block=1, growth=4)
+        for parameter in net.parameters():
+            if parameter.requires_grad:
+                parameter.data.add_(0.02 * torch.randn_like(parameter))
+        torch.save({f'module.{n}': v for n, v in net.state_dict().items()}, tmp_path / f'{k}.pth')
+        entries.append({'scale': k, 'path': str(tmp_path / f'{k}.pth'),
+                        'network': {'type': 'IRN', 'scale': k, 'num_block': 1, 'growth': 4}})
+    return build_method('IRN', {'type': 'IRN', 'nets': entries})
+
+
+@torch.no_grad()
+def test_irn_between_its_scales(tmp_path):
+    method = irn(tmp_path, 2, 4)
+    assert method.two_way
+    hr, net = image(24, 36), method.nets[2]
+    lr = method.downscale(hr, (12, 18))
+    assert torch.equal(lr, quantise(net.downscale(hr, (12, 18)).lr))
+    assert torch.equal(method.upscale(lr, (24, 36)), quantise(net.upscale(lr, (24, 36))))
+    for size, k in [((16, 24), 2), ((12, 24), 2), ((9, 11), 4)]:
+        lr = method.downscale(hr, size)
+        assert lr.shape[-2:] == size
+        assert method.upscale(lr, (24, 36)).shape == hr.shape
+        expected = method.nets[k].complexity((k * size[0], k * size[1]), size)['macs'] / (24 * 36)
+        assert method.complexity((24, 36), size)['macs_up'] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('wrap', [
+    lambda s: s, lambda s: {'params': s}, lambda s: {'params_ema': s, 'params': {k: 0 * v for k, v in s.items()}},
+    lambda s: {'state_dict': s, 'epoch': 3}, lambda s: {f'module.{k}': v for k, v in s.items()},
+    lambda s: {'params': {f'module.{k}': v for k, v in s.items()}},
+], ids=['bare', 'params', 'params_ema', 'state_dict', 'module', 'params, module'])
+def test_layouts_of_weight_files(tmp_path, wrap):
+    state = Enlarge(2).state_dict()
+    torch.save(wrap(state), tmp_path / 'w.pth')
+    loaded, arch = load_state(str(tmp_path / 'w.pth'))
+    assert arch is None
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(loaded[k], state[k]) for k in state)
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ('executed',))
+
+
+@pytest.mark.parametrize('content', [{'a': 1}, {}, [1], {'params': Evil()}, {'params': {}}])
+def test_files_that_hold_no_weights(tmp_path, capsys, content):
+    torch.save(content, tmp_path / 'w.pth')
+    with pytest.raises(OptionError, match=r'w\.pth'):
+        load_state(str(tmp_path / 'w.pth'))
+    assert 'executed' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    ({'type': 'bicubicc'}, r"methods\.m\.type: 'bicubicc' is no method; did you mean 'bicubic'"),
+    ({'type': 'bicubic', 'nets': []}, "methods.m: unknown option 'nets'"),
+    ({'type': 'IARN', 'weight': 'x'}, "did you mean 'weights'"),
+    ({'type': 'SR'}, r'methods\.m\.nets: expected a list'),
+    ({'type': 'SR', 'nets': [{'scale': 2}]}, r'methods\.m\.nets\[0\]\.path is missing'),
+    ({'type': 'SR', 'nets': [{'scale': 1.5, 'path': 'x'}]}, r'nets\[0\]\.scale: 1\.5'),
+    ({'type': 'SR', 'nets': [{'scale': 2, 'path': 'WEIGHTS', 'network': {'type': 'EDRS'}}]}, "did you mean .*'EDSR'"),
+    ({'type': 'SR', 'nets': [{'scale': 2, 'path': 'WEIGHTS', 'network': {'type': 'EDSR', 'feat': 3}}]},
+     'does not fit network EDSR'),
+    ({'type': 'SR', 'nets': [{'scale': 2, 'path': 'WEIGHTS', 'network': {'type': 'MSRResNet', 'num_block': 1}}]},
+     'does not fit network MSRResNet'),
+    ({'type': 'IRN', 'nets': [{'scale': 2, 'path': 'WEIGHTS'}]}, 'does not fit network IRN'),
+])
+def test_mistakes_in_the_options(tmp_path, options, message):
+    torch.save(Enlarge(2).state_dict(), tmp_path / 'w.pth')
+    for entry in options.get('nets') or []:
+        entry['path'] = str(tmp_path / 'w.pth') if entry.get('path') == 'WEIGHTS' else entry.get('path')
+    with pytest.raises(OptionError, match=message):
+        build_method('m', options)
+
+
+@pytest.mark.parametrize('options', [
+    {'type': 'IARN', 'weights': 'nope.pth'},
+    {'type': 'SR', 'nets': [{'scale': 2, 'path': 'nope.pth', 'network': {'type': 'EDSR'}}]},
+    {'type': 'IRN', 'nets': [{'scale': 2, 'path': 'nope.pth'}]},
+])
+def test_missing_weights(options):
+    with pytest.raises(MissingWeightsError, match=r'weights not found: nope\.pth'):
+        build_method('m', options)
+
+
+def test_network_of_the_registry_and_fingerprint(tmp_path):
+    from basicsr.archs.srresnet_arch import MSRResNet
+
+    network = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 2}
+    net = MSRResNet(num_feat=4, num_block=1, upscale=2)
+    torch.save({'params': net.state_dict()}, tmp_path / 'w.pth')
+    options = {'type': 'SR', 'nets': [{'scale': 2, 'path': str(tmp_path / 'w.pth'), 'network': network}]}
+    method = build_method('m', options)
+    lr = lr_of(image(16, 20), (8, 10))
+    with torch.no_grad():
+        assert torch.equal(method.upscale(lr, (16, 20)), quantise(net(lr)))
+    before = fingerprint(options, method)
+    assert fingerprint(options, build_method('m', options)) == before
+    torch.save({'params': {k: v + 1e-3 for k, v in net.state_dict().items()}}, tmp_path / 'w.pth')
+    assert fingerprint(options, method) != before
+    assert fingerprint({'type': 'area'}, methods.build_method('m', {'type': 'area'})) != \
+        fingerprint({'type': 'bicubic'}, methods.build_method('m', {'type': 'bicubic'}))
