@@ -167,7 +167,7 @@ def parse_options(root_path: str, is_train: bool = True, *,
     """
     from basicsr.utils import options
 
-    args = _command_line().parse_args()
+    args = _command_line(is_train).parse_args()
     opt = _read_yaml(args.opt)
     for entry in args.force_yml or []:
         _override(opt, entry)
@@ -186,7 +186,7 @@ def parse_options(root_path: str, is_train: bool = True, *,
     return opt, args
 
 
-def _command_line() -> argparse.ArgumentParser:
+def _command_line(is_train: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description='BasicSR with the IARN plugin. Results land below the current directory.',
         epilog='several GPUs (or CPU processes): torchrun --nproc_per_node=2 -m iarn_basicsr.train -opt FILE '
@@ -195,6 +195,8 @@ def _command_line() -> argparse.ArgumentParser:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='pytorch: torchrun')
     parser.add_argument('--auto_resume', action='store_true', help='go on from the newest saved state of this run')
     parser.add_argument('--debug', action='store_true', help='log and validate often')
+    if is_train:
+        parser.add_argument('--minutes', type=float, help='save and stop after so many; --auto_resume goes on')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument('--force_yml', nargs='+', metavar='SECTION:KEY=VALUE',
                         help='change options, for example train:ema_decay=0.99 datasets:train:gt_size=96')

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-from functools import partial
+import signal
+import time
 from typing import Any
+
+import torch
 
 import iarn_basicsr  # noqa: F401  (makes basicsr importable and registers)
 from iarn_basicsr.compat import load_resume_state, parse_options
@@ -13,11 +17,46 @@ from iarn_basicsr.launch import check_options, running
 __all__ = ['main']
 
 
+class StoppedError(Exception):
+    """Training was told to stop, and has saved where it stands."""
+
+
+class Stop:
+    """When to stop before the last iteration: after ``minutes``, or on SIGTERM, with which clusters announce the end.
+
+    All ranks stop at the same iteration.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        self.deadline = time.monotonic() + 60 * minutes if minutes else float('inf')
+        self.told = False
+        self.earlier = signal.signal(signal.SIGTERM, self._tell)
+
+    def _tell(self, number: int, frame: object) -> None:
+        self.told = True
+
+    def now(self, opt: dict[str, Any], device: torch.device) -> bool:
+        """Whether any rank wants to stop; called by all of them."""
+        wanted = self.told or time.monotonic() >= self.deadline
+        if not opt['dist']:
+            return wanted
+        flag = torch.tensor(float(wanted), device=device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+        return bool(flag)
+
+
 def main() -> None:
     """Train as the option file says; results land below the current directory."""
     import basicsr.train as pipeline
 
     state: dict[str, Any] | None = None
+    stop: Stop | None = None
+
+    def options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any], argparse.Namespace]:
+        nonlocal stop
+        opt, args = parse_options(root_path, is_train, check=check_options)
+        stop = Stop(args.minutes)
+        return opt, args
 
     def resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
         nonlocal state
@@ -32,10 +71,31 @@ def main() -> None:
             state['epoch'] = state['iter'] // train_set.batches_per_epoch(ratio, opt['world_size'])
         return made
 
-    stock_loaders = pipeline.create_train_val_dataloader
-    with running('iarn-train', pipeline, parse_options=partial(parse_options, check=check_options),
-                 load_resume_state=resume_state, create_train_val_dataloader=loaders):
-        pipeline.train_pipeline(os.getcwd())
+    def model(opt: dict[str, Any]) -> Any:
+        made = stock_model(opt)
+        step = made.optimize_parameters
+
+        def stoppable_step(current_iter: int) -> None:
+            step(current_iter)
+            assert stop is not None
+            if stop.now(opt, made.device):
+                made.save(0, current_iter)  # a resumed run finds the epoch from the iteration
+                raise StoppedError(f'stopped and saved at iteration {current_iter} of {opt["train"]["total_iter"]}; '
+                                   'the same command with --auto_resume goes on')
+
+        made.optimize_parameters = stoppable_step
+        return made
+
+    stock_loaders, stock_model = pipeline.create_train_val_dataloader, pipeline.build_model
+    with running('iarn-train', pipeline, parse_options=options, load_resume_state=resume_state,
+                 create_train_val_dataloader=loaders, build_model=model):
+        try:
+            pipeline.train_pipeline(os.getcwd())
+        except StoppedError as stopped:
+            pipeline.get_root_logger().info(str(stopped))
+        finally:
+            if stop:
+                signal.signal(signal.SIGTERM, stop.earlier)
 
 
 if __name__ == '__main__':

@@ -25,8 +25,8 @@ _COMMON_KEYS = {'name', 'type', 'phase', 'dataroot_gt', 'dataroot_lq', 'meta_inf
                 'scale', 'scales', 'size_rule'}
 _PHASE_KEYS = {
     'train': {
-        'gt_size', 'lq_size', 'use_hflip', 'use_rot', 'scale_range', 'asymmetric_prob', 'curriculum', 'seed', 'start_iter',
-        'batch_size_per_gpu', 'num_worker_per_gpu', 'dataset_enlarge_ratio', 'use_shuffle', 'pin_memory',
+        'gt_size', 'lq_size', 'use_hflip', 'use_rot', 'scale_range', 'asymmetric_prob', 'curriculum', 'seed',
+        'start_iter', 'batch_size_per_gpu', 'num_worker_per_gpu', 'dataset_enlarge_ratio', 'use_shuffle', 'pin_memory',
         'persistent_workers', 'prefetch_mode', 'num_prefetch_queue'
     },
     'eval': {'mod_crop', 'pin_memory', 'persistent_workers', 'prefetch_mode', 'num_prefetch_queue'},

@@ -65,7 +65,8 @@ def test_report(tmp_path, options, benchmark, capsys):
     assert rows['others'] == ['–', '–', '–', '–', '56.78']
     assert rows['absent'][:3] == ['–'] * 3
     results = json.loads((out / 'benchmark.json').read_text())
-    values = [r['psnr_y'] for r in results['rows'] if r['method'] == 'ours' and r['key'][:3] == ['quality', 'two', 'x2']]
+    values = [r['psnr_y'] for r in results['rows']
+              if (r['method'], r['key'][:3]) == ('ours', ['quality', 'two', 'x2'])]
     assert len(values) == 2
     assert rows['ours'][0] == f'{np.mean(values):.2f}'
     with open(out / 'benchmark.csv', encoding='utf-8', newline='') as file:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ import torch
 import yaml
 from basicsr.utils import misc
 from helpers import train_options, write_yaml
+
+from iarn_basicsr.models.iarn_model import IARNModel
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,6 +84,69 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, image_folder, pipelin
     weights = load(tmp_path / 'experiments' / 'parts', f'models/net_g_{save_at}.pth')
     assert not same(whole if 'params' in whole else weights, parts)  # the comparison above is not vacuous
     assert not same(weights, load(tmp_path / 'experiments' / 'parts', 'models/net_g_20.pth'))
+
+
+@pytest.mark.parametrize('told', ['minutes', 'SIGTERM'])
+def test_run_that_is_told_to_stop_goes_on(tmp_path, image_folder, pipeline, monkeypatch, told):
+    hr = image_folder('hr', [(32, 40), (24, 26), (20, 30)])
+    options = train_options(hr, 'whole')
+    options['train']['total_iter'] = 6
+    options['logger']['save_checkpoint_freq'] = 6
+    pipeline('train', write_yaml(options, tmp_path / 'whole.yml'))
+    options['name'] = 'parts'
+    file = write_yaml(options, tmp_path / 'parts.yml')
+    if told == 'minutes':
+        pipeline('train', file, '--minutes', '1e-6')
+    else:
+        step = IARNModel.optimize_parameters
+
+        def terminated(model, current_iter):
+            step(model, current_iter)
+            if current_iter == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(IARNModel, 'optimize_parameters', terminated)
+            pipeline('train', file)
+    stopped_at = 1 if told == 'minutes' else 4
+    folder = tmp_path / 'experiments' / 'parts'
+    assert [p.name for p in (folder / 'training_states').iterdir()] == [f'{stopped_at}.state']
+    assert f'stopped and saved at iteration {stopped_at} of 6' in next(folder.glob('*.log')).read_text()
+    assert not (folder / 'models' / 'net_g_latest.pth').exists()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    pipeline('train', file, '--auto_resume')
+    assert same(load(folder, 'models/net_g_6.pth'), load(tmp_path / 'experiments' / 'whole', 'models/net_g_6.pth'))
+
+
+def test_slots_go_on_with_the_same_run(tmp_path, image_folder, pipeline):
+    hr = image_folder('hr', [(32, 40), (24, 26), (20, 30)])
+    options = train_options(hr, 'whole')
+    options['train']['total_iter'] = 2
+    options['logger']['save_checkpoint_freq'] = 2
+    pipeline('train', write_yaml(options, tmp_path / 'whole.yml'))
+    options['name'] = 'slots'
+    write_yaml(options, tmp_path / 'slots.yml')
+
+    def slot(*arguments):
+        done = run(sys.executable, ROOT / 'scripts' / 'train_slot.py', *arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    for minutes, reached in (('1e-6', 1), ('5', 2)):
+        shutil.rmtree(tmp_path / 'slot', ignore_errors=True)
+        slot('pack', '-opt', 'slots.yml', '-o', 'slot')
+        (tmp_path / 'elsewhere').mkdir(exist_ok=True)
+        moved = shutil.move(tmp_path / 'slot', tmp_path / 'elsewhere' / f'slot{reached}')
+        assert f'iteration {reached}' in slot('run', moved, '--minutes', minutes, '-o', 'out', '--amp', 'none')
+        assert f'slots: iteration {reached}' in slot('collect', 'out')
+    assert 'kept' not in slot('collect', 'out')
+    for run_name in ('slots', 'whole'):
+        assert (tmp_path / 'experiments' / run_name / 'models' / 'net_g_2.pth').is_file()
+    assert same(*(load(tmp_path / 'experiments' / n, 'models/net_g_2.pth') for n in ('slots', 'whole')))
+    done = run(sys.executable, ROOT / 'scripts' / 'train_slot.py', 'run', 'out', '--minutes', '1', '-o', 'x',
+               cwd=tmp_path)
+    assert done.returncode == 2
+    assert 'out is not a packed slot: it has no train.yml' in done.stderr
 
 
 def test_auto_resume_without_a_state_starts_a_new_run(tmp_path, image_folder, pipeline):
