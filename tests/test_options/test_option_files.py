@@ -82,7 +82,18 @@ def differences(a, b, place=()):
 
 
 def test_all_ablations_are_listed():
-    assert {p.stem for p in (OPTIONS / 'ablation').glob('*.yml')} == {*ABLATION, 'base'}
+    assert {p.stem for p in (OPTIONS / 'ablation').glob('*.yml')} == {*ABLATION, 'base', 'irn_x2', 'irn_x4'}
+
+
+@pytest.mark.parametrize('scale', [2, 4])
+def test_irn_of_the_ablation_has_equal_training_and_as_many_parameters(scale):
+    base, irn = (_read_yaml(str(OPTIONS / 'ablation' / f'{n}.yml')) for n in ('base', f'irn_x{scale}'))
+    assert base['train'] == irn['train']
+    assert {p[1:] for p in differences(base['datasets'], irn['datasets'])} == {('scale_range', ), ('curriculum', ),
+                                                                              ('scales', )}
+    assert irn['datasets']['train']['scale_range'] == [scale, scale]
+    sizes = [sum(p.numel() for p in build_network(o['network_g']).parameters()) for o in (base, irn)]
+    assert sizes[1] >= sizes[0]
 
 
 @pytest.mark.parametrize('name', ABLATION)
