@@ -25,7 +25,7 @@ from iarn_basicsr.images import (
     write_picture,
 )
 from iarn_basicsr.ops import lr_size, parse_scale, scale_label
-from iarn_basicsr.ops.size import Size, smallest_lr_size
+from iarn_basicsr.ops.size import Size, largest_hr_size, smallest_lr_size
 
 __all__ = ['main']
 
@@ -62,9 +62,10 @@ class Outcome:
     failed: list[str] = field(default_factory=list)
     remarks: dict[str, list[str]] = field(default_factory=dict)  # remark -> sources
 
-    def remark(self, source: str, text: str) -> None:
-        """Something that is worth knowing and no failure."""
-        self.remarks.setdefault(text, []).append(source)
+    def remark(self, source: str, *texts: str) -> None:
+        """What is worth knowing and no failure."""
+        for text in texts:
+            self.remarks.setdefault(text, []).append(source)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -100,13 +101,18 @@ def _downscale(args: argparse.Namespace) -> int:
     def one(job: Job) -> str:
         picture = read_picture(job.source)
         size = _lr_size(args, picture.size, rescaler)
-        for text in picture.remarks:
-            outcome.remark(job.source, text)
+        outcome.remark(job.source, *picture.remarks)
+        if picture.recipe:
+            outcome.remark(job.source, 'it is an LR image already: restoring both steps loses more than restoring one; '
+                           'downscale its original instead')
         if picture.rgb.dtype.itemsize == 2:
             outcome.remark(job.source, 'it has 16 bits a channel; the LR, and what is restored from it, have 8')
+        text = f'{_wh(picture.size)} -> {_wh(size)}'
         if not args.dry_run:
-            write_picture(rescaler.downscale_picture(picture, size=size), job.target)
-        return f'{_wh(picture.size)} -> {_wh(size)}'
+            lr = rescaler.downscale_picture(picture, size=size)
+            del picture  # the memory is needed for writing
+            outcome.remark(job.source, *write_picture(lr, job.target))
+        return text
 
     return _run(args, jobs, outcome, one)
 
@@ -117,14 +123,15 @@ def _upscale(args: argparse.Namespace) -> int:
 
     def one(job: Job) -> str:
         picture = read_picture(job.source)
+        _check_hr_size(args, picture.size, rescaler)
         size = rescaler.restored_size(picture, args.size, args.force)
-        for text in picture.remarks:
-            outcome.remark(job.source, text)
+        outcome.remark(job.source, *picture.remarks)
         if picture.recipe is None:
             made = '' if picture.no_recipe else 'not made by IARN: '
             outcome.remark(job.source, f'{made}enlarged, not restored')
         if not args.dry_run:
-            write_picture(rescaler.upscale_picture(picture, args.size, args.force), job.target)
+            restored = rescaler.upscale_picture(picture, args.size, args.force)
+            outcome.remark(job.source, *write_picture(restored, job.target))
         return f'{_wh(picture.size)} -> {_wh(size)}'
 
     return _run(args, jobs, outcome, one)
@@ -138,7 +145,11 @@ def _compare(args: argparse.Namespace) -> int:
     if not target.lower().endswith(('.html', '.htm')):
         raise UsageError(f'-o {target}: the page is HTML, choose a name that ends in .html')
     _refuse_existing(args, target)
-    results = compare(_rescaler(args), picture, scales)
+    rescaler = _rescaler(args)
+    for scale in scales:
+        asked = f'{args.source}: --scale {scale_label(scale)[1:]}'
+        _checked_lr_size(asked, lr_size(picture.size, scale), picture.size, rescaler)
+    results = compare(rescaler, picture, scales)
     print(table(results))
     with _writing(target):
         page(osp.basename(args.source), picture, results, target)
@@ -168,7 +179,8 @@ def _describe(path: str, picture: Picture) -> Iterator[str]:
         yield f'  {why}; iarn upscale needs --size{needs}, and enlarges rather than restores'
         return
     ratios = [round(n / m, 3) for n, m in zip(recipe.hr_size, recipe.lr_size)]
-    yield f'  LR image of {_wh(recipe.hr_size)}, {scale_label(ratios)}, original mode {recipe.mode}'
+    alpha = ' with alpha' if recipe.alpha else ''
+    yield f'  LR image of {_wh(recipe.hr_size)}, {scale_label(ratios)}, original mode {recipe.mode}{alpha}'
     yield f'  made with weights {recipe.model} ({recipe.weights}), metadata format {recipe.format}'
     if recipe.lr_size != picture.size:
         yield f'  was {_wh(recipe.lr_size)} when made: resized since, what it hid is lost'
@@ -198,9 +210,9 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from iarn_basicsr import zoo
-    _refuse_existing(args, args.target)
     if not args.target.endswith(('.safetensors', '.pth')):
-        raise UsageError(f'{args.target}: write .safetensors or .pth')
+        raise UsageError(f'{args.target}: choose a name that ends in .safetensors or .pth')
+    _refuse_existing(args, args.target)
     net, name = zoo.load(args.weights)
     with _writing(args.target):
         (zoo.save_safetensors if args.target.endswith('.safetensors') else zoo.save_pth)(net, args.target)
@@ -263,6 +275,8 @@ def _pairs(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
 
 def _output_is_file(path: str) -> bool:
     ending = osp.splitext(path)[1].lower()
+    if path == '-':
+        raise UsageError('-o -: nothing is written to standard output, name a file or folder (./- is one)')
     if osp.isdir(path) or path.endswith(os.sep):
         return False
     if ending in OTHER_ENDINGS:
@@ -295,7 +309,7 @@ def _run(args: argparse.Namespace, jobs: list[Job], outcome: Outcome, one: Calla
                 text = one(job)
             except (OSError, ValueError, MemoryError, RuntimeError) as error:  # RuntimeError: torch, out of memory
                 message = _one_line(error)
-                outcome.failed.append(message if message.startswith(job.source) else f'{job.source}: {message}')
+                outcome.failed.append(message if message.startswith(f'{job.source}: ') else f'{job.source}: {message}')
                 continue
             outcome.done += 1
             if talk:
@@ -322,6 +336,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def _refuse_existing(args: argparse.Namespace, target: str) -> None:
+    if osp.isdir(target):
+        raise UsageError(f'{target} is a folder: choose another name')
     if osp.exists(target) and not args.overwrite:
         raise UsageError(f'{target} exists: pass --overwrite to replace it')
 
@@ -345,11 +361,26 @@ def _rescaler(args: argparse.Namespace) -> Any:
 
 
 def _lr_size(args: argparse.Namespace, hr: Size, rescaler: Any) -> Size:
-    size = args.size or lr_size(hr, max(1.0, max(hr) / args.max_side) if args.max_side else args.scale)
+    """What the command line asks for, in the model's range."""
+    if args.size:
+        return _checked_lr_size(f'--size {_wh(args.size)}', args.size, hr, rescaler)
+    if args.max_side:
+        size = lr_size(hr, max(1.0, max(hr) / args.max_side))
+        return _checked_lr_size(f'--max-side {args.max_side}', size, hr, rescaler)
+    return _checked_lr_size(f'--scale {scale_label(args.scale)[1:]}', lr_size(hr, args.scale), hr, rescaler)
+
+
+def _checked_lr_size(asked: str, size: Size, hr: Size, rescaler: Any) -> Size:
     low = smallest_lr_size(hr, rescaler.net.max_scale)
     if not all(least <= n <= most for least, n, most in zip(low, size, hr)):
-        raise ValueError(f'an LR of {_wh(size)} is out of range: {_wh(hr)} can become {_wh(low)} to {_wh(hr)}')
+        raise ValueError(f'{asked}: an LR of {_wh(size)} is out of range: {_wh(hr)} can become {_wh(low)} to {_wh(hr)}')
     return size
+
+
+def _check_hr_size(args: argparse.Namespace, lr: Size, rescaler: Any) -> None:
+    high = largest_hr_size(lr, rescaler.net.max_scale)
+    if args.size and not all(least <= n <= most for least, n, most in zip(lr, args.size, high)):
+        raise ValueError(f'--size {_wh(args.size)} is out of range: {_wh(lr)} can become {_wh(lr)} to {_wh(high)}')
 
 
 def _wh(size: Size) -> str:
@@ -385,47 +416,54 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='iarn', description='Images smaller now and whole again later.',
                                      epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    for name, (run, add_arguments, text) in COMMANDS.items():
         own = '\n'.join(['examples:', *(e for e in EXAMPLES.splitlines() if f'iarn {name} ' in e)])
-        made = commands.add_parser(name, help=text, description=text, epilog=own if '\n' in own else None,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
-        made.set_defaults(run=run)
-        return made
+        command = commands.add_parser(name, help=text, description=text, epilog=own if '\n' in own else None,
+                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+        command.set_defaults(run=run)
+        add_arguments(command)
+    return parser
 
-    down = command('downscale', _downscale, 'make LR images that know how to be restored')
-    _files(down, 'png (default) or webp, both lossless')
-    size = down.add_mutually_exclusive_group(required=True)
+
+def _downscale_arguments(command: argparse.ArgumentParser) -> None:
+    _files(command, 'png (default) or webp, both lossless')
+    size = command.add_mutually_exclusive_group(required=True)
     size.add_argument('--scale', type=_scale, metavar='S', help='2.5, or vertical x horizontal: 1.5x3')
     size.add_argument('--size', type=_size, metavar='WxH', help='exact LR size, width x height')
     size.add_argument('--max-side', type=_positive, metavar='N', help='longer side of the LR image')
-    down.add_argument('--allow-lossy', action='store_true', help='write .jpg all the same')
+    command.add_argument('--allow-lossy', action='store_true', help='write .jpg all the same')
+    _computing(command)
+    _overwriting(command)
 
-    up = command('upscale', _upscale, 'restore the originals from LR images')
-    _files(up, 'png (default), webp, jpg, ...')
-    up.add_argument('--size', type=_size, metavar='WxH', help='size to make, for LR images without a recipe')
-    up.add_argument('--force', action='store_true', help='in spite of other weights, or of an LR resized since')
 
-    compare = command('compare', _compare, 'one page that shows IARN beside bicubic, with a slider')
-    compare.add_argument('source', metavar='IN')
-    compare.add_argument('--scale', action='append', type=_scale, metavar='S', help='several are possible')
-    compare.add_argument('-o', '--output', metavar='PAGE', help='default: IN_compare.html in the current directory')
+def _upscale_arguments(command: argparse.ArgumentParser) -> None:
+    _files(command, 'png (default), webp, jpg, ...')
+    command.add_argument('--size', type=_size, metavar='WxH', help='size to make, for LR images without a recipe')
+    command.add_argument('--force', action='store_true', help='in spite of other weights, or of an LR resized since')
+    _computing(command)
+    _overwriting(command)
 
-    info = command('info', _info, 'what a file is and how it was made')
-    info.add_argument('sources', nargs='+', metavar='FILE')
-    command('doctor', _doctor, 'check the installation')
-    verify = command('verify', _verify, 'recompute the numbers of the released weights and compare')
-    verify.add_argument('names', nargs='*', metavar='NAME', help='default: all')
-    export = command('export', _export, 'write weights as .safetensors or .pth')
-    export.add_argument('weights')
-    export.add_argument('target')
-    for made in (down, up, compare):
-        made.add_argument('--weights', default='default', metavar='NAME|FILE', help='released name, .pth, .safetensors')
-        made.add_argument('--device', metavar='D', help='cpu, cuda, cuda:1 (default: cuda where there is one)')
-        made.add_argument('--tile', type=_positive, metavar='N', help='tile side in HR pixels (default: by memory)')
-    for made in (down, up, compare, export):
-        made.add_argument('--overwrite', action='store_true', help='replace files that exist')
-    return parser
+
+def _compare_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument('source', metavar='IN')
+    command.add_argument('--scale', action='append', type=_scale, metavar='S', help='several are possible')
+    command.add_argument('-o', '--output', metavar='PAGE', help='default: IN_compare.html in the current directory')
+    _computing(command)
+    _overwriting(command)
+
+
+def _info_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument('sources', nargs='+', metavar='FILE')
+
+
+def _verify_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument('names', nargs='*', metavar='NAME', help='default: all')
+
+
+def _export_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument('weights', help='released name, .pth or .safetensors')
+    command.add_argument('target', help='.safetensors or .pth')
+    _overwriting(command)
 
 
 def _files(command: argparse.ArgumentParser, formats: str) -> None:
@@ -434,6 +472,26 @@ def _files(command: argparse.ArgumentParser, formats: str) -> None:
     command.add_argument('--format', default='png', metavar='F', help=f'of files in a folder: {formats}')
     command.add_argument('--dry-run', action='store_true', help='say what would be done')
 
+
+def _computing(command: argparse.ArgumentParser) -> None:
+    command.add_argument('--weights', default='default', metavar='NAME|FILE', help='released name, .pth, .safetensors')
+    command.add_argument('--device', metavar='D', help='cpu, cuda, cuda:1 (default: cuda where there is one)')
+    command.add_argument('--tile', type=_positive, metavar='N', help='tile side in HR pixels (default: by memory)')
+
+
+def _overwriting(command: argparse.ArgumentParser) -> None:
+    command.add_argument('--overwrite', action='store_true', help='replace files that exist')
+
+
+COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], object], str]] = {
+    'downscale': (_downscale, _downscale_arguments, 'make LR images that know how to be restored'),
+    'upscale': (_upscale, _upscale_arguments, 'restore the originals from LR images'),
+    'compare': (_compare, _compare_arguments, 'one page that shows IARN beside bicubic, with a slider'),
+    'info': (_info, _info_arguments, 'what a file is and how it was made'),
+    'doctor': (_doctor, lambda command: None, 'check the installation'),
+    'verify': (_verify, _verify_arguments, 'recompute the numbers of the released weights and compare'),
+    'export': (_export, _export_arguments, 'write weights as .safetensors or .pth'),
+}
 
 if __name__ == '__main__':
     sys.exit(main())

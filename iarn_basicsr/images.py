@@ -6,13 +6,14 @@ text chunk named ``iarn``, in a WebP the XMP packet. Orientation is applied on r
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from os import path as osp
 from typing import Any
 
@@ -23,13 +24,15 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageErro
 from iarn_basicsr.files import atomic_write
 
 __all__ = ['FORMAT_VERSION', 'IMAGE_ENDINGS', 'LOSSLESS_ENDINGS', 'OUTPUT_ENDINGS', 'Picture', 'Recipe', 'checksum',
-           'eight_bit', 'luma', 'png_bytes', 'read_picture', 'write_picture']
+           'eight_bit', 'is_gray_profile', 'luma', 'png_bytes', 'read_picture', 'write_picture']
 
 FORMAT_VERSION = 1
 IMAGE_ENDINGS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.gif')
 OUTPUT_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending != '.gif')  # 256 colours would restore little
 LOSSLESS_ENDINGS = ('.png', '.webp')
 _ALPHA_ENDINGS = ('.png', '.webp', '.tif', '.tiff')
+_BARE_ENDINGS = ('.bmp', '.ppm')  # which hold pixels only
+_STRIP = 64  # rows that are converted at a time: what that makes in between stays small
 _EXIF_START = b'Exif\0\0'
 _LAYOUT_TAGS = (*range(254, 267), *range(273, 282), 284, *range(292, 294), 297, 301, *range(317, 342), 347,
                 *range(512, 533), 700, 33723, 34377, 34675)  # how pixels lie in a TIFF, and profiles kept elsewhere
@@ -53,6 +56,8 @@ class Recipe:
         weights: hash of the weights, see ``Rescaler.weights_hash``.
         mode: ``L`` where the original was gray, else ``RGB``.
         pixels: :func:`checksum` of the LR pixels; a file that was edited or recompressed since no longer fits it.
+        alpha: whether the original had an alpha channel; WebP drops one that is opaque.
+        gray_icc: colour profile of a gray original, in Base64: it does not fit the colours of the LR.
         format: version of this record.
     """
 
@@ -62,6 +67,8 @@ class Recipe:
     weights: str
     mode: str
     pixels: str
+    alpha: bool = False
+    gray_icc: str = ''
     format: int = FORMAT_VERSION
 
     @classmethod
@@ -78,8 +85,11 @@ class Recipe:
                 raise ImageError(f'it was made by a newer iarn_basicsr {newer}: upgrade')
             if record['mode'] not in ('L', 'RGB'):
                 raise ValueError(f'mode {record["mode"]!r}')
+            gray_icc = record.get('gray_icc', '')
+            base64.b64decode(gray_icc, validate=True)
             return cls(_whole_size(record['hr_size']), _whole_size(record['lr_size']), str(record['model']),
-                       str(record['weights']), record['mode'], str(record['pixels']), int(record['format']))
+                       str(record['weights']), record['mode'], str(record['pixels']), bool(record.get('alpha', False)),
+                       gray_icc, int(record['format']))
         except ImageError:
             raise
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -132,14 +142,19 @@ def read_picture(path: str) -> Picture:
         raise ImageError(f'{path}: no such file') from None
     except UnidentifiedImageError:
         raise ImageError(f'{path}: not an image, or of a kind that cannot be read') from None
-    except (PermissionError, IsADirectoryError) as error:
+    except IsADirectoryError:
+        raise ImageError(f'{path}: is a folder, name an image file') from None
+    except PermissionError as error:
         raise ImageError(f'{path}: cannot be read ({error.strerror})') from None
     except Exception as error:  # a decoder may raise anything on a damaged file
         raise ImageError(f'{path}: damaged ({" ".join(str(error).split()) or type(error).__name__})') from None
 
 
-def write_picture(picture: Picture, path: str) -> None:
+def write_picture(picture: Picture, path: str) -> tuple[str, ...]:
     """Write 8-bit pixels and metadata, atomically; JPEG at quality 95, all others losslessly.
+
+    Returns:
+        remarks: what the picture holds and a file of this kind does not.
 
     Raises:
         ImageError: naming the file, if its kind cannot hold the picture or it cannot be written.
@@ -147,18 +162,36 @@ def write_picture(picture: Picture, path: str) -> None:
     ending = osp.splitext(path)[1].lower()
     if ending not in OUTPUT_ENDINGS:
         raise ImageError(f'{path}: cannot be written, choose one of {", ".join(OUTPUT_ENDINGS)}')
-    mode = picture.mode if picture.recipe is None else 'RGB'  # the LR of a gray image hides detail in colour
-    pixels = picture.rgb if mode == 'RGB' else luma(picture.rgb)[..., None]
+    gray = picture.mode == 'L' and picture.recipe is None  # the LR of a gray image hides detail in colour
+    image = Image.fromarray(luma(picture.rgb) if gray else picture.rgb)
     if picture.alpha is not None and ending in _ALPHA_ENDINGS:
-        pixels = np.concatenate([pixels, picture.alpha[..., None]], 2)
+        image.putalpha(Image.fromarray(picture.alpha))
     elif picture.alpha is not None and picture.alpha.min() < 255:
         raise ImageError(f'{path}: {ending} cannot hold its transparency, choose one of {", ".join(_ALPHA_ENDINGS)}')
-    image = Image.fromarray(np.ascontiguousarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels))
+    unfit = is_gray_profile(picture.icc) and (not gray or ending == '.webp')  # which holds gray as RGB
+    held = replace(picture, icc=None) if unfit else picture
     try:
-        atomic_write(path, lambda temporary: image.save(temporary, **_options(picture, ending)))
+        atomic_write(path, lambda temporary: image.save(temporary, **_options(held, ending)))
+    except (FileExistsError, NotADirectoryError):
+        raise ImageError(f'{path}: cannot be written, for {_file_on_the_way(path)} is no folder') from None
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or error
         raise ImageError(f'{path}: cannot be written ({reason})') from None
+    lost = [name for name, data in (('EXIF', picture.exif), ('colour profile', picture.icc))
+            if data and (ending in _BARE_ENDINGS or (unfit and data is picture.icc))]
+    return (f'its {" and ".join(lost)} cannot go into a {ending} file: left out',) if lost else ()
+
+
+def _file_on_the_way(path: str) -> str:
+    """The part of a path that is there and no folder."""
+    while not osp.exists(path):
+        path = osp.dirname(path)
+    return path
+
+
+def is_gray_profile(icc: bytes | None) -> bool:
+    """Whether a colour profile is for gray pixels only."""
+    return icc is not None and icc[16:20] == b'GRAY'
 
 
 def _options(picture: Picture, ending: str) -> dict[str, Any]:
@@ -183,7 +216,7 @@ def _options(picture: Picture, ending: str) -> dict[str, Any]:
 
 def checksum(rgb: np.ndarray) -> str:
     """CRC-32 of pixels, eight hexadecimal digits."""
-    return f'{zlib.crc32(rgb.tobytes()):08x}'
+    return f'{zlib.crc32(np.ascontiguousarray(rgb).data):08x}'
 
 
 def png_bytes(rgb: np.ndarray) -> bytes:
@@ -214,8 +247,10 @@ def _read(file: Image.Image, path: str) -> Picture:
         orientation = 1 if file.format == 'TIFF' else orientation
     picture.rgb = _turned(picture.rgb, orientation)
     picture.alpha = None if picture.alpha is None else _turned(picture.alpha, orientation)
-    picture.icc = icc if icc and icc[16:20] in (b'RGB ', b'GRAY') else None
+    picture.icc = icc if icc and (icc[16:20] == b'RGB ' or (picture.mode == 'L' and is_gray_profile(icc))) else None
     picture.remarks = ('only its first frame or page is used',) if several else ()
+    if file.info.get('icc_profile') and not picture.icc:
+        picture.remarks += ('its colour profile does not fit its pixels and is left out',)
     try:
         picture.exif = _exif(file)
     except Exception:  # struct.error, SyntaxError and more, which say nothing about the pixels
@@ -350,17 +385,37 @@ def _without_cmyk(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, b
 
 def _from_8_bit(image: Image.Image) -> Picture:
     gray = image.mode in ('1', 'L', 'LA', 'La')
-    if image.mode in ('LA', 'La', 'RGBA', 'RGBa', 'PA') or 'transparency' in image.info:
-        rgba = np.asarray(image.convert('RGBA'))
-        return Picture(np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3]), 'L' if gray else 'RGB')
-    return Picture(np.asarray(image.convert('RGB')), mode='L' if gray else 'RGB')
+    clear = image.mode in ('LA', 'La', 'RGBA', 'RGBa', 'PA') or 'transparency' in image.info
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    alpha = np.empty(rgb.shape[:2], np.uint8) if clear else None
+    for rows in _strips(image.height):
+        strip = image.crop((0, rows.start, image.width, rows.stop))
+        pixels = np.asarray(strip.convert('RGBA' if clear else 'RGB'))
+        rgb[rows] = pixels[..., :3]
+        if alpha is not None:
+            alpha[rows] = pixels[..., 3]
+    return Picture(rgb, alpha, 'L' if gray else 'RGB')
 
 
 def eight_bit(rgb: np.ndarray) -> np.ndarray:
     """uint8 pixels as they are, uint16 ones rounded to the nearest of 8 bits."""
-    return rgb if rgb.dtype == np.uint8 else np.round(rgb / np.float32(257)).astype(np.uint8)
+    if rgb.dtype == np.uint8:
+        return rgb
+    rounded = np.empty(rgb.shape, np.uint8)
+    for rows in _strips(len(rgb)):
+        rounded[rows] = np.round(rgb[rows] / np.float32(257))
+    return rounded
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
     """Mean of the channels, rounded: the gray image (H, W) of a restored gray original."""
-    return np.round(rgb.mean(2)).astype(np.uint8)
+    gray = np.empty(rgb.shape[:2], np.uint8)
+    for rows in _strips(len(rgb)):
+        gray[rows] = np.round(rgb[rows].mean(2))
+    return gray
+
+
+def _strips(height: int) -> Iterator[slice]:
+    """Rows, some at a time."""
+    for top in range(0, height, _STRIP):
+        yield slice(top, min(top + _STRIP, height))

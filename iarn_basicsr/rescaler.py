@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,11 +14,18 @@ import torch
 
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.images import FORMAT_VERSION, Picture, Recipe, checksum, eight_bit, read_picture, write_picture
-from iarn_basicsr.ops import bicubic_downscale, check_lr_size, lr_size, quantise
-from iarn_basicsr.ops.resample import bicubic_upscale
-from iarn_basicsr.ops.size import Scale, Size
-from iarn_basicsr.tiling import SMALLEST_TILE, default_tile, downscale_tiled, tile_count, upscale_tiled
+from iarn_basicsr.images import Picture, Recipe, checksum, eight_bit, is_gray_profile, read_picture, write_picture
+from iarn_basicsr.ops import check_lr_size, lr_size
+from iarn_basicsr.ops.size import Scale, Size, largest_hr_size, whole_pixels
+from iarn_basicsr.tiling import (
+    SMALLEST_TILE,
+    bicubic_downscale_tiled,
+    bicubic_upscale_tiled,
+    default_tile,
+    downscale_tiled,
+    tile_count,
+    upscale_tiled,
+)
 
 __all__ = ['Rescaler', 'RoundTrip']
 
@@ -117,16 +124,22 @@ class Rescaler:
         """LR picture with the recipe to restore it; alpha goes by bicubic."""
         target = self.lr_size(picture.size, scale, size)
         lr = self._down(picture.rgb, target)
-        recipe = Recipe(picture.size, target, self.name, self.weights_hash, picture.mode, checksum(lr), FORMAT_VERSION)
-        alpha = None if picture.alpha is None else _resize_alpha(picture.alpha, target, bicubic_downscale)
-        return Picture(lr, alpha, picture.mode, picture.icc, picture.exif, recipe)
+        alpha = None if picture.alpha is None else bicubic_downscale_tiled(picture.alpha[..., None], target)[..., 0]
+        gray, icc = (picture.icc, None) if is_gray_profile(picture.icc) else (None, picture.icc)
+        recipe = Recipe(picture.size, target, self.name, self.weights_hash, picture.mode, checksum(lr),
+                        alpha is not None, base64.b64encode(gray or b'').decode())
+        return Picture(lr, alpha, picture.mode, icc, picture.exif, recipe)
 
     def upscale_picture(self, picture: Picture, size: Size | None = None, force: bool = False) -> Picture:
         """Restored picture; raises as :meth:`restored_size` does."""
         recipe, target = picture.recipe, self.restored_size(picture, size, force)
-        alpha = None if picture.alpha is None else _resize_alpha(picture.alpha, target, bicubic_upscale)
-        mode = recipe.mode if recipe else picture.mode
-        return Picture(self._up(picture.rgb, target), alpha, mode, picture.icc, picture.exif)
+        alpha = None if picture.alpha is None else bicubic_upscale_tiled(picture.alpha[..., None], target)[..., 0]
+        mode, icc = picture.mode, picture.icc
+        if recipe:
+            mode, icc = recipe.mode, base64.b64decode(recipe.gray_icc) or icc
+            if recipe.alpha and alpha is None:  # it was opaque, or the file would still have it
+                alpha = np.full(target, 255, np.uint8)
+        return Picture(self._up(picture.rgb, target), alpha, mode, icc, picture.exif)
 
     def restored_size(self, picture: Picture, size: Size | None = None, force: bool = False) -> Size:
         """(H, W) that :meth:`upscale_picture` would make.
@@ -148,15 +161,19 @@ class Rescaler:
         """Read, downscale, write; returns the LR picture."""
         with _naming(source):
             lr = self.downscale_picture(read_picture(source), scale, size)
-        write_picture(lr, target)
+        self._write(lr, target)
         return lr
 
     def upscale_file(self, source: str, target: str, size: Size | None = None, force: bool = False) -> Picture:
         """Read, restore, write; returns the restored picture."""
         with _naming(source):
             restored = self.upscale_picture(read_picture(source), size, force)
-        write_picture(restored, target)
+        self._write(restored, target)
         return restored
+
+    def _write(self, picture: Picture, target: str) -> None:
+        for remark in write_picture(picture, target):
+            self.say(f'{target}: {remark}')
 
     def _check_recipe(self, recipe: Recipe, picture: Picture) -> None:
         (height, width), (h, w) = picture.size, recipe.lr_size
@@ -171,10 +188,8 @@ class Rescaler:
                              '--force to try')
 
     def _hr_size(self, lr: Size, size: Size) -> Size:
-        if not isinstance(size, Sequence) or len(size) != 2 or any(isinstance(n, str) or int(n) != n for n in size):
-            raise ValueError(f'size {size!r} is not (height, width) in whole pixels')
-        height, width = int(size[0]), int(size[1])
-        high = [math.ceil(self.net.max_scale * (n + 1)) - 1 for n in lr]  # the largest that ``lr`` may be an LR of
+        height, width = whole_pixels(size, 'size')
+        high = largest_hr_size(lr, self.net.max_scale)
         if not (lr[0] <= height <= high[0] and lr[1] <= width <= high[1]):
             raise ValueError(f'size {height}x{width} (height x width) is out of range: an LR of {lr[0]}x{lr[1]} can '
                              f'become {lr[0]}x{lr[1]} to {high[0]}x{high[1]}')
@@ -259,11 +274,6 @@ def weights_hash(net: IARN) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _resize_alpha(alpha: np.ndarray, size: Size, resize: Callable[..., torch.Tensor]) -> np.ndarray:
-    x = torch.from_numpy(alpha.astype(np.float32) / 255)[None, None]
-    return (quantise(resize(x, size))[0, 0] * 255).round().to(torch.uint8).numpy()
 
 
 def _available_memory() -> float:

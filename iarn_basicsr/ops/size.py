@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Union
 
-__all__ = ['SIZE_RULES', 'Scale', 'Size', 'check_lr_size', 'compute_padding', 'lr_size', 'max_scale_of', 'parse_scale',
-           'scale_label', 'smallest_lr_size']
+__all__ = ['SIZE_RULES', 'Scale', 'Size', 'check_lr_size', 'compute_padding', 'largest_hr_size', 'lr_size',
+           'max_scale_of', 'parse_scale', 'scale_label', 'smallest_lr_size', 'whole_pixels']
 
 Scale = Union[float, Sequence[float], str]
 Size = tuple[int, int]
@@ -80,21 +80,32 @@ def smallest_lr_size(hr_size: Size, max_scale: float) -> Size:
     return lr_size(hr_size, max_scale, 'floor')
 
 
+def largest_hr_size(lr_size: Size, max_scale: float) -> Size:
+    """Largest HR size of which ``lr_size`` is an LR size at ``max_scale``: :func:`smallest_lr_size`, turned round."""
+    height, width = (math.ceil(max_scale * (n + 1 - _FUZZ)) - 1 for n in lr_size)
+    return height, width
+
+
 def check_lr_size(hr_size: Size, size: Size, max_scale: float) -> Size:
     """Return ``size`` as (int, int) if it is an LR size of ``hr_size`` for scales 1 to ``max_scale``.
 
     Raises:
         ValueError: naming the size and the range that would be accepted.
     """
-    if not isinstance(size, Sequence) or len(size) != 2 or any(isinstance(n, str) or int(n) != n for n in size):
-        raise ValueError(f'LR size {size!r} is not (height, width) in whole pixels')
-    h, w = int(size[0]), int(size[1])
+    h, w = whole_pixels(size, 'LR size')
     low = smallest_lr_size(hr_size, max_scale)
     if not (low[0] <= h <= hr_size[0] and low[1] <= w <= hr_size[1]):
         raise ValueError(f'LR size {h}x{w} is out of range for HR {hr_size[0]}x{hr_size[1]} (height x width): '
                          f'at scales 1 to {max_scale:g} it must lie between {low[0]}x{low[1]} and '
                          f'{hr_size[0]}x{hr_size[1]}')
     return h, w
+
+
+def whole_pixels(size: Size, what: str) -> Size:
+    """(int, int) of a pair of numbers; ``ValueError`` naming ``what`` it is and the value if it is none."""
+    if not isinstance(size, Sequence) or len(size) != 2 or any(isinstance(n, str) or int(n) != n for n in size):
+        raise ValueError(f'{what} {size!r} is not (height, width) in whole pixels')
+    return int(size[0]), int(size[1])
 
 
 def compute_padding(size: Size, multiple: int) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:

@@ -217,7 +217,7 @@ def test_export_refusals(folder: Path, capsys: pytest.CaptureFixture) -> None:
     zoo.save_pth(tiny_net(), 'run.pth')
     Path('file').write_text('in the way')
     for arguments, code, message in (
-            (['run.pth', 'x.bin'], 2, 'x.bin: write .safetensors or .pth'),
+            (['run.pth', 'x.bin'], 2, 'x.bin: choose a name that ends in .safetensors or .pth'),
             (['run.pth', 'run.pth'], 2, 'run.pth exists: pass --overwrite to replace it'),
             (['nix.pth', 'x.pth'], 2, "weights 'nix.pth': no such file, and no released weights of this name; this "
                                       'package holds none, name a file'),

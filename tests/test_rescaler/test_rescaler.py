@@ -24,11 +24,13 @@ from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.images import Picture, read_picture, write_picture
 from iarn_basicsr.ops import bicubic_downscale, lr_size, quantise
 from iarn_basicsr.ops.resample import bicubic_upscale
+from iarn_basicsr.ops.size import largest_hr_size, smallest_lr_size
 from iarn_basicsr.rescaler import Rescaler
 
 IMAGE = make_image(23, 31, seed=1)[..., ::-1].copy()
 TENSOR = torch.from_numpy(IMAGE.copy()).permute(2, 0, 1).float() / 255
 ALPHA = make_image(23, 31, seed=5)[..., 0].copy()
+GRAY_ICC = bytes(16) + b'GRAY' + bytes(200)
 
 
 @pytest.fixture(scope='module')
@@ -176,6 +178,36 @@ def test_profiles_travel(rescaler: Rescaler) -> None:
     assert (restored.icc, restored.exif, restored.recipe) == (b'icc', b'exif', None)
 
 
+@pytest.mark.parametrize('ending', ['png', 'webp'])
+def test_a_gray_profile_waits_in_the_recipe(rescaler: Rescaler, tmp_path: Path, ending: str) -> None:
+    """The LR of a gray picture is RGB, where a profile for gray would be wrong."""
+    paths = [str(tmp_path / name) for name in ('a.png', f'lr.{ending}', 'restored.png', 'restored.webp')]
+    Image.fromarray(IMAGE).convert('L').save(paths[0], icc_profile=GRAY_ICC)
+    rescaler.downscale_file(paths[0], paths[1], scale=2)
+    with Image.open(paths[1]) as file:
+        assert file.mode == 'RGB' and 'icc_profile' not in file.info
+    rescaler.upscale_file(paths[1], paths[2])
+    with Image.open(paths[2]) as file:
+        assert file.mode == 'L' and file.info['icc_profile'] == GRAY_ICC
+    said: list[str] = []
+    Rescaler(rescaler.net, 'tiny', device='cpu', say=said.append).upscale_file(paths[1], paths[3])
+    with Image.open(paths[3]) as file:  # WebP has no gray
+        assert 'icc_profile' not in file.info
+    assert said == [f'{paths[3]}: its colour profile cannot go into a .webp file: left out']
+
+
+@pytest.mark.parametrize('ending', ['png', 'webp'])
+@pytest.mark.parametrize('mode', ['RGBA', 'LA', 'RGB'])
+def test_opaque_alpha_comes_back(rescaler: Rescaler, tmp_path: Path, mode: str, ending: str) -> None:
+    """WebP drops an alpha channel that is opaque; the recipe says that there was one."""
+    paths = [str(tmp_path / name) for name in ('a.png', f'lr.{ending}', 'restored.png')]
+    Image.fromarray(IMAGE).convert('L' if mode == 'LA' else 'RGB').convert(mode).save(paths[0])
+    rescaler.downscale_file(paths[0], paths[1], scale=2)
+    rescaler.upscale_file(paths[1], paths[2])
+    with Image.open(paths[2]) as file:
+        assert file.mode == mode and (mode == 'RGB' or file.getextrema()[-1] == (255, 255))
+
+
 # ---------------------------------------------------------------------------------------------------------- refusals
 
 
@@ -227,6 +259,14 @@ def test_what_is_no_hr_size(rescaler: Rescaler, size: Any, message: str) -> None
 def test_largest_hr_size_is_what_the_network_accepts(rescaler: Rescaler) -> None:
     assert rescaler.upscale(IMAGE[:2, :3], size=(11, 15)).shape == (11, 15, 3)
     assert rescaler.lr_size((11, 15), size=(2, 3)) == (2, 3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 20000), st.floats(1, 8) | st.integers(10, 80).map(lambda tenths: tenths / 10))
+def test_both_size_ranges_are_one_rule(lr: int, max_scale: float) -> None:
+    """At 1.1, say, an HR of 33 has LR sizes from 30: though 1.1 times 30 is a little over 33 in binary."""
+    high = largest_hr_size((lr, 1), max_scale)[0]
+    assert smallest_lr_size((high, 1), max_scale)[0] <= lr < smallest_lr_size((high + 1, 1), max_scale)[0]
 
 
 @pytest.mark.parametrize(('change', 'message'), [

@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from iarn_basicsr import tiling
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.ops import bicubic_downscale, lr_size, quantise
-from iarn_basicsr.tiling import HALO, SMALLEST_TILE, default_tile, downscale_tiled, tile_count, upscale_tiled
+from iarn_basicsr.ops.resample import bicubic_upscale
+from iarn_basicsr.tiling import (
+    BICUBIC_TILE,
+    HALO,
+    SMALLEST_TILE,
+    bicubic_downscale_tiled,
+    bicubic_upscale_tiled,
+    default_tile,
+    downscale_tiled,
+    tile_count,
+    upscale_tiled,
+)
 
 CPU = torch.device('cpu')
 WHOLE = 10**6  # a tile that holds any image
@@ -47,15 +58,17 @@ def check_close(tiled: np.ndarray, whole: np.ndarray, same: float = 0.998) -> No
 
 
 def check_axis(n: int, m: int, tile: int) -> None:
-    """Every sample of both axes is written once; windows hold what is written, and the halo where there is room."""
+    """Every sample of both axes is written once; windows hold what is written, and the halo where there is room, and
+    are equally large: tensors of many sizes fragment the memory."""
     tiles = tiling._axis_tiles(n, m, tile)
+    assert len({(t.window.hr_stop - t.window.hr_start, t.window.lr_stop - t.window.lr_start) for t in tiles}) == 1
     for stops, length in (([t.lr for t in tiles], m), ([t.hr for t in tiles], n)):
         assert [k for s in stops for k in range(s.start, s.stop)] == list(range(length))
     for t in tiles:
         w = t.window
         assert 0 <= w.hr_start <= t.hr.start < t.hr.stop <= w.hr_stop <= n
-        assert w.lr_start == max(0, t.lr.start - tiling._halo(n, m))
-        assert w.lr_stop == min(m, t.lr.stop + tiling._halo(n, m))
+        assert 0 <= w.lr_start <= max(0, t.lr.start - tiling._halo(n, m))
+        assert m >= w.lr_stop >= min(m, t.lr.stop + tiling._halo(n, m))
         assert w.hr_start * m <= w.lr_start * n and w.hr_stop * m >= w.lr_stop * n  # all that its LR samples cover
 
 
@@ -144,6 +157,26 @@ def test_16_bits_and_progress() -> None:
     assert np.array_equal(downscale_tiled(net, image.astype(np.uint16) * 257, (60, 50), 50, CPU), lr)
     upscale_tiled(net, lr, (130, 90), 50, CPU, lambda: calls.append(1))
     assert len(calls) == 12
+
+
+def test_bicubic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the whole at once, to the bit where there is one tile, in tiles where the image is larger than one."""
+    image, size = noisy_image(157, 211)[..., :1], (63, 84)
+    whole = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+
+    def pixels(x: torch.Tensor) -> np.ndarray:
+        return (quantise(x)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+
+    small = pixels(bicubic_downscale(whole, size))
+    large = pixels(bicubic_upscale(torch.from_numpy(small).permute(2, 0, 1)[None].float() / 255, (157, 211)))
+    assert np.array_equal(bicubic_downscale_tiled(image, size), small) and BICUBIC_TILE > 211
+    assert np.array_equal(bicubic_upscale_tiled(small, (157, 211)), large)
+    planes, sizes = tiling._planes, []
+    monkeypatch.setattr(tiling, '_planes', lambda part, device: sizes.append(part.shape) or planes(part, device))
+    monkeypatch.setattr(tiling, 'BICUBIC_TILE', 40)
+    check_close(bicubic_downscale_tiled(image, size), small)
+    check_close(bicubic_upscale_tiled(small, (157, 211)), large)
+    assert len(sizes) == 2 * tile_count((157, 211), size, 40) and (157, 211, 1) not in sizes
 
 
 # -------------------------------------------------------------------------------------------------- size of a tile
