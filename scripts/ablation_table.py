@@ -1,9 +1,11 @@
 """Table and curves of finished runs, from what validation wrote: experiments/NAME/metrics/DATASET_ITER.json.
 
     python scripts/ablation_table.py [NAME ...] [--experiments experiments] [--dataset Set5] [--iter N] [--plot FILE]
+    python scripts/ablation_table.py --results options/ablation/results.json      # with the runs kept in the repository
 
 Default: all runs named ablation_*. The first, or ablation_base where there is one, is the reference of the differences
 in brackets. Values are PSNR-Y / LR PSNR-Y: restoration, and LR against the bicubic LR.
+``--results`` names a file that keeps both for every validation: runs found in ``--experiments`` are added to it.
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ import json
 import sys
 from pathlib import Path
 
+from iarn_basicsr.files import save_json
+
 Run = dict[int, dict[str, dict[str, float]]]  # iteration -> scale -> metric -> mean
 REFERENCE = 'ablation_base'
+KEPT = ('psnr_y', 'lr_psnr_y')
 
 
 def read_run(folder: Path, dataset: str) -> Run:
@@ -24,6 +29,18 @@ def read_run(folder: Path, dataset: str) -> Run:
         report = json.loads(path.read_text(encoding='utf-8'))
         run[int(report['iter'])] = report['mean']
     return dict(sorted(run.items()))
+
+
+def with_kept(runs: dict[str, Run], path: Path) -> dict[str, Run]:
+    """The runs and those that the file keeps, which then keeps all of them; a run that is there again counts anew."""
+    kept = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
+    found = {name: {k: {s: {m: round(row[m], 3) for m in KEPT} for s, row in scales.items()}
+                    for k, scales in run.items()} for name, run in runs.items()}
+    together = {name: {int(k): v for k, v in run.items()} for name, run in {**kept, **found}.items()}
+    together = dict(sorted(together.items(), key=lambda item: (item[0] != REFERENCE, item[0])))
+    if found:
+        save_json(together, str(path))
+    return together
 
 
 def table(runs: dict[str, Run], iteration: int) -> list[str]:
@@ -69,6 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('names', nargs='*', metavar='NAME')
     parser.add_argument('--experiments', type=Path, default=Path('experiments'))
     parser.add_argument('--dataset', default='Set5')
+    parser.add_argument('--results', type=Path, metavar='FILE')
     parser.add_argument('--iter', type=int, help='default: the last that the reference has')
     parser.add_argument('--plot', type=Path, metavar='FILE', help='draw the curves (needs matplotlib)')
     parser.add_argument('--scales', nargs='+', default=['x2', 'x3', 'x4'], help='of the curves')
@@ -77,6 +95,8 @@ def main(argv: list[str] | None = None) -> int:
                                  key=lambda name: (name != REFERENCE, name))
     runs = {name: read_run(args.experiments / name, args.dataset) for name in names}
     runs = {name: run for name, run in runs.items() if run}
+    if args.results:
+        runs = with_kept(runs, args.results)
     if not runs:
         print(f'no validation of {args.dataset} in {args.experiments}/{{{",".join(names) or "ablation_*"}}}',
               file=sys.stderr)

@@ -118,6 +118,17 @@ def test_table_and_curves(tmp_path, capsys):
     assert (tmp_path / 'curves.png').stat().st_size > 5000
     assert module.main(['--experiments', str(tmp_path / 'nowhere')]) == 1
 
+    kept = ['--results', str(tmp_path / 'kept.json')]
+    assert module.main([*arguments[:2], *kept]) == 0
+    capsys.readouterr()
+    report(tmp_path / 'more' / 'ablation_new' / 'metrics', 10, x2=51.25)
+    assert module.main(['--experiments', str(tmp_path / 'more'), *kept]) == 0
+    again = capsys.readouterr().out.splitlines()
+    assert again[:1] + again[2:3] + again[3:4] == [lines[0], lines[2], lines[3]]
+    assert again[4] == '| new | 51.25 (+1.25) / 45.1 | – |'
+    assert module.main(['--experiments', str(tmp_path / 'nowhere'), *kept]) == 0
+    assert capsys.readouterr().out.splitlines() == again
+
 
 def test_speed_of_both(capsys):
     module = load('bench_speed')
