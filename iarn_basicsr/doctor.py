@@ -56,7 +56,8 @@ def _registration() -> str:
     from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
 
     import iarn_basicsr  # noqa: F401
-    names = (('IARN', ARCH_REGISTRY), ('ArbitraryScaleDataset', DATASET_REGISTRY), ('IARNModel', MODEL_REGISTRY))
+    names = (('IARN', ARCH_REGISTRY), ('IRN', ARCH_REGISTRY), ('ArbitraryScaleDataset', DATASET_REGISTRY),
+             ('IARNModel', MODEL_REGISTRY))
     missing = [name for name, registry in names if name not in registry]
     if missing:
         raise LookupError(f'not registered with BasicSR: {", ".join(missing)}')

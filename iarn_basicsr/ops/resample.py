@@ -69,8 +69,8 @@ def right_inverse(d: scipy.sparse.csr_matrix, tolerance: float) -> scipy.sparse.
     bands[:] = [np.pad(gram.diagonal(-k), (0, k)) for k in range(band + 1)]  # scipy's lower form
     factor = scipy.linalg.cholesky_banded(bands, lower=True)
     chunks = []
-    for start in range(0, m, 512):  # 512 columns of the inverse at a time: the whole would be m^2 numbers
-        eye = np.eye(m, min(512, m - start), -start)
+    for start in range(0, m, 128):  # 128 columns of the inverse at a time: the whole would be m^2 numbers
+        eye = np.eye(m, min(128, m - start), -start)
         u = d.T @ scipy.linalg.cho_solve_banded((factor, True), eye)
         chunks.append(scipy.sparse.csr_matrix(np.where(np.abs(u) > tolerance * np.abs(u).max(), u, 0.0)))
     return scipy.sparse.hstack(chunks, format='csr')
