@@ -183,6 +183,11 @@ class SRMethod(PerScale):
         super().__init__(nets, weights)
         self.multiple = multiple
 
+    def check(self, hr: Size, lr: Size) -> None:
+        multiple = self.multiple[self.factor(hr, lr)]
+        if any(-n % multiple >= n for n in lr):
+            raise UnsupportedSizeError(f'an LR of {lr[0]}x{lr[1]} cannot be reflected up to multiples of {multiple}')
+
     def downscale(self, hr: Tensor, size: Size) -> Tensor:
         return quantise(bicubic_downscale(hr, size))
 

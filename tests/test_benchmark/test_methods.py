@@ -138,11 +138,15 @@ def test_no_network_for_the_scale():
 @torch.no_grad()
 def test_extending_to_a_window_is_cut_off_again():
     lr = lr_of(image(22, 34), (11, 17))
-    shapes = []
+    seen = []
     method = sr(2, multiple=8)
-    method.nets[2].register_forward_pre_hook(lambda net, args: shapes.append(tuple(args[0].shape[-2:])))
+    method.nets[2].register_forward_pre_hook(lambda net, args: seen.append(args[0]))
     assert torch.equal(method.upscale(lr, (22, 34)), sr(2).upscale(lr, (22, 34)))
-    assert shapes == [(16, 24)]
+    assert seen[0].shape[-2:] == (16, 24)
+    assert torch.equal(seen[0][..., 11:, 17:], lr[..., 5:10, 9:16].flip(-1, -2))  # reflected
+    method.check((22, 34), (11, 17))
+    with pytest.raises(UnsupportedSizeError, match='an LR of 4x17 cannot be reflected up to multiples of 8'):
+        method.check((8, 34), (4, 17))
 
 
 def test_operations_of_a_one_way_network():
