@@ -75,6 +75,18 @@ def test_report(tmp_path, options, benchmark, capsys):
     assert {r['what'] for r in table} == {'quality', 'cycles', 'lossy'}
     assert [float(r['value']) for r in table
             if (r['method'], r['scale'], r['metric'], r['what']) == ('ours', 'x2', 'psnr_y', 'quality')] == values
+    for which, size in enumerate([(48, 36), (48, 36)]):  # 49 x 40 is cropped to multiples of 12
+        hr = torch.from_numpy(make_image(*[(48, 36), (49, 40)][which], seed=which)[:size[0], :size[1], ::-1].copy())
+        hr = hr.permute(2, 0, 1)[None] / 255
+        method = build_method('m', {'type': 'bicubic'})
+        for scale, lr in (('x2', (24, 18)), ('x2.5', (19, 14)), ('x1.5x3', (32, 12))):
+            row = next(r for r in results['rows'] if r['method'] == 'bicubic' and
+                       r['key'] == ['quality', 'two', scale, f'image{which}.png'])
+            direct = tasks.quality(method, hr, quantise(bicubic_downscale(hr, lr)))
+            assert {k: v for k, v in row.items() if k not in ('method', 'key')} == pytest.approx(direct)
+        row = next(r for r in results['rows'] if r['method'] == 'bicubic' and r['key'][0] == 'cycles' and
+                   r['key'][3] == f'image{which}.png')
+        assert row['3'] == pytest.approx(tasks.cycles(method, hr, (24, 18), [3])['3'])
     bicubic = [r for r in results['rows'] if r['method'] == 'bicubic' and r['key'][0] == 'quality']
     assert len(bicubic) == 6
     assert all(r['lr_psnr_y'] == 100 and r['lr_bytes'] == r['lr_bytes_bicubic'] for r in bicubic)
