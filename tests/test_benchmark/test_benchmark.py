@@ -15,6 +15,7 @@ from iarn_basicsr.benchmark import tasks
 from iarn_basicsr.benchmark.methods import build_method
 from iarn_basicsr.benchmark.records import Records
 from iarn_basicsr.benchmark.run import main
+from iarn_basicsr.benchmark.tables import quality_table
 from iarn_basicsr.images import png_bytes
 from iarn_basicsr.ops import bicubic_downscale, quantise
 from iarn_basicsr.zoo import save_pth
@@ -69,6 +70,10 @@ def test_report(tmp_path, options, benchmark, capsys):
               if (r['method'], r['key'][:3]) == ('ours', ['quality', 'two', 'x2'])]
     assert len(values) == 2
     assert rows['ours'][0] == f'{np.mean(values):.2f}'
+    ours = [r for r in results['rows'] if r['method'] == 'ours' and r['key'][:3] == ['quality', 'two', 'x2']]
+    ratio = sum(r['lr_bytes'] for r in ours) / sum(r['lr_bytes_bicubic'] for r in ours)
+    assert ratio != 1
+    assert quality_table(results, 'two')['x2']['ours']['lr_bytes_ratio'] == pytest.approx(ratio)
     with open(out / 'benchmark.csv', encoding='utf-8', newline='') as file:
         table = list(csv.DictReader(file))
     assert {r['method'] for r in table} == {'ours', 'bicubic'}
