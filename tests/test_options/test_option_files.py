@@ -70,6 +70,10 @@ ABLATION = {
     'guide_16': {('train', 'guide_opt', 'loss_weight')},
     'latent_1': {('train', 'latent_opt')},
     'asymmetric': {('datasets', 'train', 'asymmetric_prob')},
+    'fixed_x2': {('datasets', 'train', 'scale_range'), ('datasets', 'train', 'curriculum'),
+                 ('datasets', 'val', 'scales')},
+    'fixed_x4': {('datasets', 'train', 'scale_range'), ('datasets', 'train', 'curriculum'),
+                 ('datasets', 'val', 'scales')},
     'patch_hr_56': {('datasets', 'train', 'lq_size'), ('datasets', 'train', 'gt_size')},
 }
 
