@@ -20,8 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 BLOCKS = re.findall(r'```(bash|python)\n(.*?)```', README, re.S)
 COMMANDS = [line.split('#')[0].strip() for kind, text in BLOCKS if kind == 'bash' for line in text.splitlines()]
-NOT_HERE = ('pip install', 'make ', 'python basicsr/', 'python -m basicsr.')  # the environment, and stock BasicSR:
-# make runs these tests itself; the stock entry points are run in tests/test_pipeline
+# The environment, stock BasicSR and the benchmark: make runs these tests itself; the others are run in
+# tests/test_pipeline, tests/test_benchmark and tests/test_scripts.
+NOT_HERE = ('pip install', 'make ', 'python basicsr/', 'python -m basicsr.', 'iarn-benchmark',
+            'python scripts/fetch_weights.py')
 
 SMALL = {
     'train': ['datasets:train:dataroot_gt=hr', 'datasets:train:io_backend:type=disk', 'datasets:train:gt_size=16',
