@@ -356,6 +356,8 @@ def _writing(path: str) -> Iterator[None]:
 
 def _rescaler(args: argparse.Namespace) -> Any:
     from iarn_basicsr.rescaler import Rescaler
+    from iarn_basicsr.tiling import reuse_freed_memory
+    reuse_freed_memory()
     return Rescaler.load(args.weights, device=args.device, tile=args.tile,
                          say=lambda line: print(f'iarn {args.command}: {line}', file=sys.stderr))
 

@@ -30,7 +30,7 @@ from iarn_basicsr.tiling import (
 __all__ = ['Rescaler', 'RoundTrip']
 
 MEMORY_SHARE = 0.4  # of the memory that is free, for the tensors of one tile
-MEMORY_LIMIT = 0.7e9  # bytes; larger tiles are not faster on a CPU
+MEMORY_LIMIT = 0.4e9  # bytes; larger tiles are not faster on a CPU
 Array = Any  # np.ndarray (H, W, 3) uint8 or uint16 RGB, or torch.Tensor (3, H, W) or (N, 3, H, W) float in [0, 1]
 
 

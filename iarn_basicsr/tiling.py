@@ -6,6 +6,7 @@ for what the convolutions and the right inverse reach; only the middle of its re
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -19,11 +20,12 @@ from iarn_basicsr.ops.grid import AxisWindow, Grid, grid
 from iarn_basicsr.ops.size import Size
 
 __all__ = ['HALO', 'bicubic_downscale_tiled', 'bicubic_upscale_tiled', 'default_tile', 'downscale_tiled',
-           'upscale_tiled']
+           'reuse_freed_memory', 'upscale_tiled']
 
 HALO = 24  # LR pixels around a tile: 16 already leave differences of one grey level on 1e-5 of the pixels only
 SMALLEST_TILE = 64  # HR pixels
 BICUBIC_TILE = 1024
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 Part = tuple[AxisWindow, AxisWindow]  # vertical and horizontal window of a grid
 Work = Callable[[torch.Tensor, Part], torch.Tensor]  # planes of a window and where it lies -> planes
 
@@ -152,6 +154,23 @@ def default_tile(net: IARN, hr: Size, lr: Size, memory: float) -> int:
     halo = max(_halo(n, m) for n, m in zip(hr, lr))
     side = math.sqrt(memory / per_pixel) - 2 * halo / math.sqrt(ratio)
     return max(SMALLEST_TILE, int(side))
+
+
+def reuse_freed_memory() -> bool:
+    """Let glibc give the memory of freed tensors to the next ones; where there is no glibc, nothing happens.
+
+    By default it maps every tensor of more than 32 MB anew and returns it at once, so that much of the time goes
+    into clearing pages (8.3 megapixels, x2, 2 threads: 3.3 s per megapixel, 1.8 with this). It concerns the whole
+    process, so programs call it and the library does not.
+
+    Returns:
+        whether it was set.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**28))
 
 
 def _planes(image: np.ndarray, device: torch.device) -> torch.Tensor:

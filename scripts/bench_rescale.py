@@ -23,12 +23,14 @@ import torch
 from iarn_basicsr.images import read_picture
 from iarn_basicsr.ops import lr_size, parse_scale
 from iarn_basicsr.rescaler import Rescaler
+from iarn_basicsr.tiling import reuse_freed_memory
 from iarn_basicsr.zoo.verify import PHOTOGRAPH
 
 
 def measure(megapixels: float, scale: str, weights: str, threads: int) -> dict[str, float]:
     """One size, in this process: seconds per megapixel and the peak of the memory so far (MiB)."""
     torch.set_num_threads(threads)
+    reuse_freed_memory()  # as the command does
     rescaler = Rescaler.load(weights)
     photo = read_picture(PHOTOGRAPH).rgb
     rescaler.roundtrip(photo, scale=parse_scale(scale))

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -198,3 +203,16 @@ def test_default_tile_knows_network_and_scale() -> None:
     assert default_tile(large, (3000, 4000), (1500, 2000), 5e8) < default_tile(small, (3000, 4000), (1500, 2000), 5e8)
     assert default_tile(small, (3000, 4000), (2900, 3900), 5e8) < default_tile(small, (3000, 4000), (750, 1000), 5e8)
     assert default_tile(small, (3000, 4000), (1500, 2000), 0) == SMALLEST_TILE
+
+
+def test_reusing_freed_memory_changes_no_pixel():
+    """In a process of its own, since it is set for good."""
+    code = ('import sys, torch; from helpers import make_image, tiny_net; from iarn_basicsr.tiling import *; '
+            'done = reuse_freed_memory() if sys.argv[1] == "yes" else None; '
+            'lr = downscale_tiled(tiny_net(), make_image(150, 130, 0), (75, 65), 64, torch.device("cpu")); '
+            'import zlib; print(done, zlib.crc32(lr.tobytes()))')
+    folder = Path(__file__).parents[1]
+    yes, no = (subprocess.run([sys.executable, '-c', code, which], cwd=folder, capture_output=True, text=True,
+                              check=True).stdout.split() for which in ('yes', 'no'))
+    assert yes[1] == no[1]
+    assert yes[0] == str(platform.libc_ver()[0] == 'glibc')
