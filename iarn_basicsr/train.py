@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import time
+import weakref
 from typing import Any
 
 import torch
@@ -73,13 +74,15 @@ def main() -> None:
 
     def model(opt: dict[str, Any]) -> Any:
         made = stock_model(opt)
-        step = made.optimize_parameters
+        step = type(made).optimize_parameters
+        reference = weakref.ref(made)  # a cycle would keep DDP alive after its process group, and abort the process
 
         def stoppable_step(current_iter: int) -> None:
-            step(current_iter)
-            assert stop is not None
-            if stop.now(opt, made.device):
-                made.save(0, current_iter)  # a resumed run finds the epoch from the iteration
+            this = reference()
+            step(this, current_iter)
+            assert stop is not None and this is not None
+            if stop.now(opt, this.device):
+                this.save(0, current_iter)  # a resumed run finds the epoch from the iteration
                 raise StoppedError(f'stopped and saved at iteration {current_iter} of {opt["train"]["total_iter"]}; '
                                    'the same command with --auto_resume goes on')
 

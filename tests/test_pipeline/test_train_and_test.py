@@ -1,11 +1,13 @@
 """End to end through BasicSR's own pipelines: train, resume, test, several processes, stock entry points."""
 
+import gc
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,23 @@ def test_run_that_is_told_to_stop_goes_on(tmp_path, image_folder, pipeline, monk
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     pipeline('train', file, '--auto_resume')
     assert same(load(folder, 'models/net_g_6.pth'), load(tmp_path / 'experiments' / 'whole', 'models/net_g_6.pth'))
+
+
+def test_model_is_gone_when_training_ends(tmp_path, image_folder, pipeline, monkeypatch):
+    """Without waiting for the garbage collector: DDP must not outlive its process group."""
+    models, init = [], IARNModel.__init__
+
+    def remembered(model, opt):
+        init(model, opt)
+        models.append(weakref.ref(model))
+
+    monkeypatch.setattr(IARNModel, '__init__', remembered)
+    gc.disable()
+    try:
+        pipeline('train', write_yaml(train_options(image_folder('hr', [(32, 40)])), tmp_path / 'train.yml'))
+        assert [m() for m in models] == [None]
+    finally:
+        gc.enable()
 
 
 def test_slots_go_on_with_the_same_run(tmp_path, image_folder, pipeline):
