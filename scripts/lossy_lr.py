@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import argparse
-import io
 
 import numpy as np
-from PIL import Image
 
+from iarn_basicsr.benchmark.tasks import lossy_copy
 from iarn_basicsr.compare import bicubic_roundtrip
 from iarn_basicsr.images import read_picture
 from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
@@ -25,13 +24,6 @@ def psnr_y(image: np.ndarray, hr: np.ndarray, lr: np.ndarray) -> float:
     return evaluate(pair, (lr, lr), {'psnr_y': DEFAULT_METRICS['psnr_y']})['psnr_y']
 
 
-def through_jpeg(lr: np.ndarray, quality: int) -> np.ndarray:
-    """The LR as a JPEG without chroma subsampling gives it back."""
-    buffer = io.BytesIO()
-    Image.fromarray(lr).save(buffer, 'JPEG', quality=quality, subsampling=0)
-    return np.asarray(Image.open(buffer))
-
-
 def main(argv: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -44,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     print('|---' * (3 + len(args.qualities)) + '|')
     for scale in args.scales:
         lr = rescaler.downscale(hr, scale=parse_scale(scale))
-        files = [lr, *(through_jpeg(lr, q) for q in args.qualities)]
+        files = [lr, *(lossy_copy(lr, 'jpeg', q)[0] for q in args.qualities)]
         values = [psnr_y(rescaler.upscale(file, size=hr.shape[:2]), hr, lr) for file in files]
         values.append(psnr_y(bicubic_roundtrip(hr, lr.shape[:2]).restored, hr, lr))
         print(f'| x{scale} | ' + ' | '.join(f'{v:.2f}' for v in values) + ' |', flush=True)

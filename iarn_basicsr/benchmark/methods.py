@@ -31,9 +31,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from iarn_basicsr import zoo
-from iarn_basicsr.ops import bicubic_downscale, compute_padding, grid, max_scale_of, quantise
+from iarn_basicsr.ops import bicubic_downscale, check_lr_size, compute_padding, grid, max_scale_of, quantise
 from iarn_basicsr.ops.resample import bicubic_upscale
-from iarn_basicsr.ops.size import Size
+from iarn_basicsr.ops.size import Size, smallest_lr_size
 from iarn_basicsr.options import OptionError, check_keys, near, number
 
 __all__ = ['METHODS', 'Method', 'MissingWeightsError', 'UnsupportedSizeError', 'build_method', 'fingerprint',
@@ -114,8 +114,10 @@ class IARNMethod(Method):
         self.nets = {0: self.net}
 
     def check(self, hr: Size, lr: Size) -> None:
-        if max_scale_of(hr, lr) > self.net.max_scale + 1e-6:
-            raise UnsupportedSizeError(f'trained for scales up to {self.net.max_scale:g}')
+        try:
+            check_lr_size(hr, lr, self.net.max_scale)
+        except ValueError as error:
+            raise UnsupportedSizeError(str(error)) from None
 
     def downscale(self, hr: Tensor, size: Size) -> Tensor:
         return quantise(self.net.downscale(hr, size).lr)
@@ -137,11 +139,10 @@ class PerScale(Method):
 
     def factor(self, hr: Size, lr: Size) -> int:
         """Integer scale of the network used at these sizes."""
-        scale = max_scale_of(hr, lr)
         for k in self.nets:
-            if k >= scale - 1e-6:
+            if all(n >= least for n, least in zip(lr, smallest_lr_size(hr, k))):
                 return k
-        raise UnsupportedSizeError(f'no network for a scale of {scale:.4g}; there are '
+        raise UnsupportedSizeError(f'no network for a scale of {max_scale_of(hr, lr):.4g}; there are '
                                    f'{", ".join(f"x{k}" for k in self.nets)}')
 
     def check(self, hr: Size, lr: Size) -> None:

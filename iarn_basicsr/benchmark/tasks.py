@@ -26,7 +26,7 @@ from iarn_basicsr.ops.size import Size
 
 from .methods import Method, build_method
 
-__all__ = ['NIQE_BLOCKS', 'cost', 'cycles', 'lossy', 'lossy_copy', 'quality']
+__all__ = ['cost', 'cycles', 'lossy', 'lossy_copy', 'quality']
 
 PSNR_Y = {'psnr_y': DEFAULT_METRICS['psnr_y']}
 NIQE_BLOCK = 96  # pixels; side of the blocks of which NIQE takes statistics

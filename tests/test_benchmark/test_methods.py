@@ -103,7 +103,7 @@ def test_iarn_is_what_the_rescaler_makes(tmp_path):
     lr_, restored_ = Rescaler.load(tmp_path / 'net.pth', device='cpu').roundtrip(hr[0], size=(20, 14))
     assert torch.allclose(lr[0], lr_, atol=1e-6)
     assert (restored[0] - restored_).abs().max() < 1.01 / 255
-    with pytest.raises(UnsupportedSizeError, match='scales up to 4'):
+    with pytest.raises(UnsupportedSizeError, match='at scales 1 to 4'):
         method.check((30, 41), (6, 41))
 
 
@@ -128,6 +128,19 @@ def test_one_way_network():
 @pytest.mark.parametrize(('lr', 'k'), [((24, 36), 2), ((12, 18), 2), ((11, 18), 4), ((12, 9), 4), ((6, 9), 4)])
 def test_the_smallest_network_that_reaches_the_scale(lr, k):
     assert sr(4, 2).factor((24, 36), lr) == k
+
+
+@torch.no_grad()
+def test_sizes_that_the_scale_does_not_divide(tmp_path):
+    """33 x 45 at x4 is 8 x 11 by the one rule, a true ratio over 4: all methods still serve it."""
+    hr, size = image(33, 45), lr_size((33, 45), 4)
+    assert max(33 / size[0], 45 / size[1]) > 4
+    save_pth(tiny_net(), tmp_path / 'net.pth')
+    ours = build_method('m', {'type': 'IARN', 'weights': str(tmp_path / 'net.pth')})
+    for method in (ours, sr(2, 4), irn(tmp_path, 2, 4)):
+        method.check((33, 45), size)
+        assert method.upscale(method.downscale(hr, size), (33, 45)).shape == hr.shape
+    assert sr(2, 4).factor((33, 45), size) == 4
 
 
 def test_no_network_for_the_scale():
