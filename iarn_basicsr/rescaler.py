@@ -15,7 +15,7 @@ import torch
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.images import Picture, Recipe, checksum, eight_bit, is_gray_profile, read_picture, write_picture
-from iarn_basicsr.ops import check_lr_size, lr_size
+from iarn_basicsr.ops import check_lr_size, full_float32, lr_size
 from iarn_basicsr.ops.size import Scale, Size, largest_hr_size, whole_pixels
 from iarn_basicsr.tiling import (
     SMALLEST_TILE,
@@ -211,7 +211,8 @@ class Rescaler:
         tile = self.tile or default_tile(self.net, hr, lr, self._memory())
         while True:
             try:
-                return run(self.net, rgb, size, tile, self.device)
+                with full_float32():
+                    return run(self.net, rgb, size, tile, self.device)
             except torch.cuda.OutOfMemoryError:
                 if tile // 2 < SMALLEST_TILE:
                     raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from iarn_basicsr.ops import quantise
 from iarn_basicsr.options import OptionError
 
-__all__ = ['Downscaled', 'RescalingNet', 'check_image', 'check_options']
+__all__ = ['Downscaled', 'RescalingNet', 'check_image', 'check_options', 'round_trip']
 
 Net = TypeVar('Net', bound='RescalingNet')
 
@@ -60,10 +60,7 @@ class RescalingNet(nn.Module):
             ``lr``: 8-bit LR (N, 3, h, w), straight-through gradient; ``sr``: restored HR from it, not clamped;
             ``lr_raw``: LR before rounding; ``latent`` and ``low``: see :class:`Downscaled`.
         """
-        down = self.downscale(hr, size)
-        lr = quantise(down.lr)
-        sr = self.upscale(lr, (hr.shape[-2], hr.shape[-1]))
-        return {'lr': lr, 'sr': sr, 'lr_raw': down.lr, 'latent': down.latent, 'low': down.low}
+        return round_trip(self.downscale(hr, size), lambda lr: self.upscale(lr, (hr.shape[-2], hr.shape[-1])))
 
     def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
         """HR (N, 3, H, W) -> LR of ``size`` (h, w) and the latent; quantise the LR before storing it."""
@@ -119,6 +116,12 @@ class RescalingNet(nn.Module):
             raise ValueError(f'{path}: weights and architecture options do not make an {cls.__name__}: '
                              f'{reason}') from error
         return net.eval()
+
+
+def round_trip(down: Downscaled, upscale: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """What :meth:`RescalingNet.forward` returns: the LR is rounded to 8 bits and restored by ``upscale``."""
+    lr = quantise(down.lr)
+    return {'lr': lr, 'sr': upscale(lr), 'lr_raw': down.lr, 'latent': down.latent, 'low': down.low}
 
 
 def check_image(image: Tensor) -> None:

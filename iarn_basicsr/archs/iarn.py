@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from iarn_basicsr.ops import PAIRS, Grid, check_lr_size, grid
 from iarn_basicsr.ops.grid import AxisWindow
 
-from .base import Downscaled, RescalingNet, check_image, check_options
+from .base import Downscaled, RescalingNet, check_image, check_options, round_trip
 from .coupling import COUPLINGS, Coupling
 
 __all__ = ['IARN', 'Downscaled']
@@ -75,6 +75,10 @@ class IARN(RescalingNet):
             Coupling(COUPLINGS[coupling](growth=growth, encoding=encoding, init_last=init_last, **own), clamp)
             for _ in range(num_block))
         self.to(memory_format=torch.channels_last)
+
+    def forward_on(self, g: Grid, hr: Tensor) -> dict[str, Tensor]:
+        """:meth:`forward` on a grid of :meth:`grid` or a padded one."""
+        return round_trip(self.downscale_on(g, hr), lambda lr: self.upscale_on(g, lr))
 
     def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
         """HR (N, 3, H, W) -> LR of ``size`` (h, w) and the latent; quantise the LR before storing it."""

@@ -22,16 +22,16 @@ SSIM_WINDOW = 11  # pixels; BasicSR's SSIM is undefined for smaller images
 PROTOCOL = ('8-bit LR, 8-bit result, border of ceil(max scale) cropped, Y = BT.601 16-235; '
             'lr_*: LR against the 8-bit bicubic LR')
 
-# name -> metric; ``on: lr`` compares the LR with the bicubic LR, ``crop_border: auto`` is ceil(max scale)
+# name -> metric; ``compare: lr``: the LR with the bicubic LR (``hr``: restored and HR); ``crop_border: auto`` is ceil(max scale)
 DEFAULT_METRICS: dict[str, dict[str, Any]] = {
-    f'{on}{kind}_{channel}': {
+    f'{of}{kind}_{channel}': {
         'type': f'calculate_{kind}',
         'test_y_channel': channel == 'y',
         'crop_border': 'auto',
-        'on': 'lr' if on else 'hr',
+        'compare': 'lr' if of else 'hr',
         'better': 'higher'
     }
-    for on in ('', 'lr_') for channel in ('y', 'rgb') for kind in ('psnr', 'ssim')
+    for of in ('', 'lr_') for channel in ('y', 'rgb') for kind in ('psnr', 'ssim')
 }
 
 
@@ -56,7 +56,7 @@ def evaluate(hr: tuple[np.ndarray, np.ndarray], lr: tuple[np.ndarray, np.ndarray
     values = {}
     for name, options in metrics.items():
         options = dict(options)
-        image, reference = lr if options.pop('on', 'hr') == 'lr' else hr
+        image, reference = lr if options.pop('compare', 'hr') == 'lr' else hr
         options.pop('better', None)
         border = auto if options.get('crop_border', 'auto') == 'auto' else int(options['crop_border'])
         options['crop_border'] = min(border, (min(reference.shape[:2]) - 1) // 2)

@@ -15,19 +15,23 @@ from basicsr.utils import get_root_logger, imwrite, tensor2img
 from basicsr.utils.dist_util import master_only
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from iarn_basicsr.files import save_json, save_torch
 from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
 from iarn_basicsr.metrics.rescaling import PROTOCOL
-from iarn_basicsr.ops import parse_scale, scale_label
+from iarn_basicsr.ops import full_float32, parse_scale, scale_label
 from iarn_basicsr.options import OptionError, check_keys, number
+
+from .graphed_step import GraphedStep
 
 __all__ = ['IARNModel']
 
-_LOSSES = {'l_rec': 'pixel_opt', 'l_guide': 'guide_opt', 'l_latent': 'latent_opt', 'l_inv': 'inv_opt'}
+_LOSSES = {'l_rec': 'pixel_opt', 'l_luma': 'luma_opt', 'l_guide': 'guide_opt', 'l_latent': 'latent_opt',
+           'l_inv': 'inv_opt'}
 _TRAIN_KEYS = {
     *_LOSSES.values(), 'perceptual_opt', 'optim_g', 'scheduler', 'total_iter', 'warmup_iter', 'ema_decay', 'grad_clip',
-    'grad_accumulation', 'amp', 'nonfinite_limit'
+    'grad_accumulation', 'amp', 'cuda_graph', 'nonfinite_limit'
 }
 _VAL_KEYS = {'val_freq', 'save_img', 'suffix', 'metrics', 'pbar'}
 
@@ -38,14 +42,19 @@ class IARNModel(SRModel):
 
     Loss, with the losses of BasicSR's registry (their ``loss_weight`` is the weight):
 
-        L = pixel_opt(restored, HR) + guide_opt(LR, bicubic LR) + latent_opt(z, 0) + inv_opt(l, U D l) + perceptual_opt
+        L = pixel_opt(restored, HR) + luma_opt(Y of restored, Y of HR) + guide_opt(LR, bicubic LR)
+            + latent_opt(z, 0) + inv_opt(l, U D l) + perceptual_opt
 
-    logged as ``l_rec``, ``l_guide``, ``l_latent``, ``l_inv``, ``l_percep``. The LR size is that of the batch's ``lq``.
+    logged as ``l_rec``, ``l_luma``, ``l_guide``, ``l_latent``, ``l_inv``, ``l_percep``; Y is BT.601's luma
+    (this term is ours, the others are IRN's). The LR size is that of the batch's ``lq``.
 
     Options of ``train`` beside BasicSR's (``optim_g``, ``scheduler``, ``total_iter``, ``warmup_iter``, ``ema_decay``):
-        pixel_opt, guide_opt, latent_opt, inv_opt, perceptual_opt: losses; ``inv_opt`` serves ``cubic_interp``.
+        pixel_opt, luma_opt, guide_opt, latent_opt, inv_opt, perceptual_opt: losses; ``inv_opt`` serves
+            ``cubic_interp``.
         grad_clip: largest gradient norm, default 1.0; 0 switches clipping off.
         grad_accumulation: number of parts in which a batch is computed, default 1; the gradient stays the batch's.
+        cuda_graph: ``true`` records the step once on a GPU and replays it, default false; for an IARN with LR-grid
+            coupling on one GPU, with ``datasets.train.lq_size``. See :class:`.graphed_step.GraphedStep`.
         amp: ``bf16`` for autocast to bfloat16, ``none`` by default.
         nonfinite_limit: so many steps in a row with a non-finite gradient are skipped and counted, default 20; then
             training stops with advice.
@@ -69,6 +78,25 @@ class IARNModel(SRModel):
         self._log: dict[str, Tensor] = {}
         super().__init__(opt)
         self._check_scales()
+        self.graphed = self._graphed_step() if opt['is_train'] and opt['train'].get('cuda_graph') else None
+
+    def _graphed_step(self) -> GraphedStep:
+        """The step of ``cuda_graph``, where it can be had."""
+        net, data = self.get_bare_model(self.net_g), self.opt['datasets']['train']
+        missing = [text for text, fits in (
+            ('network_g: {type: IARN, coupling: lr_grid}', net.hparams.get('coupling') == 'lr_grid'),
+            ('datasets.train.lq_size', data.get('lq_size')),
+            ('one process', not self.opt['dist']),
+            ('grad_accumulation: 1', self.accumulation == 1),
+            ('no inv_opt, no perceptual_opt', 'l_inv' not in self.criteria and not self.cri_perceptual),
+        ) if not fits]
+        if missing:
+            raise OptionError(f'train.cuda_graph needs {"; ".join(missing)}')
+        largest = round(data['lq_size'] * parse_scale(data['scale_range'][1])[0])
+        return GraphedStep(net, self._losses, self._autocast, (largest, largest))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp == 'bf16')
 
     def _check_scales(self) -> None:
         """Every scale that a dataset asks for is one that the network does."""
@@ -114,7 +142,7 @@ class IARNModel(SRModel):
 
     def optimize_parameters(self, current_iter: int) -> None:
         self.optimizer_g.zero_grad(set_to_none=True)
-        self._log = self._backward()
+        self._log = self.graphed(self.gt, self.lq) if self.graphed else self._backward()
         parameters = [p for group in self.optimizer_g.param_groups for p in group['params']]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.grad_clip or float('inf'))
         self._log['grad_norm'] = norm
@@ -126,6 +154,12 @@ class IARNModel(SRModel):
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
 
+    @torch.no_grad()
+    def model_ema(self, decay: float = 0.999) -> None:
+        """BasicSR's moving average, of all weights at once: one by one they take longer than the step on a GPU."""
+        get_ema_multi_avg_fn(decay)(list(self.net_g_ema.parameters()), list(self.get_bare_model(self.net_g).parameters()),
+                                    0)
+
     def _backward(self) -> dict[str, Tensor]:
         """Gradient of the batch, computed in ``grad_accumulation`` parts; returns the mean losses."""
         total: dict[str, Tensor] = {}
@@ -133,7 +167,7 @@ class IARNModel(SRModel):
         for k, (gt, lq) in enumerate(parts):
             last = k == len(parts) - 1
             with nullcontext() if last or not self.opt['dist'] else self.net_g.no_sync():
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp == 'bf16'):
+                with self._autocast():
                     out = self.net_g(gt, tuple(lq.shape[-2:]))
                 losses = self._losses(out, gt, lq)
                 share = len(gt) / len(self.gt)
@@ -150,6 +184,8 @@ class IARNModel(SRModel):
             'l_guide': (out['lr_raw'], lq),
             'l_latent': (out['latent'], torch.zeros_like(out['latent'])),
         }
+        if 'l_luma' in self.criteria:
+            pairs['l_luma'] = luma(out['sr']), luma(gt)
         if 'l_inv' in self.criteria:
             net = self.get_bare_model(self.net_g)
             g = net.grid(gt, tuple(gt.shape[-2:]), tuple(lq.shape[-2:]))
@@ -197,7 +233,8 @@ class IARNModel(SRModel):
         rank, world_size = self.opt['rank'], self.opt['world_size']
         for index in range(rank, len(dataset), world_size):
             item = dataset[index]
-            images = self._rescale(item)
+            with full_float32():
+                images = self._rescale(item)
             ratios = [n / m for n, m in zip(images['sr'].shape, images['lr'].shape)]
             scale = item.get('scale_name') or scale_label([max(1.0, round(r, 3)) for r in ratios])
             path = item.get('gt_path', item['lq_path'])
@@ -290,6 +327,12 @@ class IARNModel(SRModel):
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         super().resume_training(resume_state)
         self.skipped = resume_state.get('skipped', 0)
+
+
+def luma(rgb: Tensor) -> Tensor:
+    """Y of BT.601 less its offset of 16 / 255: (N, 3, H, W) -> (N, H, W); BasicSR's rgb2ycbcr_pt copies from the host."""
+    red, green, blue = rgb.unbind(1)
+    return (65.481 * red + 128.553 * green + 24.966 * blue) / 255
 
 
 def _table_lines(table: dict[str, dict[str, float]], counts: dict[str, int], metrics: list[str]) -> Iterator[str]:

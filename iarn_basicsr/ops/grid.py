@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,10 +11,10 @@ import scipy.sparse
 import torch
 
 from .position import pooling_matrix, position_offset, unpooling_matrix
-from .resample import AxisMap, apply_separable, drop_tolerance, pair_matrices
+from .resample import DENSE_LIMIT, AxisMap, apply_separable, drop_tolerance, pair_matrices
 from .size import Size
 
-__all__ = ['AxisWindow', 'Grid', 'grid']
+__all__ = ['AxisWindow', 'Grid', 'PaddedGrid', 'grid']
 
 
 class AxisWindow(NamedTuple):
@@ -50,6 +51,7 @@ class Grid:
     horizontal: _Axis
     order: int
     exact: bool  # whether D U = I, so that the LR alone holds the low branch
+    ratios: torch.Tensor  # (2,) h/H and w/W of the whole image
 
     @property
     def hr(self) -> Size:
@@ -83,7 +85,7 @@ class Grid:
 
     def scale_planes(self, n: int) -> torch.Tensor:
         """(n, 2, h, w): the constants h/H and w/W, by which LR-grid networks are told the scale."""
-        return self._ratios().view(1, 2, 1, 1).expand(n, 2, *self.lr)
+        return self.ratios.view(1, 2, 1, 1).expand(n, 2, *self.lr)
 
     def encoding(self, n: int) -> torch.Tensor:
         """Position-aware scale encoding (n, 4, H, W): vertical offset, horizontal offset, h/H, w/W.
@@ -91,11 +93,8 @@ class Grid:
         The idea is the paper's; this form of it is this project's.
         """
         offsets = [self.vertical.offset[:, None].expand(self.hr), self.horizontal.offset[None].expand(self.hr)]
-        planes = torch.cat([torch.stack(offsets), self._ratios().view(2, 1, 1).expand(2, *self.hr)])
+        planes = torch.cat([torch.stack(offsets), self.ratios.view(2, 1, 1).expand(2, *self.hr)])
         return planes.expand(n, -1, -1, -1)
-
-    def _ratios(self) -> torch.Tensor:
-        return self.vertical.offset.new_tensor([self.vertical.ratio, self.horizontal.ratio])
 
 
 @functools.lru_cache(maxsize=512)
@@ -113,7 +112,8 @@ def grid(hr: Size, lr: Size, resample: str, order: int, dtype: torch.dtype, devi
     whole = [AxisWindow(0, n, 0, m) for n, m in zip(hr, lr)]
     vertical, horizontal = (_axis(n, m, resample, order, dtype, device, part)
                             for n, m, part in zip(hr, lr, window or whole))
-    return Grid(vertical, horizontal, order, resample != 'cubic_interp')
+    ratios = torch.tensor([vertical.ratio, horizontal.ratio], dtype=dtype, device=device)
+    return Grid(vertical, horizontal, order, resample != 'cubic_interp', ratios)
 
 
 @functools.lru_cache(maxsize=512)
@@ -132,3 +132,64 @@ def _axis(n: int, m: int, resample: str, order: int, dtype: torch.dtype, device:
 def _matrices(n: int, m: int, resample: str, order: int, tolerance: float) -> tuple[scipy.sparse.csr_matrix, ...]:
     d, u = pair_matrices(resample, n, m, tolerance)
     return d, u, pooling_matrix(n, m, order), unpooling_matrix(n, m, order)
+
+
+class PaddedGrid:
+    """A grid in fixed memory: one LR size, and HR sizes up to ``largest``, padded with zeros at the bottom and right.
+
+    An image padded with zeros stays zero in the padding under all maps of an LR-grid network, so that what a network
+    makes of it is what it makes of the image. A CUDA graph, which replays work on tensors of fixed size and place,
+    can so serve every scale.
+
+    Args:
+        largest: (H, W) of the memory.
+        lr: (h, w).
+        resample, order, dtype, device: as of :func:`grid`.
+
+    Attributes:
+        grid: the :class:`Grid` of size ``largest`` whose maps :meth:`load` overwrites.
+
+    Raises:
+        ValueError: if ``largest`` is beyond what is kept as one dense matrix.
+    """
+
+    def __init__(self, largest: Size, lr: Size, resample: str, order: int, dtype: torch.dtype,
+                 device: torch.device) -> None:
+        if max(largest) > DENSE_LIMIT:
+            raise ValueError(f'HR size {largest} is too large for fixed memory: at most {DENSE_LIMIT} pixels a side')
+        self._of = functools.partial(grid, lr=lr, resample=resample, order=order, dtype=dtype, device=device)
+        self._axes = [_PaddedAxis(n, m, order, dtype, device) for n, m in zip(largest, lr)]
+        ratios = torch.zeros(2, dtype=dtype, device=device)
+        self.grid = Grid(self._axes[0].axis, self._axes[1].axis, order, resample != 'cubic_interp', ratios)
+
+    def load(self, hr: Size) -> None:
+        """Take the maps of the HR size (H, W)."""
+        true = self._of(hr)
+        for padded, axis in zip(self._axes, (true.vertical, true.horizontal)):
+            padded.load(axis)
+        self.grid.ratios.copy_(true.ratios)
+
+
+class _PaddedAxis:
+    """The maps along one axis in one block of memory, padded to n HR samples."""
+
+    def __init__(self, n: int, m: int, order: int, dtype: torch.dtype, device: torch.device) -> None:
+        cells = m * order
+        self._shapes = [(m, n), (n, m), (cells, n), (n, cells), (n, )]
+        self._memory = torch.zeros(sum(math.prod(shape) for shape in self._shapes), dtype=dtype, device=device)
+        down, up, pool, unpool, offset = self._parts(self._memory)
+        maps = (AxisMap(p.shape[1], p.shape[0], float('nan'), p[None], None) for p in (down, up, pool, unpool))
+        self.axis = _Axis(n, m, float('nan'), *maps, offset)
+        self._padded: dict[int, torch.Tensor] = {}
+
+    def _parts(self, memory: torch.Tensor) -> list[torch.Tensor]:
+        parts = memory.split([math.prod(shape) for shape in self._shapes])
+        return [part.view(shape) for part, shape in zip(parts, self._shapes)]
+
+    def load(self, axis: _Axis) -> None:
+        if axis.hr not in self._padded:
+            self._padded[axis.hr] = torch.zeros_like(self._memory)
+            maps = (axis.down, axis.up, axis.pool, axis.unpool)
+            for part, true in zip(self._parts(self._padded[axis.hr]), (*(m.blocks[0] for m in maps), axis.offset)):
+                part[tuple(slice(k) for k in true.shape)] = true
+        self._memory.copy_(self._padded[axis.hr])
