@@ -22,7 +22,8 @@ SSIM_WINDOW = 11  # pixels; BasicSR's SSIM is undefined for smaller images
 PROTOCOL = ('8-bit LR, 8-bit result, border of ceil(max scale) cropped, Y = BT.601 16-235; '
             'lr_*: LR against the 8-bit bicubic LR')
 
-# name -> metric; ``compare: lr``: the LR with the bicubic LR (``hr``: restored and HR); ``crop_border: auto`` is ceil(max scale)
+# name -> metric; ``compare: lr``: LR against bicubic LR, ``hr``: restored against HR; ``crop_border: auto``:
+# ceil(max scale)
 DEFAULT_METRICS: dict[str, dict[str, Any]] = {
     f'{of}{kind}_{channel}': {
         'type': f'calculate_{kind}',

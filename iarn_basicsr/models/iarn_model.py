@@ -21,6 +21,7 @@ from iarn_basicsr.files import save_json, save_torch
 from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
 from iarn_basicsr.metrics.rescaling import PROTOCOL
 from iarn_basicsr.ops import full_float32, parse_scale, scale_label
+from iarn_basicsr.ops.resample import DENSE_LIMIT
 from iarn_basicsr.options import OptionError, check_keys, number
 
 from .graphed_step import GraphedStep
@@ -53,14 +54,16 @@ class IARNModel(SRModel):
             ``cubic_interp``.
         grad_clip: largest gradient norm, default 1.0; 0 switches clipping off.
         grad_accumulation: number of parts in which a batch is computed, default 1; the gradient stays the batch's.
-        cuda_graph: ``true`` records the step once on a GPU and replays it, default false; for an IARN with LR-grid
-            coupling on one GPU, with ``datasets.train.lq_size``. See :class:`.graphed_step.GraphedStep`.
+        cuda_graph: ``true`` records the step on a GPU and replays it, default false: several times as fast where the
+            GPU waits for the host. IARN with ``lr_grid`` on one GPU, ``datasets.train.lq_size``, losses that are means
+            over pixels; see :class:`.graphed_step.GraphedStep`.
         amp: ``bf16`` for autocast to bfloat16, ``none`` by default.
         nonfinite_limit: so many steps in a row with a non-finite gradient are skipped and counted, default 20; then
             training stops with advice.
 
-    New functions: ``_check_scales``, ``_losses``, ``_skip_step``, ``_validate``, ``_rescale``.
-    Overridden: ``feed_data``, ``optimize_parameters``, ``get_current_log``, both validations, saving and resuming.
+    New functions: ``_check_scales``, ``_graphed_step``, ``_losses``, ``_skip_step``, ``_validate``, ``_rescale``.
+    Overridden: ``feed_data``, ``optimize_parameters``, ``model_ema``, ``get_current_log``, both validations, saving and
+    resuming.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -83,16 +86,17 @@ class IARNModel(SRModel):
     def _graphed_step(self) -> GraphedStep:
         """The step of ``cuda_graph``, where it can be had."""
         net, data = self.get_bare_model(self.net_g), self.opt['datasets']['train']
+        largest = round((data.get('lq_size') or 0) * parse_scale((data.get('scale_range') or [1, 1])[1])[0])
         missing = [text for text, fits in (
-            ('network_g: {type: IARN, coupling: lr_grid}', net.hparams.get('coupling') == 'lr_grid'),
-            ('datasets.train.lq_size', data.get('lq_size')),
-            ('one process', not self.opt['dist']),
+            ('network_g of type IARN with coupling: lr_grid', net.hparams.get('coupling') == 'lr_grid'),
+            ('datasets.train.lq_size and scale_range', largest and data.get('scale_range')),
+            (f'HR patches of at most {DENSE_LIMIT} pixels (a smaller lq_size)', largest <= DENSE_LIMIT),
+            ('one process (no --launcher)', not self.opt['dist']),
             ('grad_accumulation: 1', self.accumulation == 1),
-            ('no inv_opt, no perceptual_opt', 'l_inv' not in self.criteria and not self.cri_perceptual),
+            ('no inv_opt and no perceptual_opt', 'l_inv' not in self.criteria and not self.cri_perceptual),
         ) if not fits]
         if missing:
-            raise OptionError(f'train.cuda_graph needs {"; ".join(missing)}')
-        largest = round(data['lq_size'] * parse_scale(data['scale_range'][1])[0])
+            raise OptionError(f'train.cuda_graph: true needs {"; ".join(missing)}')
         return GraphedStep(net, self._losses, self._autocast, (largest, largest))
 
     def _autocast(self) -> torch.autocast:
@@ -156,9 +160,9 @@ class IARNModel(SRModel):
 
     @torch.no_grad()
     def model_ema(self, decay: float = 0.999) -> None:
-        """BasicSR's moving average, of all weights at once: one by one they take longer than the step on a GPU."""
-        get_ema_multi_avg_fn(decay)(list(self.net_g_ema.parameters()), list(self.get_bare_model(self.net_g).parameters()),
-                                    0)
+        """BasicSR's moving average, of all weights in one go: one by one they hold up a GPU."""
+        average, weights = self.net_g_ema.parameters(), self.get_bare_model(self.net_g).parameters()
+        get_ema_multi_avg_fn(decay)(list(average), list(weights), 0)
 
     def _backward(self) -> dict[str, Tensor]:
         """Gradient of the batch, computed in ``grad_accumulation`` parts; returns the mean losses."""
@@ -330,7 +334,10 @@ class IARNModel(SRModel):
 
 
 def luma(rgb: Tensor) -> Tensor:
-    """Y of BT.601 less its offset of 16 / 255: (N, 3, H, W) -> (N, H, W); BasicSR's rgb2ycbcr_pt copies from the host."""
+    """Y of BT.601 less its offset of 16 / 255: RGB (N, 3, H, W) in [0, 1] -> (N, H, W).
+
+    BasicSR's rgb2ycbcr_pt copies its matrix from the host at every call, which a CUDA graph cannot.
+    """
     red, green, blue = rgb.unbind(1)
     return (65.481 * red + 128.553 * green + 24.966 * blue) / 255
 

@@ -177,9 +177,9 @@ class _PaddedAxis:
         cells = m * order
         self._shapes = [(m, n), (n, m), (cells, n), (n, cells), (n, )]
         self._memory = torch.zeros(sum(math.prod(shape) for shape in self._shapes), dtype=dtype, device=device)
-        down, up, pool, unpool, offset = self._parts(self._memory)
-        maps = (AxisMap(p.shape[1], p.shape[0], float('nan'), p[None], None) for p in (down, up, pool, unpool))
-        self.axis = _Axis(n, m, float('nan'), *maps, offset)
+        *maps, offset = self._parts(self._memory)
+        down, up, pool, unpool = (AxisMap(p.shape[1], p.shape[0], float('nan'), p[None], None) for p in maps)
+        self.axis = _Axis(n, m, float('nan'), down, up, pool, unpool, offset)
         self._padded: dict[int, torch.Tensor] = {}
 
     def _parts(self, memory: torch.Tensor) -> list[torch.Tensor]:

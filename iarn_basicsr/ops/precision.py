@@ -15,4 +15,4 @@ def full_float32() -> AbstractContextManager[None]:
     TF32 has 10 bits of mantissa, 1/2 to 1/8 of a grey level, and the LR hides its detail in single grey levels: with
     it an LR made on a CPU is not the one made on a GPU. Elsewhere nothing changes.
     """
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return]
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

@@ -7,11 +7,13 @@ import cv2
 import pytest
 import torch
 from basicsr.models import build_model
+from basicsr.utils.color_util import rgb2ycbcr_pt
 from basicsr.utils.options import dict2str
 from helpers import make_image, train_options
 
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
+from iarn_basicsr.models.iarn_model import luma
 from iarn_basicsr.ops import bicubic_downscale, quantise
 from iarn_basicsr.options import OptionError
 
@@ -56,6 +58,58 @@ def test_losses_are_what_they_say(make_model):
     assert log['l_guide'] == pytest.approx((out['lr_raw'] - data['lq']).square().mean().item(), rel=1e-5)
     assert log['l_latent'] == pytest.approx(0.1 * out['latent'].square().mean().item(), rel=1e-5)
     assert set(log) == {'l_rec', 'l_guide', 'l_latent', 'grad_norm'}
+
+
+def test_luma_loss(make_model):
+    """BT.601's Y, as BasicSR converts it; a change of colour alone does not count."""
+    model = make_model(train={'luma_opt': {'type': 'L1Loss', 'loss_weight': 0.5, 'reduction': 'mean'}})
+    randomise(model.net_g)
+    data = batch()
+    with torch.no_grad():
+        sr = model.net_g(data['gt'], (8, 6))['sr']
+    model.feed_data(data)
+    model.optimize_parameters(1)
+    y, wanted = (rgb2ycbcr_pt(x, y_only=True) for x in (sr, data['gt']))
+    assert model.get_current_log()['l_luma'] == pytest.approx(0.5 * (y - wanted).abs().mean().item(), rel=1e-5)
+    red_for_green = torch.tensor([1 / 65.481, -1 / 128.553, 0]).view(1, 3, 1, 1)
+    assert torch.allclose(luma(sr + red_for_green), luma(sr), atol=1e-6)
+
+
+def fixed_lr(scale_range=(1.5, 3)):
+    return {'train': {**train_options('hr')['datasets']['train'], 'lq_size': 8, 'scale_range': list(scale_range)}}
+
+
+def test_graphed_training_is_the_plain_one(make_model):
+    """Three steps at three scales, with clipping and EMA."""
+    plain, graphed = (make_model(datasets=fixed_lr(), train={'cuda_graph': graph, 'grad_clip': 0.05})
+                      for graph in (False, True))
+    graphed.net_g.load_state_dict(plain.net_g.state_dict())
+    graphed.net_g_ema.load_state_dict(plain.net_g_ema.state_dict())
+    for step, size in enumerate(((16, 16), (24, 12), (13, 13)), 1):
+        gt = torch.rand(2, 3, *size)
+        for model in (plain, graphed):
+            model.feed_data({'gt': gt, 'lq': quantise(bicubic_downscale(gt, (8, 8)))})
+            model.optimize_parameters(step)
+        logs = [m.get_current_log() for m in (plain, graphed)]
+        assert logs[0].keys() == logs[1].keys()
+        for name, value in logs[0].items():
+            assert logs[1][name] == pytest.approx(value, rel=1e-4), name
+    for name in ('net_g', 'net_g_ema'):
+        for a, b in zip(getattr(plain, name).parameters(), getattr(graphed, name).parameters()):
+            assert torch.allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize(('sections', 'message'), [
+    ({'network_g': {'coupling': 'hr_grid'}}, 'needs network_g of type IARN with coupling: lr_grid$'),
+    ({'train': {'grad_accumulation': 2}}, 'needs grad_accumulation: 1$'),
+    ({'train': {'inv_opt': {'type': 'MSELoss', 'reduction': 'mean'}}}, 'needs no inv_opt'),
+    ({'datasets': {'train': train_options('hr')['datasets']['train']}}, 'needs datasets.train.lq_size'),
+    ({'datasets': {'train': {**fixed_lr()['train'], 'lq_size': 100}}}, 'HR patches of at most 256'),
+])
+def test_what_a_graphed_step_needs(make_model, sections, message):
+    sections = {'datasets': fixed_lr(), **sections}
+    with pytest.raises(OptionError, match='train.cuda_graph: true .*' + message):
+        make_model(**{**sections, 'train': {'cuda_graph': True, **sections.get('train', {})}})
 
 
 def test_inverse_consistency_loss(make_model):

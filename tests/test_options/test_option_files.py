@@ -69,6 +69,7 @@ ABLATION = {
     'guide_4': {('train', 'guide_opt', 'loss_weight')},
     'guide_16': {('train', 'guide_opt', 'loss_weight')},
     'latent_1': {('train', 'latent_opt')},
+    'luma': {('train', 'luma_opt')},
     'asymmetric': {('datasets', 'train', 'asymmetric_prob')},
     'fixed_x2': {('datasets', 'train', 'scale_range'), ('datasets', 'train', 'curriculum'),
                  ('datasets', 'val', 'scales')},
@@ -86,12 +87,13 @@ def differences(a, b, place=()):
 
 
 def test_all_ablations_are_listed():
-    assert {p.stem for p in (OPTIONS / 'ablation').glob('*.yml')} == {*ABLATION, 'base', 'irn_x2', 'irn_x4'}
+    assert {p.stem for p in (OPTIONS / 'ablation').glob('*.yml')} == {*ABLATION, 'base', *(f'irn_x{s}{t}' for s in (2, 4) for t in ('', '_luma'))}
 
 
 @pytest.mark.parametrize('scale', [2, 4])
-def test_irn_of_the_ablation_has_equal_training_and_as_many_parameters(scale):
-    base, irn = (_read_yaml(str(OPTIONS / 'ablation' / f'{n}.yml')) for n in ('base', f'irn_x{scale}'))
+@pytest.mark.parametrize(('reference', 'suffix'), [('base', ''), ('luma', '_luma')])
+def test_irn_of_the_ablation_has_equal_training_and_as_many_parameters(scale, reference, suffix):
+    base, irn = (_read_yaml(str(OPTIONS / 'ablation' / f'{n}.yml')) for n in (reference, f'irn_x{scale}{suffix}'))
     assert base['train'] == irn['train']
     assert {p[1:] for p in differences(base['datasets'], irn['datasets'])} == {('scale_range', ), ('curriculum', ),
                                                                               ('scales', )}
