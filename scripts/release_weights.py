@@ -30,10 +30,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--data', required=True, help='training images, in words')
     parser.add_argument('--steps', required=True, type=int, help='iterations done')
     parser.add_argument('--note', default='', help='what a user must know')
+    parser.add_argument('--half', action='store_true', help='store float16, half the size')
     parser.add_argument('--first', action='store_true')
     args = parser.parse_args(argv)
 
     net = IARN.from_file(args.weights)
+    if args.half:
+        net.half()
     path = osp.join(zoo.FOLDER, f'{args.name}.pth')
     zoo.save_pth(net, path)
     with open(path, 'rb') as file:

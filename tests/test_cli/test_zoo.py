@@ -82,6 +82,19 @@ def change(folder: Path, name: str, **changes: Any) -> None:
 # ---------------------------------------------------------------------------------------------------------- releasing
 
 
+def test_half(folder: Path, release: ModuleType, tmp_path: Path) -> None:
+    """Half the size; the expected numbers are those of the rounded weights."""
+    net = tiny_net()
+    torch.save({'params': net.state_dict(), 'arch': {'type': 'IARN', **net.hparams}}, tmp_path / 'run.pth')
+    for name, more in (('full', []), ('half', ['--half'])):
+        assert release.main([str(tmp_path / 'run.pth'), '--name', name, '--recipe', 'r', '--data', 'd', '--steps', '1',
+                             *more]) == 0
+    full, half = (zoo.load(name)[0].state_dict() for name in ('full', 'half'))
+    assert all(torch.equal(half[k], v.half().float()) for k, v in full.items())
+    assert (folder / 'half.pth').stat().st_size < 0.75 * (folder / 'full.pth').stat().st_size
+    assert [good for _, good, _ in verify()] == [True, True]
+
+
 def test_release(released: Path) -> None:
     registry = zoo.entries()
     assert list(registry) == ['best', 'second']
