@@ -23,7 +23,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['iarn_basicsr', 'iarn_basicsr.*']),
-    package_data={'iarn_basicsr': ['*.html'], 'iarn_basicsr.zoo': ['*.json', '*.pth', '*.png']},
+    package_data={'iarn_basicsr': ['*.html'], 'iarn_basicsr.zoo': ['*.json', '*.log', '*.pth', '*.png']},
     python_requires='>=3.9,<3.13',
     install_requires=[
         'torch>=2.1',

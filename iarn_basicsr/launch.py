@@ -61,8 +61,8 @@ def check_options(opt: dict[str, Any], is_train: bool) -> None:
     for key, metric in ((opt.get('val') or {}).get('metrics') or {}).items():
         _registered(f'val.metrics.{key}.type', metric.get('type'), METRIC_REGISTRY)
         if metric.get('compare', 'hr') not in ('hr', 'lr'):
-            raise OptionError(f'val.metrics.{key}.compare: {metric["compare"]!r}; choose hr (restored against HR) or lr '
-                              '(LR against bicubic LR)')
+            raise OptionError(f'val.metrics.{key}.compare: {metric["compare"]!r}; choose hr (restored against HR) or '
+                              'lr (LR against bicubic LR)')
 
 
 def _check_network(section: str, options: dict[str, Any]) -> None:

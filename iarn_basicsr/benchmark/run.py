@@ -18,7 +18,7 @@ from tqdm import tqdm
 import iarn_basicsr  # noqa: F401  (makes basicsr importable and registers)
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.files import save_json
-from iarn_basicsr.ops import lr_size, parse_scale, scale_label
+from iarn_basicsr.ops import full_float32, lr_size, parse_scale, scale_label
 from iarn_basicsr.options import OptionError, check_keys, number
 
 from . import tasks
@@ -99,6 +99,7 @@ def _scales(place: str, scales: Any) -> list[str]:
 
 
 @torch.no_grad()
+@full_float32()
 def run(options: dict[str, Any], folder: str) -> dict[str, Any]:
     """Measure what is missing, write the report into ``folder`` and return its numbers.
 

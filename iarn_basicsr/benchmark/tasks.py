@@ -21,7 +21,7 @@ from torch import Tensor
 
 from iarn_basicsr.images import png_bytes
 from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
-from iarn_basicsr.ops import lr_size, parse_scale
+from iarn_basicsr.ops import full_float32, lr_size, parse_scale
 from iarn_basicsr.ops.size import Size
 
 from .methods import Method, build_method
@@ -105,6 +105,7 @@ def cost(name: str, options: Mapping[str, Any], hr: Size, scale: str, repeats: i
 
 
 @torch.no_grad()
+@full_float32()
 def _cost(name: str, options: dict[str, Any], hr: Size, scale: str, repeats: int, threads: int,
           device: str) -> dict[str, float]:
     torch.set_num_threads(threads)

@@ -237,8 +237,7 @@ class IARNModel(SRModel):
         rank, world_size = self.opt['rank'], self.opt['world_size']
         for index in range(rank, len(dataset), world_size):
             item = dataset[index]
-            with full_float32():
-                images = self._rescale(item)
+            images = self._rescale(item)
             ratios = [n / m for n, m in zip(images['sr'].shape, images['lr'].shape)]
             scale = item.get('scale_name') or scale_label([max(1.0, round(r, 3)) for r in ratios])
             path = item.get('gt_path', item['lq_path'])
@@ -256,6 +255,7 @@ class IARNModel(SRModel):
         self._report(results, dataset.opt['name'], current_iter, tb_logger)
 
     @torch.no_grad()
+    @full_float32()
     def _rescale(self, item: dict[str, Any]) -> dict[str, Any]:
         """8-bit BGR images ``lr``, ``sr``, ``lq`` (bicubic LR or the given LR) and, where there is one, ``gt``."""
         net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)

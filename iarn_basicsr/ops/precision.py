@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 __all__ = ['full_float32']
 
 
-def full_float32() -> AbstractContextManager[None]:
-    """Convolutions on NVIDIA GPUs in float32, not in PyTorch's default TF32, for the time of a ``with``.
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Convolutions on NVIDIA GPUs in float32, not in PyTorch's default TF32: a context, or a decorator.
 
-    TF32 has 10 bits of mantissa, 1/2 to 1/8 of a grey level, and the LR hides its detail in single grey levels: with
-    it an LR made on a CPU is not the one made on a GPU. Elsewhere nothing changes.
+    TF32 has 10 bits of mantissa and rounds a pixel by up to 1/16 of a grey level; the LR hides its detail in single
+    grey levels, and one made on a GPU is to be restored on a CPU. Elsewhere nothing changes.
     """
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield

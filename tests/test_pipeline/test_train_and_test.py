@@ -196,7 +196,7 @@ def test_force_yml_is_yaml_not_code(tmp_path, image_folder, pipeline):
     ({'datasets': {'train': {'name': 'x', 'type': 'ArbitraryScaleDataset', 'dataroot_gt': 'datasets/none'}}},
      "datasets.x.dataroot_gt: 'datasets/none' does not exist"),
     ({'train': {'pixel_opt': {'type': 'L3Loss'}}}, "train.pixel_opt.type: 'L3Loss' is not registered"),
-    ({'val': {'metrics': {'m': {'type': 'calculate_psnr', 'compare': 'both'}}}}, "val.metrics.m.compare: 'both'; choose"),
+    ({'val': {'metrics': {'m': {'type': 'calculate_psnr', 'compare': 'both'}}}}, "val.metrics.m.compare: 'both'; "),
     ({'num_gpu': 2}, 'num_gpu: 2 without a launcher: start one process per GPU with torchrun'),
 ])
 def test_mistakes_end_with_one_line(tmp_path, image_folder, pipeline, change, message):
