@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import os
 import sys
@@ -96,7 +97,7 @@ def _downscale(args: argparse.Namespace) -> int:
     lossy = [j for j in jobs if not j.target.lower().endswith(LOSSLESS_ENDINGS)]
     if lossy and not args.allow_lossy:
         raise UsageError(LOSSY_REASON.format(path=lossy[0].target))
-    rescaler = _rescaler(args)
+    rescaler = _rescaler(args, args.weights)
 
     def one(job: Job) -> str:
         picture = read_picture(job.source)
@@ -118,11 +119,14 @@ def _downscale(args: argparse.Namespace) -> int:
 
 
 def _upscale(args: argparse.Namespace) -> int:
+    from iarn_basicsr import zoo
     jobs, outcome = _plan(args)
-    rescaler = _rescaler(args)
+    load = functools.lru_cache(maxsize=2)(functools.partial(_rescaler, args))
+    load(args.weights or 'default')  # a mistake in the arguments ends here, before the first file
 
     def one(job: Job) -> str:
         picture = read_picture(job.source)
+        rescaler = load(args.weights or (zoo.name_of(picture.recipe.weights) if picture.recipe else 'default'))
         _check_hr_size(args, picture.size, rescaler)
         size = rescaler.restored_size(picture, args.size, args.force)
         outcome.remark(job.source, *picture.remarks)
@@ -145,7 +149,7 @@ def _compare(args: argparse.Namespace) -> int:
     if not target.lower().endswith(('.html', '.htm')):
         raise UsageError(f'-o {target}: the page is HTML, choose a name that ends in .html')
     _refuse_existing(args, target)
-    rescaler = _rescaler(args)
+    rescaler = _rescaler(args, args.weights)
     for scale in scales:
         asked = f'{args.source}: --scale {scale_label(scale)[1:]}'
         _checked_lr_size(asked, lr_size(picture.size, scale), picture.size, rescaler)
@@ -354,11 +358,11 @@ def _writing(path: str) -> Iterator[None]:
 # --------------------------------------------------------------------------------------------------- command line
 
 
-def _rescaler(args: argparse.Namespace) -> Any:
+def _rescaler(args: argparse.Namespace, weights: str) -> Any:
     from iarn_basicsr.rescaler import Rescaler
     from iarn_basicsr.tiling import reuse_freed_memory
     reuse_freed_memory()
-    return Rescaler.load(args.weights, device=args.device, tile=args.tile,
+    return Rescaler.load(weights, device=args.device, tile=args.tile,
                          say=lambda line: print(f'iarn {args.command}: {line}', file=sys.stderr))
 
 
@@ -442,7 +446,7 @@ def _upscale_arguments(command: argparse.ArgumentParser) -> None:
     _files(command, 'png (default), webp, jpg, ...')
     command.add_argument('--size', type=_size, metavar='WxH', help='size to make, for LR images without a recipe')
     command.add_argument('--force', action='store_true', help='in spite of other weights, or of an LR resized since')
-    _computing(command)
+    _computing(command, None, 'default: those that the LR was made with')
     _overwriting(command)
 
 
@@ -475,8 +479,10 @@ def _files(command: argparse.ArgumentParser, formats: str) -> None:
     command.add_argument('--dry-run', action='store_true', help='say what would be done')
 
 
-def _computing(command: argparse.ArgumentParser) -> None:
-    command.add_argument('--weights', default='default', metavar='NAME|FILE', help='released name, .pth, .safetensors')
+def _computing(command: argparse.ArgumentParser, weights: str | None = 'default',
+               which: str = 'see iarn verify for the names') -> None:
+    command.add_argument('--weights', default=weights, metavar='NAME|FILE',
+                         help=f'released name, .pth, .safetensors ({which})')
     command.add_argument('--device', metavar='D', help='cpu, cuda, cuda:1 (default: cuda where there is one)')
     command.add_argument('--tile', type=_positive, metavar='N', help='tile side in HR pixels (default: by memory)')
 

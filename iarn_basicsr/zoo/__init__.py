@@ -13,7 +13,7 @@ from typing import Any
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.options import near
 
-__all__ = ['FOLDER', 'entries', 'load', 'load_file', 'save_pth', 'save_safetensors']
+__all__ = ['FOLDER', 'entries', 'load', 'load_file', 'name_of', 'save_pth', 'save_safetensors']
 
 FOLDER = osp.dirname(osp.abspath(__file__))
 
@@ -22,6 +22,11 @@ def entries() -> dict[str, dict[str, Any]]:
     """The registry: name -> file, sha256, parameters, scales, training data, expected numbers."""
     with open(osp.join(FOLDER, 'registry.json'), encoding='utf-8') as file:
         return json.load(file)
+
+
+def name_of(weights_hash: str) -> str:
+    """Name of the released weights with this hash; ``default`` if there are none such."""
+    return next((name for name, entry in entries().items() if entry['weights_hash'] == weights_hash), 'default')
 
 
 def load(weights: str) -> tuple[IARN, str]:

@@ -108,6 +108,20 @@ def test_folder_down_and_up(iarn: Callable[..., Result], folder: Path, weights: 
         assert np.array_equal(pixels(folder / 'whole' / name), memory.restored)
 
 
+def test_upscale_finds_the_released_weights_that_made_each_file(folder: Path) -> None:
+    """One folder, files of two models, no --weights."""
+    released = list(zoo.entries())[:2]
+    source = str(folder / 'in' / 'a.png')
+    for name in released:
+        assert main(['downscale', source, '-o', f'lr/{name}.png', '--scale', '2', '--weights', name]) == 0
+    assert main(['upscale', 'lr', '-o', 'whole']) == 0
+    for name in released:
+        memory = Rescaler.load(name).roundtrip(pixels(Path(source)), scale=2)
+        assert np.array_equal(pixels(folder / 'whole' / f'{name}.png'), memory.restored), name
+    assert not np.array_equal(*(pixels(folder / 'whole' / f'{name}.png') for name in released))
+    assert main(['upscale', f'lr/{released[0]}.png', '-o', 'other.png', '--weights', released[1]]) == 1  # as asked
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_any_picture(weights: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
