@@ -216,3 +216,17 @@ def test_reusing_freed_memory_changes_no_pixel():
                               check=True).stdout.split() for which in ('yes', 'no'))
     assert yes[1] == no[1]
     assert yes[0] == str(platform.libc_ver()[0] == 'glibc')
+
+
+@pytest.mark.parametrize('run', [downscale_tiled, upscale_tiled])
+def test_memory_is_given_back_every_few_tiles(monkeypatch: pytest.MonkeyPatch, run: object) -> None:
+    """Once it is asked for, and not before."""
+    trimmed, done = [], []
+    image, size = (make_image(150, 170, 0), (75, 85)) if run is downscale_tiled else (make_image(75, 85, 0), (150, 170))
+    count = tile_count((150, 170), (75, 85), 48)
+    assert count >= 2 * tiling.TRIM_EVERY
+    for trim, wanted in ((None, 0), (trimmed.append, count // tiling.TRIM_EVERY)):
+        monkeypatch.setattr(tiling, '_trim', trim)
+        run(tiny_net(), image, size, 48, CPU, lambda: done.append(1))
+        assert trimmed == [0] * wanted
+    assert len(done) == 2 * count
