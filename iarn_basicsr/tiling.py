@@ -25,7 +25,7 @@ __all__ = ['HALO', 'bicubic_downscale_tiled', 'bicubic_upscale_tiled', 'default_
 HALO = 24  # LR pixels around a tile: 16 already leave differences of one grey level on 1e-5 of the pixels only
 SMALLEST_TILE = 64  # HR pixels
 BICUBIC_TILE = 1024
-TRIM_EVERY = 4  # tiles; see reuse_freed_memory
+TRIM_EVERY = 2  # tiles; see reuse_freed_memory
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 _trim: Callable[[int], object] | None = None  # glibc's malloc_trim, once reuse_freed_memory was called
 Part = tuple[AxisWindow, AxisWindow]  # vertical and horizontal window of a grid
@@ -172,8 +172,8 @@ def reuse_freed_memory() -> bool:
 
     By default it maps every tensor of more than 32 MB anew and returns it at once, so that much of the time goes
     into clearing pages (8.3 megapixels, x2, 2 threads: 3.3 s per megapixel, 1.8 with this). What it then holds between
-    the tensors in use is given back after every :data:`TRIM_EVERY` tiles, which takes 5 % of the time; without, 33
-    megapixels peak 0.4 GB higher. It concerns the whole process, so programs call it and the library does not.
+    the tensors in use is given back after every :data:`TRIM_EVERY` tiles, which takes 8 % of the time; without, 33
+    megapixels peak 0.5 GB higher. It concerns the whole process, so programs call it and the library does not.
 
     Returns:
         whether it was set.
