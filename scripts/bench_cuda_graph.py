@@ -2,17 +2,18 @@
 
     python scripts/bench_cuda_graph.py [--blocks 8 --growth 24] [--lq 36 --batch 16] [--repeats 20]
 
-Forward, losses and backward of batches at scales from 1.3 to 3.7, without data loading and optimiser; medians.
+Forward, losses and backward of batches at scales from 1.3 to 3.7, without data loading and optimiser: mean over the
+scales of the median of each.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
+from bench_speed import medians
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,20 +35,13 @@ def batches(lq: int, batch: int, device: torch.device) -> list[tuple[Tensor, Ten
     return [(gt, quantise(bicubic_downscale(gt, (lq, lq)))) for gt in gts]
 
 
-def medians(steps: dict[str, Callable[[Tensor, Tensor], object]], data: list[tuple[Tensor, Tensor]],
-            repeats: int) -> dict[str, float]:
-    """Median seconds of each kind of step over all scales; every scale comes once before it counts."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for k in range(repeats + 1):
-        for gt, lq in data:
-            for name, step in steps.items():
-                torch.cuda.synchronize()
-                start = time.perf_counter()
-                step(gt, lq)
-                torch.cuda.synchronize()
-                if k:
-                    seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(s) for name, s in seconds.items()}
+def synchronised(step: Callable[[Tensor, Tensor], object], gt: Tensor, lq: Tensor) -> Callable[[], None]:
+    """The step on one batch, begun and ended with an idle GPU."""
+    def run() -> None:
+        step(gt, lq)
+        torch.cuda.synchronize()
+
+    return run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,10 +72,12 @@ def main(argv: list[str] | None = None) -> int:
                 out = net(gt, (args.lq, args.lq))
             torch.stack(list(losses(out, gt, lq).values())).sum().backward()
 
-        graphed = GraphedStep(net, losses, autocast, (side, side))
-        found = medians({'plain': plain, 'graph': graphed}, data, args.repeats)
-        print(f'{precision}: plain {1e3 * found["plain"]:.1f} ms, graph {1e3 * found["graph"]:.1f} ms, '
-              f'{found["plain"] / found["graph"]:.1f} times as fast')
+        steps = {'plain': plain, 'graph': GraphedStep(net, losses, autocast, (side, side))}
+        found = medians({(name, k): synchronised(step, *batch) for k, batch in enumerate(data)
+                         for name, step in steps.items()}, args.repeats)
+        seconds = {name: statistics.mean(found[name, k] for k in range(len(data))) for name in steps}
+        print(f'{precision}: plain {1e3 * seconds["plain"]:.1f} ms, graph {1e3 * seconds["graph"]:.1f} ms, '
+              f'{seconds["plain"] / seconds["graph"]:.1f} times as fast')
     return 0
 
 

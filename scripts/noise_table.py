@@ -11,10 +11,10 @@ import argparse
 
 import numpy as np
 import skimage.data
+from lossy_lr import psnr_y
 
 from iarn_basicsr import zoo
 from iarn_basicsr.compare import bicubic_roundtrip
-from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
 from iarn_basicsr.ops import lr_size, parse_scale, scale_label
 from iarn_basicsr.rescaler import Rescaler
 
@@ -27,12 +27,6 @@ def noisy(name: str, sigma: float) -> np.ndarray:
     image = getattr(skimage.data, name)()[:SIDE, :SIDE, :3]
     noise = np.random.default_rng(0).normal(0, 1, image.shape)
     return np.clip(image + sigma * noise, 0, 255).round().astype(np.uint8)
-
-
-def psnr_y(restored: np.ndarray, hr: np.ndarray, lr: np.ndarray) -> float:
-    """PSNR on Y by the usual protocol."""
-    pair = restored[..., ::-1], hr[..., ::-1]
-    return evaluate(pair, (lr, lr), {'psnr_y': DEFAULT_METRICS['psnr_y']})['psnr_y']
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -76,6 +76,9 @@ class IARN(RescalingNet):
             for _ in range(num_block))
         self.to(memory_format=torch.channels_last)
 
+    def forward(self, hr: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+        return self.forward_on(self.grid(hr, (hr.shape[-2], hr.shape[-1]), size), hr)
+
     def forward_on(self, g: Grid, hr: Tensor) -> dict[str, Tensor]:
         """:meth:`forward` on a grid of :meth:`grid` or a padded one."""
         return round_trip(self.downscale_on(g, hr), lambda lr: self.upscale_on(g, lr))
