@@ -18,6 +18,7 @@ from iarn_basicsr.options import OptionError, check_keys, number
 
 from .draws import Curriculum, Draw, ScaleSchedule, batches_per_epoch, epoch_draws, generator
 from .image_source import ImageSource
+from .variety import Noise, Shrink
 
 __all__ = ['ArbitraryScaleDataset']
 
@@ -25,9 +26,9 @@ _COMMON_KEYS = {'name', 'type', 'phase', 'dataroot_gt', 'dataroot_lq', 'meta_inf
                 'scale', 'scales', 'size_rule'}
 _PHASE_KEYS = {
     'train': {
-        'gt_size', 'lq_size', 'use_hflip', 'use_rot', 'scale_range', 'asymmetric_prob', 'curriculum', 'seed',
-        'start_iter', 'batch_size_per_gpu', 'num_worker_per_gpu', 'dataset_enlarge_ratio', 'use_shuffle', 'pin_memory',
-        'persistent_workers', 'prefetch_mode', 'num_prefetch_queue'
+        'gt_size', 'lq_size', 'use_hflip', 'use_rot', 'scale_range', 'asymmetric_prob', 'curriculum', 'shrink', 'noise',
+        'seed', 'start_iter', 'batch_size_per_gpu', 'num_worker_per_gpu', 'dataset_enlarge_ratio', 'use_shuffle',
+        'pin_memory', 'persistent_workers', 'prefetch_mode', 'num_prefetch_queue'
     },
     'eval': {'mod_crop', 'pin_memory', 'persistent_workers', 'prefetch_mode', 'num_prefetch_queue'},
 }
@@ -57,6 +58,10 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         train, scale_range: [low, high]; one LR size for the whole batch is drawn from it, see :mod:`.draws`.
         train, asymmetric_prob: share of batches with independent vertical and horizontal scales.
         train, curriculum: ``{start: 2, hold: 400, widen: 1500}``, see :class:`.draws.Curriculum`.
+        train, shrink: ``{prob: 0.5, range: [1, 2]}``, that share of the patches comes from photographs reduced by a
+            factor from the range, see :class:`.variety.Shrink` (LR made on the fly only).
+        train, noise: ``{prob: 0.2, range: [0, 10]}``, that share of the HR patches gets Gaussian noise with a sigma
+            from the range in grey levels, see :class:`.variety.Noise` (LR made on the fly only).
         train, seed: of all draws.
         train, scales: with ``dataroot_lq``, the list to draw from.
 
@@ -142,6 +147,12 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
             raise OptionError(f'{name}.scale_range: {limits!r}; expected [low, high] with 1 <= low <= high')
         probability = number(name, opt, 'asymmetric_prob', 0, 0, 1)
         self.schedule = ScaleSchedule(low, high, probability, self._curriculum(low, high), self.seed)
+        for key in ('shrink', 'noise'):
+            if opt.get(key) and self.lq:
+                raise OptionError(f'{name}.{key}: changes the HR patch, so it needs LR made on the fly: leave out '
+                                  f'{key} or dataroot_lq')
+        self.shrink = Shrink.of(f'{name}.shrink', opt['shrink']) if opt.get('shrink') else None
+        self.noise = Noise.of(f'{name}.noise', opt['noise']) if opt.get('noise') else None
 
     def _curriculum(self, low: float, high: float) -> Curriculum | None:
         options = self.opt.get('curriculum')
@@ -248,11 +259,14 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         return image, lq_name
 
     def _augmented_patch(self, draw: Draw, patch: Size) -> np.ndarray:
-        """Flips and rotation, then a random crop, of one HR image."""
+        """Flips and rotation, then a random crop, shrunk and with noise where that is wanted, of one HR image."""
         rng = generator(self.seed, 'augment', draw.number)
         image = _extend(self._turned(self._read_gt(self.names[draw]), rng), patch)
-        top, left = (int(rng.integers(n - m + 1)) for n, m in zip(image.shape[:2], patch))
-        return image[top:top + patch[0], left:left + patch[1]]
+        source = self.shrink.source_size(patch, image.shape[:2], rng) if self.shrink else patch
+        top, left = (int(rng.integers(n - m + 1)) for n, m in zip(image.shape[:2], source))
+        crop = image[top:top + source[0], left:left + source[1]]
+        crop = self.shrink.apply(crop, patch) if self.shrink else crop
+        return self.noise.apply(crop, rng) if self.noise else crop
 
     def _turned(self, image: np.ndarray, rng: np.random.Generator, may_transpose: bool = True) -> np.ndarray:
         flips, quarter_turn = rng.random(2) < 0.5, rng.random() < 0.5
