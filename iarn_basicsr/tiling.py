@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -25,11 +25,11 @@ __all__ = ['HALO', 'bicubic_downscale_tiled', 'bicubic_upscale_tiled', 'default_
 HALO = 24  # LR pixels around a tile: 16 already leave differences of one grey level on 1e-5 of the pixels only
 SMALLEST_TILE = 64  # HR pixels
 BICUBIC_TILE = 1024
-TRIM_EVERY = 2  # tiles; see reuse_freed_memory
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 _trim: Callable[[int], object] | None = None  # glibc's malloc_trim, once reuse_freed_memory was called
 Part = tuple[AxisWindow, AxisWindow]  # vertical and horizontal window of a grid
-Work = Callable[[torch.Tensor, Part], torch.Tensor]  # planes of a window and where it lies -> planes
+Maps = Callable[[Part], Grid]
+Work = Callable[[Grid, torch.Tensor], torch.Tensor]  # maps and planes of a window -> planes
 
 
 def _halo(n: int, m: int) -> int:
@@ -73,10 +73,17 @@ def _inside(part: slice, start: int) -> slice:
     return slice(part.start - start, part.stop - start)
 
 
-def _tiles(hr: Size, lr: Size, tile: int) -> Iterator[tuple[_Tile, _Tile]]:
-    for vertical in _axis_tiles(hr[0], lr[0], tile):
-        for horizontal in _axis_tiles(hr[1], lr[1], tile):
-            yield vertical, horizontal
+def _tiles(hr: Size, lr: Size, tile: int, maps: Maps) -> list[tuple[_Tile, _Tile, Grid]]:
+    """All tiles of an image, vertical and horizontal, and their maps.
+
+    The maps of all are made before the first tile is computed: they stay while its tensors come and go, and made
+    between them they would leave the C library holes that the next tile does not fit (0.25 GB after 24 tiles of 33
+    megapixels at x2).
+    """
+    if _trim:
+        _trim(0)
+    return [(v, h, maps((v.window, h.window)))
+            for v in _axis_tiles(hr[0], lr[0], tile) for h in _axis_tiles(hr[1], lr[1], tile)]
 
 
 def tile_count(hr: Size, lr: Size, tile: int) -> int:
@@ -92,65 +99,61 @@ def downscale_tiled(net: IARN, hr: np.ndarray, size: Size, tile: int, device: to
         tile: side of a tile in HR pixels; the halo comes on top.
     """
     whole = (hr.shape[0], hr.shape[1])
-    return _down(lambda x, part: net.downscale_on(net.grid(x, whole, size, part), x).lr, hr, size, tile, device, done)
+    return _down(_maps(net, whole, size), lambda g, x: net.downscale_on(g, x).lr, hr, size, tile, device, done)
 
 
 def upscale_tiled(net: IARN, lr: np.ndarray, size: Size, tile: int, device: torch.device,
                   done: Callable[[], object] = lambda: None) -> np.ndarray:
     """LR (h, w, 3) uint8 RGB -> restored HR (H, W, 3) uint8; ``done`` is called after every tile."""
     small = (lr.shape[0], lr.shape[1])
-    return _up(lambda x, part: net.upscale_on(net.grid(x, size, small, part), x), lr, size, tile, device, done)
+    return _up(_maps(net, size, small), net.upscale_on, lr, size, tile, device, done)
+
+
+def _maps(net: IARN, hr: Size, lr: Size) -> Maps:
+    like = next(net.parameters()).new_empty(1, 3, 1, 1)
+    return lambda part: net.grid(like, hr, lr, part)
 
 
 def bicubic_downscale_tiled(hr: np.ndarray, size: Size) -> np.ndarray:
     """``ops.bicubic_downscale`` of (H, W, C) uint8 or uint16 pixels, to uint8."""
     whole = (hr.shape[0], hr.shape[1])
-    return _down(lambda x, part: _bicubic(x, whole, size, part).down(x), hr, size, BICUBIC_TILE, torch.device('cpu'))
+    return _down(_bicubic(whole, size), Grid.down, hr, size, BICUBIC_TILE, torch.device('cpu'))
 
 
 def bicubic_upscale_tiled(lr: np.ndarray, size: Size) -> np.ndarray:
     """``ops.resample.bicubic_upscale`` of (h, w, C) uint8 or uint16 pixels, to uint8."""
     small = (lr.shape[0], lr.shape[1])
-    return _up(lambda x, part: _bicubic(x, size, small, part).up(x), lr, size, BICUBIC_TILE, torch.device('cpu'))
+    return _up(_bicubic(size, small), Grid.up, lr, size, BICUBIC_TILE, torch.device('cpu'))
 
 
-def _bicubic(like: torch.Tensor, hr: Size, lr: Size, part: Part) -> Grid:
-    return grid(hr, lr, 'cubic_interp', 1, like.dtype, like.device, part)
+def _bicubic(hr: Size, lr: Size) -> Maps:
+    return lambda part: grid(hr, lr, 'cubic_interp', 1, torch.float32, torch.device('cpu'), part)
 
 
 @torch.no_grad()
-def _down(work: Work, hr: np.ndarray, size: Size, tile: int, device: torch.device,
+def _down(maps: Maps, work: Work, hr: np.ndarray, size: Size, tile: int, device: torch.device,
           done: Callable[[], object] = lambda: None) -> np.ndarray:
     """LR of every tile by ``work``, put together."""
     lr = np.empty((*size, hr.shape[2]), np.uint8)
-    for k, (v, h) in enumerate(_tiles((hr.shape[0], hr.shape[1]), size, tile), 1):
+    for v, h, g in _tiles((hr.shape[0], hr.shape[1]), size, tile, maps):
         part = hr[v.window.hr_start:v.window.hr_stop, h.window.hr_start:h.window.hr_stop]
-        out = _pixels(work(_planes(part, device), (v.window, h.window)))
-        lr[v.lr, h.lr] = out[_inside(v.lr, v.window.lr_start), _inside(h.lr, h.window.lr_start)]
-        del out
-        _finish(k, done)
+        kept = _inside(v.lr, v.window.lr_start), _inside(h.lr, h.window.lr_start)
+        lr[v.lr, h.lr] = _pixels(work(g, _planes(part, device)))[kept]
+        done()
     return lr
 
 
 @torch.no_grad()
-def _up(work: Work, lr: np.ndarray, size: Size, tile: int, device: torch.device,
+def _up(maps: Maps, work: Work, lr: np.ndarray, size: Size, tile: int, device: torch.device,
         done: Callable[[], object] = lambda: None) -> np.ndarray:
     """HR of every tile by ``work``, put together."""
     hr = np.empty((*size, lr.shape[2]), np.uint8)
-    for k, (v, h) in enumerate(_tiles(size, (lr.shape[0], lr.shape[1]), tile), 1):
+    for v, h, g in _tiles(size, (lr.shape[0], lr.shape[1]), tile, maps):
         part = lr[v.window.lr_start:v.window.lr_stop, h.window.lr_start:h.window.lr_stop]
-        out = _pixels(work(_planes(part, device), (v.window, h.window)))
-        hr[v.hr, h.hr] = out[_inside(v.hr, v.window.hr_start), _inside(h.hr, h.window.hr_start)]
-        del out
-        _finish(k, done)
+        kept = _inside(v.hr, v.window.hr_start), _inside(h.hr, h.window.hr_start)
+        hr[v.hr, h.hr] = _pixels(work(g, _planes(part, device)))[kept]
+        done()
     return hr
-
-
-def _finish(count: int, done: Callable[[], object]) -> None:
-    """After every tile: tell, and now and then give the C library's free pages back."""
-    if _trim and count % TRIM_EVERY == 0:
-        _trim(0)
-    done()
 
 
 def default_tile(net: IARN, hr: Size, lr: Size, memory: float) -> int:
@@ -171,9 +174,8 @@ def reuse_freed_memory() -> bool:
     """Let glibc give the memory of freed tensors to the next ones; where there is no glibc, nothing happens.
 
     By default it maps every tensor of more than 32 MB anew and returns it at once, so that much of the time goes
-    into clearing pages (8.3 megapixels, x2, 2 threads: 3.3 s per megapixel, 1.8 with this). What it then holds between
-    the tensors in use is given back after every :data:`TRIM_EVERY` tiles, which takes 8 % of the time; without, 33
-    megapixels peak 0.5 GB higher. It concerns the whole process, so programs call it and the library does not.
+    into clearing pages (8.3 megapixels, x2, 2 threads: 3.3 s per megapixel, 1.8 with this). What it then holds is given
+    back before the next image. It concerns the whole process, so programs call it and the library does not.
 
     Returns:
         whether it was set.

@@ -95,7 +95,7 @@ def test_axis_tiles_at_the_edges(n: int, m: int, tile: int) -> None:
 def test_every_pixel_is_written_once(hr: tuple[int, int], scale: tuple[float, float], tile: int) -> None:
     lr = lr_size(hr, scale)
     written = np.zeros(lr, int), np.zeros(hr, int)
-    tiles = list(tiling._tiles(hr, lr, tile))
+    tiles = [(v, h) for v, h, _ in tiling._tiles(hr, lr, tile, lambda part: None)]
     for v, h in tiles:
         written[0][v.lr, h.lr] += 1
         written[1][v.hr, h.hr] += 1
@@ -219,14 +219,15 @@ def test_reusing_freed_memory_changes_no_pixel():
 
 
 @pytest.mark.parametrize('run', [downscale_tiled, upscale_tiled])
-def test_memory_is_given_back_every_few_tiles(monkeypatch: pytest.MonkeyPatch, run: object) -> None:
-    """Once it is asked for, and not before."""
-    trimmed, done = [], []
+def test_maps_come_before_the_first_tile_and_memory_is_given_back_once(monkeypatch: pytest.MonkeyPatch,
+                                                                      run: object) -> None:
+    """Maps made between the tiles would pin the C library's memory; giving back has to be asked for."""
+    net, events = tiny_net(), []
     image, size = (make_image(150, 170, 0), (75, 85)) if run is downscale_tiled else (make_image(75, 85, 0), (150, 170))
-    count = tile_count((150, 170), (75, 85), 48)
-    assert count >= 2 * tiling.TRIM_EVERY
-    for trim, wanted in ((None, 0), (trimmed.append, count // tiling.TRIM_EVERY)):
+    count, make = tile_count((150, 170), (75, 85), 48), net.grid
+    monkeypatch.setattr(net, 'grid', lambda *args: events.append('maps') or make(*args))
+    for trim, first in ((None, []), (lambda pad: events.append('trim'), ['trim'])):
         monkeypatch.setattr(tiling, '_trim', trim)
-        run(tiny_net(), image, size, 48, CPU, lambda: done.append(1))
-        assert trimmed == [0] * wanted
-    assert len(done) == 2 * count
+        events.clear()
+        run(net, image, size, 48, CPU, lambda: events.append('tile'))
+        assert count >= 4 and events == first + ['maps'] * count + ['tile'] * count
