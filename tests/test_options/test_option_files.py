@@ -71,6 +71,7 @@ ABLATION = {
     'latent_1': {('train', 'latent_opt')},
     'luma': {('train', 'luma_opt')},
     'asymmetric': {('datasets', 'train', 'asymmetric_prob')},
+    'varied': {('datasets', 'train', 'shrink'), ('datasets', 'train', 'noise')},
     'fixed_x2': {('datasets', 'train', 'scale_range'), ('datasets', 'train', 'curriculum'),
                  ('datasets', 'val', 'scales')},
     'fixed_x4': {('datasets', 'train', 'scale_range'), ('datasets', 'train', 'curriculum'),
