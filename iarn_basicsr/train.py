@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import signal
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -46,6 +48,15 @@ class Stop:
         return bool(flag)
 
 
+def _start_worker(stock: Callable[[int], object] | None, worker_id: int) -> None:
+    """A loader's worker does not end on SIGTERM, which clusters send to every process of a run: the step that is to be
+    saved would fail with it. It ends with its loader.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if stock:
+        stock(worker_id)
+
+
 def main() -> None:
     """Train as the option file says; results land below the current directory."""
     import basicsr.train as pipeline
@@ -66,6 +77,7 @@ def main() -> None:
 
     def loaders(opt: dict[str, Any], logger: Any) -> Any:
         made = stock_loaders(opt, logger)
+        made[0].worker_init_fn = functools.partial(_start_worker, made[0].worker_init_fn)
         train_set = made[0].dataset
         if state and hasattr(train_set, 'batches_per_epoch'):  # the epoch of the saved iteration, whatever its length
             ratio = opt['datasets']['train'].get('dataset_enlarge_ratio', 1)

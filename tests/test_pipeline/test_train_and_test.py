@@ -2,11 +2,13 @@
 
 import gc
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 import weakref
 from pathlib import Path
 
@@ -88,12 +90,13 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, image_folder, pipelin
     assert not same(weights, load(tmp_path / 'experiments' / 'parts', 'models/net_g_20.pth'))
 
 
-@pytest.mark.parametrize('told', ['minutes', 'SIGTERM'])
+@pytest.mark.parametrize('told', ['minutes', 'SIGTERM', 'SIGTERM to all processes'])
 def test_run_that_is_told_to_stop_goes_on(tmp_path, image_folder, pipeline, monkeypatch, told):
     hr = image_folder('hr', [(32, 40), (24, 26), (20, 30)])
     options = train_options(hr, 'whole')
     options['train']['total_iter'] = 6
     options['logger']['save_checkpoint_freq'] = 6
+    options['datasets']['train']['num_worker_per_gpu'] = 1
     pipeline('train', write_yaml(options, tmp_path / 'whole.yml'))
     options['name'] = 'parts'
     file = write_yaml(options, tmp_path / 'parts.yml')
@@ -105,7 +108,11 @@ def test_run_that_is_told_to_stop_goes_on(tmp_path, image_folder, pipeline, monk
         def terminated(model, current_iter):
             step(model, current_iter)
             if current_iter == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
+                workers = [p.pid for p in multiprocessing.active_children()]
+                assert workers
+                processes = [os.getpid(), *(workers if told.endswith('processes') else [])]
+                subprocess.run(['kill', *map(str, processes)], check=True)  # workers obey their parent without a fuss
+                time.sleep(0.5)  # the end of a worker would be noticed
 
         with monkeypatch.context() as patch:
             patch.setattr(IARNModel, 'optimize_parameters', terminated)
