@@ -31,7 +31,7 @@ from iarn_basicsr.ops.size import Size, largest_hr_size, smallest_lr_size
 __all__ = ['main']
 
 LOSSY_REASON = ('{path}: what is hidden in an LR image does not survive a lossy file (measured: at x2, JPEG of quality '
-                '95 costs 6.8 dB), and only PNG and WebP carry the recipe to restore it; write .png or .webp, or pass '
+                '95 costs 7.3 dB), and only PNG and WebP carry the recipe to restore it; write .png or .webp, or pass '
                 '--allow-lossy')
 OTHER_ENDINGS = ('.gif', '.jxl', '.jp2', '.avif', '.heic', '.heif', '.tga', '.pgm', '.exr', '.dng', '.svg', '.pdf')
 EXAMPLES = """examples:
