@@ -329,8 +329,29 @@ class IARNModel(SRModel):
         save_torch(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
+        """Goes on from a state with the schedule of the option file, so that a run may be made longer.
+
+        The learning rate that it starts from is the state's, as BasicSR has it. The log names what differs.
+        """
+        asked = [(_schedule(s), s.base_lrs) for s in self.schedulers]
         super().resume_training(resume_state)
+        for scheduler, (schedule, rate) in zip(self.schedulers, asked):
+            if _schedule(scheduler) != schedule:
+                wanted = dict(self.opt['train']['scheduler'])
+                get_root_logger().info(f'scheduler: {wanted} from now on, another until now')
+                vars(scheduler).update(schedule)
+            if scheduler.base_lrs != rate:
+                get_root_logger().warning(
+                    f'optim_g.lr: {rate[0]:g} in the option file, but the run that goes on has '
+                    f'{scheduler.base_lrs[0]:g}, which counts; for another, start a new run from its weights '
+                    '(path.pretrain_network_g)')
         self.skipped = resume_state.get('skipped', 0)
+
+
+def _schedule(scheduler: Any) -> dict[str, Any]:
+    """What a scheduler was made with, without where it stands."""
+    return {k: v for k, v in vars(scheduler).items()
+            if not k.startswith('_') and k not in ('optimizer', 'last_epoch', 'base_lrs', 'verbose')}
 
 
 def luma(rgb: Tensor) -> Tensor:

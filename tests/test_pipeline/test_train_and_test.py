@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -88,6 +89,25 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, image_folder, pipelin
     weights = load(tmp_path / 'experiments' / 'parts', f'models/net_g_{save_at}.pth')
     assert not same(whole if 'params' in whole else weights, parts)  # the comparison above is not vacuous
     assert not same(weights, load(tmp_path / 'experiments' / 'parts', 'models/net_g_20.pth'))
+
+
+def test_run_may_be_made_longer_by_its_option_file(tmp_path, image_folder, pipeline):
+    """BasicSR goes on with the schedule of the state, which ends with the first run."""
+    options = train_options(image_folder('hr', [(32, 40), (24, 26)]))
+    options['train'].update(total_iter=6, scheduler={'type': 'CosineAnnealingRestartLR', 'periods': [6],
+                                                     'restart_weights': [1], 'eta_min': 1e-4})
+    options['logger']['save_checkpoint_freq'] = 6
+    pipeline('train', write_yaml(options, tmp_path / 'run.yml'))
+    options['train'].update(total_iter=12)
+    options['train']['scheduler'].update(periods=[16])
+    options['train']['optim_g']['lr'] = 5e-4
+    pipeline('train', write_yaml(options, tmp_path / 'run.yml'), '--auto_resume')
+    run = tmp_path / 'experiments' / 'run'
+    rate = load(run, 'training_states/12.state')['optimizers'][0]['param_groups'][0]['lr']
+    assert rate == pytest.approx(1e-4 + (1e-3 - 1e-4) * (1 + math.cos(math.pi * 11 / 16)) / 2)  # the 12th step
+    log = ''.join(p.read_text() for p in run.glob('*.log'))
+    assert "'periods': [16]" in log and 'from now on, another until now' in log
+    assert 'optim_g.lr: 0.0005 in the option file, but the run that goes on has 0.001, which counts' in log
 
 
 @pytest.mark.parametrize('told', ['minutes', 'SIGTERM', 'SIGTERM to all processes'])
