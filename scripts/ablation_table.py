@@ -5,7 +5,8 @@
 
 Default: all runs named ablation_*. The first, or ablation_base where there is one, is the reference of the differences
 in brackets. Values are PSNR-Y / LR PSNR-Y: restoration, and LR against the bicubic LR.
-``--results`` names a file that keeps both for every validation: runs found in ``--experiments`` are added to it.
+``--results`` names a file that keeps both for every validation: runs found in ``--experiments`` are added to it, and
+those that it keeps are shown like them.
 """
 
 from __future__ import annotations
@@ -66,17 +67,22 @@ def _cell(row: dict[str, dict[str, float]], reference: dict[str, dict[str, float
 
 def plot(runs: dict[str, Run], scales: list[str], path: Path) -> None:
     """PSNR-Y against the iteration, a panel for each scale."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-    figure = Figure(figsize=(5 * len(scales), 4), dpi=110, layout='constrained')
+    figure = Figure(figsize=(4.5 * len(scales) + 1.5, 4), dpi=110, layout='constrained')
+    colours = dict(zip(runs, colormaps['tab20' if len(runs) > 10 else 'tab10'].colors * len(runs)))
     for axes, scale in zip(figure.subplots(1, len(scales), squeeze=False)[0], scales):
         for name, run in runs.items():
             points = [(k, row[scale]['psnr_y']) for k, row in run.items() if scale in row]
             if points:
-                axes.plot(*zip(*points), marker='.', label=name.removeprefix('ablation_'))
+                axes.plot(*zip(*points), marker='.', color=colours[name])
         axes.set(title=scale, xlabel='iteration', ylabel='PSNR-Y (dB)')
         axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    lines = [Line2D([], [], marker='.', color=colour, label=name.removeprefix('ablation_'))
+             for name, colour in colours.items()]
+    figure.legend(handles=lines, loc='outside right center', fontsize=8)
     figure.savefig(path)
 
 
@@ -96,7 +102,8 @@ def main(argv: list[str] | None = None) -> int:
     runs = {name: read_run(args.experiments / name, args.dataset) for name in names}
     runs = {name: run for name, run in runs.items() if run}
     if args.results:
-        runs = with_kept(runs, args.results)
+        kept = with_kept(runs, args.results)
+        runs = {name: run for name, run in kept.items() if name in (args.names or kept)}
     if not runs:
         print(f'no validation of {args.dataset} in {args.experiments}/{{{",".join(names) or "ablation_*"}}}',
               file=sys.stderr)

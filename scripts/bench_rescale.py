@@ -44,7 +44,7 @@ def measure(megapixels: float, scale: str, weights: str, threads: int) -> dict[s
     end = time.perf_counter()
     true = hr.shape[0] * hr.shape[1] / 1e6
     return {'megapixels': true, 'width': width, 'height': hr.shape[0], 'down': (middle - start) / true,
-            'up': (end - middle) / true, 'start_mib': base,
+            'up': (end - middle) / true, 'start_mib': base, 'pictures_mib': (2 * hr.nbytes + lr.nbytes) / 2**20,
             'peak_mib': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
@@ -61,15 +61,15 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(measure(args.child, args.scale, args.weights, args.threads)))
         return 0
     print(f'{args.weights}, x{args.scale}, {args.threads} threads, {platform.machine()}, torch {torch.__version__}\n')
-    print('| HR megapixels | HR size | s / MP down | s / MP up | peak RSS (MiB) | of it before (MiB) |')
-    print('|---|---|---|---|---|---|')
+    print('| HR megapixels | HR size | s / MP down | s / MP up | peak RSS (MiB) | of it before (MiB) | the pictures (MiB) |')
+    print('|---' * 7 + '|')
     for megapixels in args.megapixels:
         command = [sys.executable, __file__, '--child', str(megapixels), '--scale', args.scale, '--weights',
                    args.weights, '--threads', str(args.threads)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         row = json.loads(done.stdout.splitlines()[-1])
         print(f'| {row["megapixels"]:.1f} | {row["width"]}x{row["height"]} | {row["down"]:.2f} | {row["up"]:.2f} | '
-              f'{row["peak_mib"]:.0f} | {row["start_mib"]:.0f} |', flush=True)
+              f'{row["peak_mib"]:.0f} | {row["start_mib"]:.0f} | {row["pictures_mib"]:.0f} |', flush=True)
     return 0
 
 
