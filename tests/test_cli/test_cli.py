@@ -556,7 +556,8 @@ def test_no_command(capsys: pytest.CaptureFixture) -> None:
 def start(folder: Path, *arguments: object) -> subprocess.Popen:
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
     return subprocess.Popen([sys.executable, '-m', 'iarn_basicsr.cli', *map(str, arguments)], cwd=folder, env=env,
-                            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # shells ignore it below &
 
 
 @pytest.mark.slow
