@@ -1,27 +1,38 @@
 """IARN for BasicSR: one invertible network that downscales to any LR size and restores the HR image from it.
 
-Importing the package makes BasicSR usable on today's PyTorch and registers the network, the dataset and the model.
-Where BasicSR is not installed, the mathematics (``iarn_basicsr.ops``) and the network (``iarn_basicsr.archs.iarn``) can
-still be imported; they need torch, numpy and scipy only.
+Importing the package is cheap; what is named below is loaded when it is asked for. ``iarn_basicsr.plugin`` registers
+everything with BasicSR; where BasicSR was imported before, importing the package does, for option files that name it
+(``plugin: !!python/name:iarn_basicsr.__version__ ''``, their older form).
 """
 
-from importlib.util import find_spec
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from .version import __version__
 
-__all__ = ['Rescaler', '__version__']
+if TYPE_CHECKING:
+    from .archs.iarn import IARN
+    from .errors import IARNError
+    from .ops.quantise import quantise
+    from .ops.size import lr_size
+    from .pictures.rescaler import Rescaler
+    from .zoo import list_models
 
-if find_spec('basicsr') is not None:
-    from . import compat
+__all__ = ['IARN', 'IARNError', 'Rescaler', '__version__', 'list_models', 'lr_size', 'quantise']
 
-    compat.prepare_import()
-    compat.patch_basicsr()
-    from . import archs, data, models  # noqa: F401  (imported to register)
+_PLACES = {'IARN': 'archs.iarn', 'IARNError': 'errors', 'Rescaler': 'pictures.rescaler', 'list_models': 'zoo',
+           'lr_size': 'ops.size', 'quantise': 'ops.quantise'}
 
 
 def __getattr__(name: str) -> object:
-    """``from iarn_basicsr import Rescaler``, loaded when it is asked for."""
-    if name == 'Rescaler':
-        from .rescaler import Rescaler
-        return Rescaler
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    """Load a public name (PEP 562)."""
+    if name not in _PLACES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = getattr(import_module(f'.{_PLACES[name]}', __name__), name)
+    globals()[name] = value
+    return value
+
+
+if 'basicsr' in sys.modules:
+    from . import plugin  # noqa: F401

@@ -1,7 +1,8 @@
 """Everything that makes stock BasicSR (1.4.2 from PyPI, and git master) work on today's PyTorch, with or without a GPU.
 
-``prepare_import`` runs before the first import of basicsr, ``patch_basicsr`` after it; both are idempotent and both are
-called by ``import iarn_basicsr``. Patches change the behaviour only where stock BasicSR fails:
+``prepare_import`` runs before the first import of basicsr, ``patch_basicsr`` after it; both are idempotent. Every
+sub-package that imports basicsr calls the first, :mod:`iarn_basicsr.plugin` both. Patches change the behaviour only
+where stock BasicSR fails:
 
 * ``torchvision.transforms.functional_tensor`` is gone since torchvision 0.17        -> an alias
 * ``init_dist``: NCCL and ``rank % gpus`` hard-coded                                   -> gloo without CUDA
@@ -9,34 +10,28 @@ called by ``import iarn_basicsr``. Patches change the behaviour only where stock
 * ``BaseModel.get_optimizer``: Adam only (1.4.2)                                       -> any of ``torch.optim``
 * ``FileClient('lmdb')``: one LMDB cannot be opened twice in a process                 -> one environment per path
 * ``EnlargedSampler``: drops the last batch, restarts the epoch                        -> datasets may number draws
-* ``load_resume_state``: needs CUDA, looks below the current directory only            -> :func:`load_resume_state`
-* ``parse_options``: ``exec`` on ``--force_yml``, ``1e-4`` is text, no ``--local-rank``   -> :func:`parse_options`
 
-The last two replace names in ``basicsr.train`` and so serve our own entry points only.
+What has to replace a name in ``basicsr.train`` (options, resuming) stands in :mod:`iarn_basicsr.toolbox.option_file`.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
-import re
 import sys
-import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from os import path as osp
 from typing import Any
 
 import torch
-import yaml
 
-from .options import OptionError, near
+from .checks import near
+from .errors import OptionError
 
-__all__ = ['init_dist', 'load_resume_state', 'parse_options', 'patch_basicsr', 'prepare_import']
+__all__ = ['init_dist', 'patch_basicsr', 'prepare_import']
 
 DIST_TIMEOUT = timedelta(hours=2)  # one rank may be busy saving or validating a large image
-_FLOAT_TEXT = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+')  # a number to YAML 1.2 and to people
 
 
 def prepare_import() -> None:
@@ -153,122 +148,3 @@ def _patch_sampler(sampler_class: Any) -> None:
         return stock_iter(self)
 
     sampler_class.__init__, sampler_class.__iter__ = init, iterate
-
-
-# --------------------------------------------------------------------------------------------- options and resuming
-
-
-def parse_options(root_path: str, is_train: bool = True, *,
-                  check: Callable[[dict[str, Any], bool], None]) -> tuple[dict[str, Any], argparse.Namespace]:
-    """BasicSR's ``parse_options`` behind a command line that is safe to type.
-
-    Accepts ``--local-rank`` and ``--local_rank``; ``--force_yml a:b=value`` is parsed as YAML, never executed; text
-    that is a number (``1e-4``) becomes one. ``check`` sees the options before anything else does.
-    """
-    from basicsr.utils import options
-
-    args = _command_line(is_train).parse_args()
-    opt = _read_yaml(args.opt)
-    for entry in args.force_yml or []:
-        _override(opt, entry)
-    check(opt, is_train)
-    with tempfile.TemporaryDirectory() as folder:
-        processed = osp.join(folder, osp.basename(args.opt))
-        with open(processed, 'w', encoding='utf-8') as file:
-            yaml.safe_dump(opt, file, sort_keys=False)
-        flags = [f for f in ('auto_resume', 'debug') if getattr(args, f)]
-        argv, sys.argv = sys.argv, [sys.argv[0], '-opt', processed, '--launcher', args.launcher,
-                                    *(f'--{flag}' for flag in flags)]
-        try:
-            opt, _ = options.parse_options(root_path, is_train)
-        finally:
-            sys.argv = argv
-    return opt, args
-
-
-def _command_line(is_train: bool) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description='BasicSR with the IARN plugin. Results land below the current directory.',
-        epilog='several GPUs (or CPU processes): torchrun --nproc_per_node=2 -m iarn_basicsr.train -opt FILE '
-        '--launcher pytorch')
-    parser.add_argument('-opt', required=True, metavar='FILE', help='option file (YAML)')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='pytorch: torchrun')
-    parser.add_argument('--auto_resume', action='store_true', help='go on from the newest saved state of this run')
-    parser.add_argument('--debug', action='store_true', help='log and validate often')
-    if is_train:
-        parser.add_argument('--minutes', type=float, help='save and stop after so many; --auto_resume goes on')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument('--force_yml', nargs='+', metavar='SECTION:KEY=VALUE',
-                        help='change options, for example train:ema_decay=0.99 datasets:train:gt_size=96')
-    return parser
-
-
-def _read_yaml(path: str) -> dict[str, Any]:
-    from basicsr.utils.options import ordered_yaml
-    if not osp.isfile(path):
-        raise OptionError(f'-opt: {path!r} does not exist (current directory {os.getcwd()})')
-    with open(path, encoding='utf-8') as file:
-        try:
-            opt = yaml.load(file, Loader=ordered_yaml()[0])
-        except yaml.YAMLError as error:
-            raise OptionError(f'-opt: {path!r} is not valid YAML: {" ".join(str(error).split())}') from None
-    if not isinstance(opt, dict):
-        raise OptionError(f'-opt: {path!r} is not an option file: expected a YAML mapping with name, model_type, ...')
-    return _plain(opt)
-
-
-def _plain(value: Any) -> Any:
-    """Plain dicts and lists, with numeric text as numbers."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, str) and _FLOAT_TEXT.fullmatch(value):
-        return float(value)
-    return value
-
-
-def _override(opt: dict[str, Any], entry: str) -> None:
-    """Set one option from ``section:key=value``; the sections must exist, the value is YAML."""
-    keys, separator, text = entry.partition('=')
-    *sections, last = (k.strip() for k in keys.split(':'))
-    if not separator or not last:
-        raise OptionError(f'--force_yml {entry!r}: expected section:key=value')
-    place = opt
-    for section in sections:
-        if not isinstance(place.get(section), dict):
-            raise OptionError(f'--force_yml {entry!r}: no section {section!r}; {near(section, place)}')
-        place = place[section]
-    place[last] = _plain(yaml.safe_load(text))
-
-
-def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
-    """The state to resume from, or None for a new run; tells the training set at which iteration it goes on.
-
-    ``--auto_resume`` takes the newest ``.state`` of the run's own folder; ``path.resume_state`` names one.
-
-    Raises:
-        OptionError: naming the file, if it is missing or not a training state.
-    """
-    from basicsr.utils import check_resume
-
-    path = opt['path'].get('resume_state')
-    if opt['auto_resume']:
-        path = _newest_state(opt['path']['training_states'])
-    if not path:
-        return None
-    if not osp.isfile(path):
-        raise OptionError(f'path.resume_state: {path!r} does not exist: name a file training_states/ITER.state')
-    state = torch.load(path, map_location='cpu', weights_only=True)
-    if not isinstance(state, dict) or not {'epoch', 'iter', 'optimizers', 'schedulers'} <= state.keys():
-        raise OptionError(f'path.resume_state: {path!r} is not a training state: name a training_states/ITER.state')
-    opt['path']['resume_state'] = path
-    check_resume(opt, state['iter'])
-    opt['datasets']['train']['start_iter'] = state['iter']
-    return state
-
-
-def _newest_state(folder: str) -> str | None:
-    names = [n for n in os.listdir(folder)] if osp.isdir(folder) else []
-    iterations = [int(n[:-6]) for n in names if n.endswith('.state') and n[:-6].isdigit()]
-    return osp.join(folder, f'{max(iterations)}.state') if iterations else None

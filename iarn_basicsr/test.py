@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from functools import partial
 
-import iarn_basicsr  # noqa: F401  (makes basicsr importable and registers)
-from iarn_basicsr.compat import parse_options
-from iarn_basicsr.launch import check_options, running
+import iarn_basicsr.plugin  # noqa: F401  (makes basicsr importable and registers)
+from iarn_basicsr.toolbox.launch import running
+from iarn_basicsr.toolbox.option_checks import check_options
+from iarn_basicsr.toolbox.option_file import parse_options
 
 __all__ = ['main']
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-import iarn_basicsr  # noqa: F401  (makes basicsr importable and registers)
-from iarn_basicsr.compat import load_resume_state, parse_options
-from iarn_basicsr.launch import check_options, running
+import iarn_basicsr.plugin  # noqa: F401  (makes basicsr importable and registers)
+from iarn_basicsr.toolbox.launch import running
+from iarn_basicsr.toolbox.option_checks import check_options
+from iarn_basicsr.toolbox.option_file import load_resume_state, parse_options
 
 __all__ = ['main']
 

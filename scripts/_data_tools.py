@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from iarn_basicsr.data.image_source import IMAGE_SUFFIXES
+from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import atomic_write, save_json
-from iarn_basicsr.options import OptionError
 
 T, R = TypeVar('T'), TypeVar('R')
 

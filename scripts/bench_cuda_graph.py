@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.models.graphed_step import GraphedStep
-from iarn_basicsr.ops import bicubic_downscale, quantise
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import bicubic_downscale
 
 SCALES = (1.3, 1.7, 2.0, 2.6, 3.1, 3.7)
 

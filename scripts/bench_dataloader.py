@@ -28,7 +28,7 @@ from _data_tools import encode_png, run, whole, write_bytes
 from PIL import Image
 
 from iarn_basicsr.data.image_source import ImageSource
-from iarn_basicsr.options import OptionError
+from iarn_basicsr.errors import OptionError
 
 PROGRAM = 'bench_dataloader'
 PHOTOGRAPHS = ('astronaut', 'hubble_deep_field', 'immunohistochemistry', 'retina', 'stereo_motorcycle')  # >= 480 pixels

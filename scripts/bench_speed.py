@@ -25,7 +25,9 @@ from torch.nn import functional as F
 from iarn_basicsr.archs.base import RescalingNet
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.archs.irn import IRN
-from iarn_basicsr.ops import bicubic_downscale, lr_size, quantise
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import bicubic_downscale
+from iarn_basicsr.ops.size import lr_size
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16}
 

@@ -20,10 +20,10 @@ import matplotlib
 import numpy as np
 
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.compare import Result, compare, error_map, page, table
-from iarn_basicsr.images import read_picture
-from iarn_basicsr.ops import scale_label
-from iarn_basicsr.rescaler import Rescaler
+from iarn_basicsr.ops.size import scale_label
+from iarn_basicsr.pictures.compare import Result, compare, error_map, page, table
+from iarn_basicsr.pictures.files import read_picture
+from iarn_basicsr.pictures.rescaler import Rescaler
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt

@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from iarn_basicsr.data.image_source import ImageSource
-from iarn_basicsr.options import OptionError
+from iarn_basicsr.errors import OptionError
 
 PROGRAM = 'extract_subimages'
 

@@ -10,12 +10,12 @@ import argparse
 import numpy as np
 
 from iarn_basicsr.benchmark.tasks import lossy_copy
-from iarn_basicsr.compare import bicubic_roundtrip
-from iarn_basicsr.images import read_picture
-from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
-from iarn_basicsr.ops import parse_scale
-from iarn_basicsr.rescaler import Rescaler
-from iarn_basicsr.zoo.verify import PHOTOGRAPH
+from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, evaluate
+from iarn_basicsr.ops.size import parse_scale
+from iarn_basicsr.pictures.compare import bicubic_roundtrip
+from iarn_basicsr.pictures.files import read_picture
+from iarn_basicsr.pictures.rescaler import Rescaler
+from iarn_basicsr.pictures.verify import PHOTOGRAPH
 
 
 def psnr_y(image: np.ndarray, hr: np.ndarray, lr: np.ndarray) -> float:

@@ -27,7 +27,7 @@ from _data_tools import default_workers, read_ahead, report, run, whole, write_b
 from tqdm import tqdm
 
 from iarn_basicsr.data.image_source import ImageSource
-from iarn_basicsr.options import OptionError
+from iarn_basicsr.errors import OptionError
 
 PROGRAM = 'make_lmdb'
 COMMIT_BYTES = 64 * 2**20  # an interruption loses at most this much

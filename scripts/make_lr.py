@@ -22,9 +22,10 @@ from _data_tools import claim, encode_png, report, run, whole, write_bytes
 from tqdm import tqdm
 
 from iarn_basicsr.data.image_source import ImageSource
-from iarn_basicsr.ops import bicubic_downscale, lr_size, parse_scale, quantise, scale_label
-from iarn_basicsr.ops.size import SIZE_RULES
-from iarn_basicsr.options import OptionError
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import bicubic_downscale
+from iarn_basicsr.ops.size import SIZE_RULES, lr_size, parse_scale, scale_label
 
 PROGRAM = 'make_lr'
 

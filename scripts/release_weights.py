@@ -15,8 +15,8 @@ from os import path as osp
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.files import save_json
-from iarn_basicsr.rescaler import Rescaler
-from iarn_basicsr.zoo.verify import measure
+from iarn_basicsr.pictures.rescaler import Rescaler
+from iarn_basicsr.pictures.verify import measure
 
 SCALES = ['1.5', '2', '2.5', '3', '4', '1.5x3']
 
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.half:
         net.half()
     path = osp.join(zoo.FOLDER, f'{args.name}.pth')
-    zoo.save_pth(net, path)
+    net.save(path)
     with open(path, 'rb') as file:
         sha256 = hashlib.sha256(file.read()).hexdigest()
     rescaler = Rescaler(zoo.load_file(path), args.name, device='cpu')

@@ -21,8 +21,8 @@ from typing import Any
 
 import yaml
 
-from iarn_basicsr.compat import _read_yaml
-from iarn_basicsr.options import OptionError
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.toolbox.option_file import read_option_file
 
 
 def newest_state(run: Path) -> Path | None:
@@ -48,7 +48,7 @@ def copy_newest(run: Path, target: Path) -> str:
 
 def pack(option_file: str, slot: Path) -> str:
     """Fill the folder ``slot``; returns the line to print."""
-    opt = _read_yaml(option_file)
+    opt = read_option_file(option_file)
     for phase, dataset in opt['datasets'].items():
         source = Path(dataset['dataroot_gt'])
         if not source.is_dir():
@@ -82,7 +82,7 @@ def _name(slot: Path) -> str:
     file = slot / 'train.yml'
     if not file.is_file():
         raise OptionError(f'{slot} is not a packed slot: it has no train.yml')
-    return str(_read_yaml(str(file))['name'])
+    return str(read_option_file(str(file))['name'])
 
 
 def collect(out: Path, root: Path) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers import make_image
 
-import iarn_basicsr  # noqa: F401  (makes basicsr importable)
+import iarn_basicsr.plugin  # noqa: F401  (makes basicsr importable and registers)
 
 torch.set_num_threads(1)  # tiny tensors: threads only wait for each other, the more so on a busy machine
 

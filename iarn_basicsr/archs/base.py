@@ -1,19 +1,19 @@
-"""What the rescaling networks share: the round trip in one call, the weight file, the checks of images and options."""
+"""What the rescaling networks share: the round trip in one call, weight files, checks of images and arguments."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Mapping, Sequence
-from os import PathLike
+from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
 from typing import Any, NamedTuple, TypeVar
 
-import torch
 from torch import Tensor, nn
 
-from iarn_basicsr.ops import quantise
-from iarn_basicsr.options import OptionError
+from iarn_basicsr import zoo
+from iarn_basicsr.errors import OptionError, WeightsError
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.weights import read_weights, write_weights
 
-__all__ = ['Downscaled', 'RescalingNet', 'check_image', 'check_options', 'round_trip']
+__all__ = ['Downscaled', 'RescalingNet', 'check_arguments', 'check_image']
 
 Net = TypeVar('Net', bound='RescalingNet')
 
@@ -31,6 +31,10 @@ class Downscaled(NamedTuple):
     lr: Tensor
     latent: Tensor
     low: Tensor
+
+    def outputs(self, lr: Tensor, restored: Tensor) -> dict[str, Tensor]:
+        """What :meth:`RescalingNet.forward` returns, with the 8-bit LR and what was restored from it."""
+        return {'lr': lr, 'sr': restored, 'lr_raw': self.lr, 'latent': self.latent, 'low': self.low}
 
 
 class RescalingNet(nn.Module):
@@ -60,7 +64,9 @@ class RescalingNet(nn.Module):
             ``lr``: 8-bit LR (N, 3, h, w), straight-through gradient; ``sr``: restored HR from it, not clamped;
             ``lr_raw``: LR before rounding; ``latent`` and ``low``: see :class:`Downscaled`.
         """
-        return round_trip(self.downscale(hr, size), lambda lr: self.upscale(lr, (hr.shape[-2], hr.shape[-1])))
+        down = self.downscale(hr, size)
+        lr = quantise(down.lr)
+        return down.outputs(lr, self.upscale(lr, (hr.shape[-2], hr.shape[-1])))
 
     def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
         """HR (N, 3, H, W) -> LR of ``size`` (h, w) and the latent; quantise the LR before storing it."""
@@ -85,68 +91,71 @@ class RescalingNet(nn.Module):
         raise NotImplementedError(type(self).__name__)
 
     @classmethod
+    def from_pretrained(cls: type[Net], name: str = zoo.DEFAULT) -> Net:
+        """A network with released weights (see :func:`iarn_basicsr.list_models`), or with those of a file.
+
+        Raises:
+            WeightsError: if there are none such, or they are for another network.
+        """
+        return cls.from_file(zoo.resolve(name)[0])
+
+    @classmethod
     def from_file(cls: type[Net], path: str | PathLike[str], *, ema: bool = True) -> Net:
-        """Rebuild a network from a ``.pth`` saved by ``IARNModel``: the options and weights are both in the file.
+        """Rebuild a network from a ``.pth`` saved by ``IARNModel`` or a ``.safetensors`` made by ``iarn export``.
 
         Args:
-            path: the file.
+            path: the file; it holds the options of the network and its weights.
             ema: take ``params_ema`` where the file has it.
 
         Raises:
-            ValueError: naming the file, if it is not such a file.
+            WeightsError: naming the file, if it is not such a file.
         """
-        try:
-            content = torch.load(path, map_location='cpu', weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise ValueError(f'{path} is not a PyTorch weight file (or it is damaged): {error}') from error
-        arch = content.get('arch') if isinstance(content, dict) else None
-        if not isinstance(arch, dict) or arch.get('type') != cls.__name__:
+        state, arch = read_weights(path, ema=ema)
+        if arch is None or arch.get('type') != cls.__name__:
             found = 'no architecture options' if arch is None else f'architecture options {arch!r}'
-            raise ValueError(f'{path} holds {found}: expected a file saved by IARNModel, with arch.type {cls.__name__}')
-        return cls.from_parts(arch, content.get('params_ema' if ema and 'params_ema' in content else 'params'), path)
-
-    @classmethod
-    def from_parts(cls: type[Net], arch: dict[str, Any], state: Any, path: str | PathLike[str]) -> Net:
-        """From the two parts of a file; ``path`` is named in errors (``ValueError``)."""
+            raise WeightsError(f'{fspath(path)} holds {found}: expected a file saved by IARNModel, with arch.type '
+                               f'{cls.__name__}')
         try:
             net = cls(**{k: v for k, v in arch.items() if k != 'type'})
             net.load_state_dict({k: v.float() for k, v in state.items()})
-        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-            reason = ' '.join(str(error).split())
-            raise ValueError(f'{path}: weights and architecture options do not make an {cls.__name__}: '
-                             f'{reason}') from error
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise WeightsError(f'{fspath(path)}: weights and architecture options do not make an {cls.__name__}: '
+                               f'{" ".join(str(error).split())}') from None
         return net.eval()
 
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write weights and options, atomically, as a ``.pth`` or ``.safetensors`` that :meth:`from_file` reads."""
+        write_weights(path, self.arch, params=self.state_dict())
 
-def round_trip(down: Downscaled, upscale: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    """What :meth:`RescalingNet.forward` returns: the LR is rounded to 8 bits and restored by ``upscale``."""
-    lr = quantise(down.lr)
-    return {'lr': lr, 'sr': upscale(lr), 'lr_raw': down.lr, 'latent': down.latent, 'low': down.low}
+    @property
+    def arch(self) -> dict[str, Any]:
+        """Type and options, as weight files hold them and :meth:`from_file` reads them."""
+        return {'type': type(self).__name__, **self.hparams}
 
 
 def check_image(image: Tensor) -> None:
-    """Raise ``ValueError`` if ``image`` is not a float (N, 3, height, width)."""
+    """Raise ``OptionError`` if ``image`` is not a float (N, 3, height, width)."""
     if image.dim() != 4 or image.shape[1] != 3 or not image.is_floating_point():
-        raise ValueError(f'image of shape {tuple(image.shape)} and type {image.dtype}: expected RGB float '
-                         '(N, 3, height, width) in [0, 1]')
+        raise OptionError(f'image of shape {tuple(image.shape)} and type {image.dtype}: expected RGB float '
+                          '(N, 3, height, width) in [0, 1]')
 
 
-def check_options(network: str, options: Mapping[str, Any], *, choices: Mapping[str, Sequence[Any]],
-                  whole: Mapping[str, tuple[int, int]], real: Mapping[str, tuple[float, float]]) -> None:
-    """Raise ``OptionError`` (a ``ValueError``) naming the first invalid option of a network and the choices.
+def check_arguments(network: str, options: Mapping[str, Any], *, choices: Mapping[str, Sequence[Any]],
+                    integers: Mapping[str, tuple[int, int]], reals: Mapping[str, tuple[float, float]]) -> None:
+    """Raise ``OptionError`` naming the first invalid argument of a network and the choices.
 
     Args:
         network: name for the message.
         options: the arguments given.
         choices: allowed values by option.
-        whole: range of whole numbers by option.
-        real: range of numbers by option.
+        integers: range of whole numbers by option.
+        reals: range of numbers by option.
     """
     for name, allowed in choices.items():
         value = options[name]
         if not any(type(value) is type(a) and value == a for a in allowed):
             raise OptionError(f'{network} option {name}: {value!r} is not one of {list(allowed)}')
-    for kinds, ranges, kind in (((int, ), whole, 'whole number'), ((int, float), real, 'number')):
+    for kinds, ranges, kind in (((int, ), integers, 'whole number'), ((int, float), reals, 'number')):
         for name, (low, high) in ranges.items():
             value = options[name]
             if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:

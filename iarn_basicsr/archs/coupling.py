@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from iarn_basicsr.ops import Grid, compute_padding
+from iarn_basicsr.ops.grid import Grid
+from iarn_basicsr.ops.size import compute_padding
 
 __all__ = ['COUPLINGS', 'Coupling', 'DenseBlock', 'GridMaps', 'HRGridMaps', 'LRGridMaps']
 
@@ -107,7 +108,7 @@ class LRGridMaps(GridMaps):
         return s, t
 
     def _tell_scale(self, x: Tensor, grid: Grid) -> Tensor:
-        return torch.cat([x, grid.scale_planes(len(x))], 1) if self.encoding else x
+        return torch.cat([x, grid.scale_encoding(len(x))], 1) if self.encoding else x
 
     def macs(self, grid: Grid) -> int:
         (height, width), (h, w) = grid.hr, grid.lr
@@ -147,7 +148,7 @@ class HRGridMaps(GridMaps):
 
     def _folded(self, net: nn.Module, x: Tensor, grid: Grid) -> Tensor:
         if self.encoding:
-            x = torch.cat([x, grid.encoding(len(x))], 1)
+            x = torch.cat([x, grid.position_aware_encoding(len(x))], 1)
         pad, unpad = compute_padding(grid.hr, self.fold)
         y = net(F.pixel_unshuffle(F.pad(x, pad, mode='replicate'), self.fold))
         return F.pad(F.pixel_shuffle(y, self.fold), unpad)

@@ -17,10 +17,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from iarn_basicsr.ops import PAIRS, Grid, check_lr_size, grid
-from iarn_basicsr.ops.grid import AxisWindow
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.ops.grid import AxisWindow, Grid, make_grid
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import PAIRS
+from iarn_basicsr.ops.size import check_lr_size
 
-from .base import Downscaled, RescalingNet, check_image, check_options, round_trip
+from .base import Downscaled, RescalingNet, check_arguments, check_image
 from .coupling import COUPLINGS, Coupling
 
 __all__ = ['IARN', 'Downscaled']
@@ -35,8 +38,8 @@ class IARN(RescalingNet):
     Args:
         num_block: number of coupling blocks.
         growth: growth of the dense blocks.
-        resample: the pair (D, U): ``area``, ``cubic`` (the LR of an untrained network is the bicubic LR) or
-            ``cubic_interp`` (see :mod:`iarn_basicsr.ops.resample`).
+        split: the pair (D, U) of the preemptive channel split: ``area``, ``cubic`` (the LR of an untrained network is
+            the bicubic LR) or ``cubic_interp`` (see :mod:`iarn_basicsr.ops.resample`).
         coupling: grid on which the convolutions run: ``lr_grid`` or ``hr_grid`` (nearest to the paper).
         order: K of the position-aware pooling basis (``lr_grid`` only).
         fold: space-to-depth factor of the HR convolutions (``hr_grid`` only).
@@ -44,31 +47,40 @@ class IARN(RescalingNet):
         clamp: bound of the log-scale of each block.
         init_last: initial gain of the last convolution of every subnet; 0 starts the network at (D x, U LR).
         max_scale: largest HR / LR that is accepted; 4 for the x1-4 model.
+        resample: name of ``split`` in older files.
 
     Raises:
-        ValueError: naming the option, its value and the choices.
+        OptionError: naming the option, its value and the choices.
     """
 
     def __init__(self,
                  *,
                  num_block: int = 8,
                  growth: int = 24,
-                 resample: str = 'cubic',
+                 split: str = 'cubic',
                  coupling: str = 'lr_grid',
                  order: int = 4,
                  fold: int = 2,
                  encoding: bool = True,
                  clamp: float = 1.0,
                  init_last: float = 0.3,
-                 max_scale: float = 4.0) -> None:
+                 max_scale: float = 4.0,
+                 resample: str | None = None) -> None:
         super().__init__()
-        self.hparams: dict[str, Any] = {k: v for k, v in locals().items() if k not in ('self', '__class__')}
-        check_options(
+        if resample is not None and split not in ('cubic', resample):
+            raise OptionError(f'IARN options split: {split!r} and resample: {resample!r}: leave out resample, the old '
+                              'name of split')
+        split = resample or split
+        self.hparams: dict[str, Any] = {
+            'num_block': num_block, 'growth': growth, 'split': split, 'coupling': coupling, 'order': order,
+            'fold': fold, 'encoding': encoding, 'clamp': clamp, 'init_last': init_last, 'max_scale': max_scale,
+        }
+        check_arguments(
             'IARN', self.hparams,
-            choices={'resample': [*PAIRS], 'coupling': [*COUPLINGS], 'encoding': [False, True]},
-            whole={'num_block': (1, 64), 'growth': (1, 512), 'order': (1, 8), 'fold': (1, 8)},
-            real={'clamp': (0.01, 10), 'init_last': (0, 10), 'max_scale': (1, 64)})
-        self.resample, self.max_scale = resample, float(max_scale)
+            choices={'split': [*PAIRS], 'coupling': [*COUPLINGS], 'encoding': [False, True]},
+            integers={'num_block': (1, 64), 'growth': (1, 512), 'order': (1, 8), 'fold': (1, 8)},
+            reals={'clamp': (0.01, 10), 'init_last': (0, 10), 'max_scale': (1, 64)})
+        self.split, self.max_scale = split, float(max_scale)
         self.order = order
         own = {'order': order} if coupling == 'lr_grid' else {'fold': fold}
         self.blocks = nn.ModuleList(
@@ -77,21 +89,25 @@ class IARN(RescalingNet):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, hr: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        return self.forward_on(self.grid(hr, (hr.shape[-2], hr.shape[-1]), size), hr)
+        return self.forward_on(self.grid_of(hr, (hr.shape[-2], hr.shape[-1]), size), hr)
 
     def forward_on(self, g: Grid, hr: Tensor) -> dict[str, Tensor]:
-        """:meth:`forward` on a grid of :meth:`grid` or a padded one."""
-        return round_trip(self.downscale_on(g, hr), lambda lr: self.upscale_on(g, lr))
+        """:meth:`forward` on a grid of :meth:`grid_of` or a padded one.
+
+        With ``cubic_interp`` it also returns ``low_projected``, U D l on the HR grid, to which a loss may pull ``low``.
+        """
+        down = self.downscale_on(g, hr)
+        lr = quantise(down.lr)
+        out = down.outputs(lr, self.upscale_on(g, lr))
+        return out if g.exact else {**out, 'low_projected': g.up(down.lr)}
 
     def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
         """HR (N, 3, H, W) -> LR of ``size`` (h, w) and the latent; quantise the LR before storing it."""
-        return self.downscale_on(self.grid(hr, (hr.shape[-2], hr.shape[-1]), size), hr)
+        return self.downscale_on(self.grid_of(hr, (hr.shape[-2], hr.shape[-1]), size), hr)
 
     def downscale_on(self, g: Grid, hr: Tensor) -> Downscaled:
-        """:meth:`downscale` on a grid of :meth:`grid`, which may be a window of a larger one."""
-        lr = g.down(hr)
-        base = g.up(lr)
-        low, high = (lr if g.exact else base), hr - base
+        """:meth:`downscale` on a grid of :meth:`grid_of`, which may be a window of a larger one."""
+        low, high = g.split(hr)
         for block in self._chain():
             low, high = block(low, high, g)
         return Downscaled(low if g.exact else g.down(low), high, low)
@@ -106,36 +122,37 @@ class IARN(RescalingNet):
             latent: z (N, 3, H, W); zeros if None, as in use. A sample of N(0, sigma^2) gives a variant.
             low: the true low branch at HR resolution (``cubic_interp`` only), for the exact inverse.
         """
-        return self.upscale_on(self.grid(lr, size, (lr.shape[-2], lr.shape[-1])), lr, latent, low)
+        return self.upscale_on(self.grid_of(lr, size, (lr.shape[-2], lr.shape[-1])), lr, latent, low)
 
     def upscale_on(self, g: Grid, lr: Tensor, latent: Tensor | None = None, low: Tensor | None = None) -> Tensor:
-        """:meth:`upscale` on a grid of :meth:`grid`, which may be a window of a larger one."""
-        whole = (len(lr), lr.shape[1], *g.hr)
+        """:meth:`upscale` on a grid of :meth:`grid_of`, which may be a window of a larger one."""
+        shape = (len(lr), lr.shape[1], *g.hr)
         for name, given in (('latent', latent), ('low', low)):
-            if given is not None and (given.shape != whole or (name == 'low' and g.exact)):
-                raise ValueError(f'{name} of shape {tuple(given.shape)}: expected {whole}, low for cubic_interp only')
-        high = lr.new_zeros(whole) if latent is None else latent
+            if given is not None and (given.shape != shape or (name == 'low' and g.exact)):
+                raise OptionError(f'{name} of shape {tuple(given.shape)}: expected {shape}, low for cubic_interp only')
+        high = lr.new_zeros(shape) if latent is None else latent
         if low is None:
             low = lr if g.exact else g.up(lr)
         for block in reversed(self._chain()):
             low, high = block.inverse(low, high, g)
-        return (g.up(low) if g.exact else low) + high
+        return g.merge(low, high)
 
     def _chain(self) -> list[Coupling]:
         return cast('list[Coupling]', list(self.blocks))
 
-    def grid(self, like: Tensor, hr_size: tuple[int, int], lr_size: tuple[int, int],
-             window: tuple[AxisWindow, AxisWindow] | None = None) -> Grid:
+    def grid_of(self, like: Tensor, hr_size: tuple[int, int], lr_size: tuple[int, int],
+                window: tuple[AxisWindow, AxisWindow] | None = None) -> Grid:
         """The :class:`Grid` of two sizes, or a window of it, on the device and in the precision of ``like``.
 
         Raises:
-            ValueError: if ``like`` is not a float (N, 3, height, width), or the LR size is out of range.
+            OptionError: if ``like`` is not a float (N, 3, height, width).
+            SizeError: if the LR size is out of range.
         """
         check_image(like)
         size = check_lr_size(hr_size, lr_size, self.max_scale)
-        return grid((int(hr_size[0]), int(hr_size[1])), size, self.resample, self.order, like.dtype, like.device,
-                    window)
+        return make_grid((int(hr_size[0]), int(hr_size[1])), size, self.split, self.order, like.dtype, like.device,
+                         window)
 
     def _macs(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> int:
-        g = self.grid(next(self.parameters()).new_empty(1, 3, 1, 1), hr_size, lr_size)
+        g = self.grid_of(next(self.parameters()).new_empty(1, 3, 1, 1), hr_size, lr_size)
         return sum(block.maps.macs(g) for block in self._chain())

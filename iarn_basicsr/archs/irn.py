@@ -20,7 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Downscaled, RescalingNet, check_image, check_options
+from iarn_basicsr.errors import OptionError, SizeError
+
+from .base import Downscaled, RescalingNet, check_arguments, check_image
 from .coupling import IMAGE_CHANNELS, INIT_GAIN, _init, dense
 
 __all__ = ['IRN']
@@ -172,14 +174,14 @@ class IRN(RescalingNet):
         clamp: bound of the log-scale of each block.
 
     Raises:
-        ValueError: naming the option, its value and the choices.
+        OptionError: naming the option, its value and the choices.
     """
 
     def __init__(self, *, scale: int, num_block: int = 8, growth: int = 32, clamp: float = 1.0) -> None:
         super().__init__()
         self.hparams = {'scale': scale, 'num_block': num_block, 'growth': growth, 'clamp': clamp}
-        check_options('IRN', self.hparams, choices={'scale': [*LEVELS]},
-                      whole={'num_block': (1, 64), 'growth': (1, 512)}, real={'clamp': (0.01, 10)})
+        check_arguments('IRN', self.hparams, choices={'scale': [*LEVELS]},
+                        integers={'num_block': (1, 64), 'growth': (1, 512)}, reals={'clamp': (0.01, 10)})
         self.scale = scale
         self.min_scale = self.max_scale = float(scale)
         operations: list[nn.Module] = []
@@ -195,7 +197,8 @@ class IRN(RescalingNet):
         """HR (N, 3, H, W) -> LR of ``size`` (h, w) and z (N, 3 (scale^2 - 1), h, w); quantise the LR before storing it.
 
         Raises:
-            ValueError: if ``hr`` is no float RGB image or ``size`` is not exactly (H / scale, W / scale).
+            OptionError: if ``hr`` is no float RGB image.
+            SizeError: if ``size`` is not exactly (H / scale, W / scale).
         """
         check_image(hr)
         self._check_sizes((hr.shape[-2], hr.shape[-1]), size)
@@ -214,14 +217,15 @@ class IRN(RescalingNet):
             latent: z (N, 3 (scale^2 - 1), h, w); zeros if None, as in use.
 
         Raises:
-            ValueError: for an image, a size or a latent of another shape.
+            OptionError: for an image or a latent of another shape.
+            SizeError: for a size that is not (scale h, scale w).
         """
         check_image(lr)
         n, _, h, w = lr.shape
         self._check_sizes(size, (h, w))
         shape = (n, IMAGE_CHANNELS * (self.scale**2 - 1), h, w)
         if latent is not None and latent.shape != shape:
-            raise ValueError(f'latent of shape {tuple(latent.shape)}: expected {shape}')
+            raise OptionError(f'latent of shape {tuple(latent.shape)}: expected {shape}')
         state = torch.cat([lr, lr.new_zeros(shape) if latent is None else latent], 1)
         for operation in reversed(self._chain()):
             state = operation.inverse(state)
@@ -233,9 +237,11 @@ class IRN(RescalingNet):
     def _check_sizes(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> None:
         (height, width), (h, w) = hr_size, lr_size
         if (height, width) != (self.scale * h, self.scale * w):
-            raise ValueError(f'HR {height}x{width} and LR {h}x{w} (height x width) do not fit IRN x{self.scale}: HR '
-                             f'must be a multiple of {self.scale} on both axes and LR exactly HR / {self.scale} '
-                             '(the benchmark resizes HR first, which gives IRN a number at any scale)')
+            exact = (height // self.scale, width // self.scale)
+            raise SizeError(f'HR {height}x{width} and LR {h}x{w} (height x width) do not fit IRN x{self.scale}: HR '
+                            f'must be a multiple of {self.scale} on both axes and LR exactly HR / {self.scale} '
+                            '(the benchmark resizes HR first, which gives IRN a number at any scale)', (h, w), exact,
+                            exact)
 
     def _macs(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> int:
         self._check_sizes(hr_size, lr_size)

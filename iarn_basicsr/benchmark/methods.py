@@ -31,13 +31,16 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from iarn_basicsr import zoo
-from iarn_basicsr.ops import bicubic_downscale, check_lr_size, compute_padding, grid, max_scale_of, quantise
-from iarn_basicsr.ops.resample import bicubic_upscale
-from iarn_basicsr.ops.size import Size, smallest_lr_size
-from iarn_basicsr.options import OptionError, check_keys, near, number
+from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.checks import check_keys, near, number
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.ops.grid import make_grid
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_lr, bicubic_upscale
+from iarn_basicsr.ops.size import Size, check_lr_size, compute_padding, max_scale_of, smallest_lr_size
+from iarn_basicsr.weights import read_weights
 
-__all__ = ['METHODS', 'Method', 'MissingWeightsError', 'UnsupportedSizeError', 'build_method', 'fingerprint',
-           'load_state']
+__all__ = ['METHODS', 'Method', 'MissingWeightsError', 'UnsupportedSizeError', 'build_method', 'fingerprint']
 
 COUNTED_LR = 48  # pixels; side of the LR image on which the operations of a one-way network are counted
 
@@ -105,12 +108,10 @@ class IARNMethod(Method):
     """This package's network; ``weights`` is a released name or a file."""
 
     def __init__(self, weights: str = 'default') -> None:
-        known = zoo.entries()
-        name = next(iter(known)) if weights == 'default' else weights
-        path = os.path.join(zoo.FOLDER, known[name]['file']) if name in known else str(weights)
-        _need(path)
-        self.weights = (path,)
-        self.net = zoo.load(name if name in known else path)[0]
+        if weights not in (zoo.DEFAULT, *zoo.list_models()):
+            _need(str(weights))
+        self.weights = (zoo.resolve(str(weights))[0], )
+        self.net = IARN.from_file(self.weights[0])
         self.nets = {0: self.net}
 
     def check(self, hr: Size, lr: Size) -> None:
@@ -190,7 +191,7 @@ class SRMethod(PerScale):
             raise UnsupportedSizeError(f'an LR of {lr[0]}x{lr[1]} cannot be reflected up to multiples of {multiple}')
 
     def downscale(self, hr: Tensor, size: Size) -> Tensor:
-        return quantise(bicubic_downscale(hr, size))
+        return bicubic_lr(hr, size)
 
     def upscale(self, lr: Tensor, size: Size) -> Tensor:
         k = self.factor(size, _size(lr))
@@ -227,11 +228,11 @@ def _lanczos(x: Tensor, size: Size) -> Tensor:
 
 
 def _area_down(x: Tensor, size: Size) -> Tensor:
-    return grid(_size(x), size, 'area', 1, x.dtype, x.device).down(x)
+    return make_grid(_size(x), size, 'area', 1, x.dtype, x.device).down(x)
 
 
 def _right_inverse_up(x: Tensor, size: Size) -> Tensor:
-    return grid(size, _size(x), 'cubic', 1, x.dtype, x.device).up(x)
+    return make_grid(size, _size(x), 'cubic', 1, x.dtype, x.device).up(x)
 
 
 _INTERPOLATIONS: dict[str, tuple[Callable[[Tensor, Size], Tensor], Callable[[Tensor, Size], Tensor]]] = {
@@ -286,7 +287,7 @@ def _network(place: str, kind: str, scale: int, entry: Mapping[str, Any]) -> nn.
     if not path:
         raise OptionError(f'{place}.path is missing: the weight file')
     _need(str(path))
-    state, arch = load_state(str(path))
+    state, arch = read_weights(str(path))
     options = dict(entry.get('network') or arch or ({'type': 'IRN', 'scale': scale} if kind == 'IRN' else {}))
     arch_type = options.pop('type', None)
     if arch_type not in ARCH_REGISTRY and f'{arch_type}_basicsr' not in ARCH_REGISTRY:
@@ -304,30 +305,6 @@ def _network(place: str, kind: str, scale: int, entry: Mapping[str, Any]) -> nn.
 def _need(path: str) -> None:
     if not os.path.isfile(path):
         raise MissingWeightsError(f'weights not found: {path} (scripts/fetch_weights.py knows where official ones are)')
-
-
-def load_state(path: str) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """(state dict, architecture options or None) of a ``.pth`` in any usual layout.
-
-    ``params_ema``, ``params``, ``state_dict`` or a bare state dict, with or without DDP's ``module.`` before the names;
-    read with ``weights_only``, so a file cannot run code.
-
-    Raises:
-        OptionError: naming the file, if it holds no state dict.
-    """
-    try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # what unpickling makes of bytes that are no pickle
-        raise OptionError(f'{path} is not a PyTorch weight file, or holds more than weights: '
-                          f'{" ".join(str(error).split())[:200]}') from None
-    arch = content.get('arch') if isinstance(content, dict) else None
-    for key in ('params_ema', 'params', 'state_dict'):
-        if isinstance(content, dict) and key in content:
-            content = content[key]
-            break
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise OptionError(f'{path} holds no state dict: expected params_ema, params, state_dict, or names and tensors')
-    return {k.removeprefix('module.'): v for k, v in content.items()}, arch
 
 
 def fingerprint(options: Mapping[str, Any], method: Method) -> str:

@@ -7,7 +7,7 @@ from os import path as osp
 from typing import Any
 
 from iarn_basicsr.files import atomic_write
-from iarn_basicsr.ops import parse_scale, scale_label
+from iarn_basicsr.ops.size import parse_scale, scale_label
 
 from .tables import means, quality_table
 

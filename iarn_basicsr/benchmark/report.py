@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from os import path as osp
 from typing import Any
 
-from iarn_basicsr.files import atomic_write
+from iarn_basicsr.files import atomic_write, save_text
 from iarn_basicsr.metrics.rescaling import PROTOCOL
-from iarn_basicsr.ops import parse_scale, scale_label
+from iarn_basicsr.ops.size import parse_scale, scale_label
 
 from .plots import draw_plots
 from .tables import means, quality_table
@@ -40,7 +40,7 @@ _COST = {
 def write_report(results: dict[str, Any], folder: str) -> None:
     """benchmark.md, benchmark.csv and, where matplotlib is installed, three plots."""
     plots = draw_plots(results, folder)
-    _write(osp.join(folder, 'benchmark.md'), '\n'.join(_markdown(results, plots)) + '\n')
+    save_text('\n'.join(_markdown(results, plots)) + '\n', osp.join(folder, 'benchmark.md'))
     atomic_write(osp.join(folder, 'benchmark.csv'), lambda path: _write_csv(results, path))
 
 
@@ -136,15 +136,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _labels(scales: Sequence[Any]) -> list[str]:
     return [scale_label(parse_scale(s)) for s in scales]
-
-
-def _write(path: str, text: str) -> None:
-
-    def write(temporary: str) -> None:
-        with open(temporary, 'w', encoding='utf-8') as file:
-            file.write(text)
-
-    atomic_write(path, write)
 
 
 def _write_csv(results: dict[str, Any], path: str) -> None:

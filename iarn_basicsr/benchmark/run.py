@@ -15,18 +15,20 @@ import torch
 import yaml
 from tqdm import tqdm
 
-import iarn_basicsr  # noqa: F401  (makes basicsr importable and registers)
+import iarn_basicsr.plugin  # noqa: F401  (makes basicsr importable and registers)
+from iarn_basicsr.checks import check_keys, number
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
+from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import save_json
-from iarn_basicsr.ops import full_float32, lr_size, parse_scale, scale_label
-from iarn_basicsr.options import OptionError, check_keys, number
+from iarn_basicsr.ops.precision import full_float32
+from iarn_basicsr.ops.size import lr_size, parse_scale, scale_label
 
 from . import tasks
 from .methods import Method, MissingWeightsError, UnsupportedSizeError, build_method, fingerprint
 from .records import Records
 from .report import summary, write_report
 
-__all__ = ['main', 'run']
+__all__ = ['check_benchmark', 'main', 'run']
 
 _TOP_KEYS = {'name', 'device', 'threads', 'datasets', 'scales', 'methods', 'cost', 'cycles', 'lossy', 'published'}
 _SECTIONS = {
@@ -49,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with open(args.opt, encoding='utf-8') as file:
             options = yaml.safe_load(file)
-        check_options(options)
+        check_benchmark(options)
         folder = args.output or osp.join('results', str(options['name']))
         results = run(options, folder)
     except (OptionError, OSError, yaml.YAMLError, ValueError) as error:
@@ -60,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def check_options(options: Any) -> None:
+def check_benchmark(options: Any) -> None:
     """Raise :class:`OptionError` for the first option that nobody reads, or that is missing or wrong."""
     if not isinstance(options, dict):
         raise OptionError('expected a YAML mapping with name, datasets, scales and methods')

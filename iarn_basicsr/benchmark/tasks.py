@@ -19,10 +19,10 @@ from basicsr.utils import tensor2img
 from PIL import Image
 from torch import Tensor
 
-from iarn_basicsr.images import png_bytes
-from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
-from iarn_basicsr.ops import full_float32, lr_size, parse_scale
-from iarn_basicsr.ops.size import Size
+from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, evaluate
+from iarn_basicsr.ops.precision import full_float32
+from iarn_basicsr.ops.size import Size, lr_size, parse_scale
+from iarn_basicsr.pictures.files import png_bytes
 
 from .methods import Method, build_method
 

@@ -1,3 +1,5 @@
 """Datasets."""
 
-from . import arbitrary_scale_dataset  # noqa: F401  (imported to register)
+from iarn_basicsr.compat import prepare_import
+
+prepare_import()

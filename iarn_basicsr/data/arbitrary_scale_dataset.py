@@ -12,13 +12,15 @@ import numpy as np
 import torch
 from basicsr.utils.registry import DATASET_REGISTRY
 
-from iarn_basicsr.ops import bicubic_downscale, lr_size, parse_scale, quantise, scale_label
-from iarn_basicsr.ops.size import SIZE_RULES, Size
-from iarn_basicsr.options import OptionError, check_keys, number
+from iarn_basicsr.checks import check_keys, number
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.ops.pixels import to_tensor
+from iarn_basicsr.ops.resample import bicubic_lr
+from iarn_basicsr.ops.size import SIZE_RULES, Size, lr_size, parse_scale, scale_label
 
-from .draws import Curriculum, Draw, ScaleSchedule, batches_per_epoch, epoch_draws, generator
+from .augment import Noise, Shrink
 from .image_source import ImageSource
-from .variety import Noise, Shrink
+from .schedule import Curriculum, Draw, ScaleSchedule, batches_per_epoch, epoch_draws, generator
 
 __all__ = ['ArbitraryScaleDataset']
 
@@ -55,13 +57,13 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         train, lq_size: instead of ``gt_size``: LR patch in pixels, the HR patch is ``scale`` times as large, so that
             every scale trains on as many LR pixels and costs about the same (LR made on the fly only).
         train, use_hflip, use_rot: flips; rotation by 90 degrees.
-        train, scale_range: [low, high]; one LR size for the whole batch is drawn from it, see :mod:`.draws`.
+        train, scale_range: [low, high]; one LR size for the whole batch is drawn from it, see :mod:`.schedule`.
         train, asymmetric_prob: share of batches with independent vertical and horizontal scales.
-        train, curriculum: ``{start: 2, hold: 400, widen: 1500}``, see :class:`.draws.Curriculum`.
+        train, curriculum: ``{start: 2, hold: 400, widen: 1500}``, see :class:`.schedule.Curriculum`.
         train, shrink: ``{prob: 0.5, range: [1, 2]}``, that share of the patches comes from photographs reduced by a
-            factor from the range, see :class:`.variety.Shrink` (LR made on the fly only).
+            factor from the range, see :class:`.augment.Shrink` (LR made on the fly only).
         train, noise: ``{prob: 0.2, range: [0, 10]}``, that share of the HR patches gets Gaussian noise with a sigma
-            from the range in grey levels, see :class:`.variety.Noise` (LR made on the fly only).
+            from the range in grey levels, see :class:`.augment.Noise` (LR made on the fly only).
         train, seed: of all draws.
         train, scales: with ``dataroot_lq``, the list to draw from.
 
@@ -191,10 +193,10 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
             scale = self.schedule.pick(step, self.scales)
             return [self._precomputed_patch(d, scale) for d in draws]
         patch, size = self._patch_sizes(step)
-        gts = _to_tensor(np.stack([self._augmented_patch(d, patch) for d in draws]))
+        gts = to_tensor(np.stack([self._augmented_patch(d, patch) for d in draws]))
         label = scale_label([p / n for p, n in zip(patch, size)])
         return [self._item(gt, lq, self.names[d], None, label)
-                for gt, lq, d in zip(gts, _reference_lr(gts, size), draws)]
+                for gt, lq, d in zip(gts, bicubic_lr(gts, size), draws)]
 
     def _patch_sizes(self, step: int) -> tuple[Size, Size]:
         """HR and LR size of the patches of one training step."""
@@ -210,14 +212,14 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         name, scale = self.names[which], self.scales[k]
         label = scale_label(scale)
         if self.gt is None:
-            lq = _to_tensor(self.lq[label].read(name))
+            lq = to_tensor(self.lq[label].read(name))
             return self._item(None, lq, name, name, label, tuple(int(n * s + 0.5) for n, s in zip(lq.shape[1:], scale)))
-        gt = _to_tensor(self._read_gt(name))
+        gt = to_tensor(self._read_gt(name))
         size = lr_size((gt.shape[1], gt.shape[2]), scale, self.size_rule)
         if not self.lq:
-            return self._item(gt, _reference_lr(gt[None], size)[0], name, None, label)
+            return self._item(gt, bicubic_lr(gt[None], size)[0], name, None, label)
         image, lq_name = self._read_lq(name, scale, size)
-        return self._item(gt, _to_tensor(image), name, lq_name, label)
+        return self._item(gt, to_tensor(image), name, lq_name, label)
 
     def _item(self, gt: torch.Tensor | None, lq: torch.Tensor, name: str, lq_name: str | None, label: str,
               hr_size: tuple[int, ...] | None = None) -> dict[str, Any]:
@@ -289,7 +291,7 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         gt = self._turned(gt[gt_cut], rng, symmetric)
         rng.bit_generator.state = state  # the LR patch turns the same way
         lq = self._turned(lq[lq_cut], rng, symmetric)
-        return self._item(_to_tensor(gt), _to_tensor(lq), name, lq_name, scale_label(scale))
+        return self._item(to_tensor(gt), to_tensor(lq), name, lq_name, scale_label(scale))
 
     def _aligned_cut(self, n: int, m: int, name: str, rng: np.random.Generator) -> tuple[slice, slice]:
         ratio = Fraction(n, m)
@@ -314,14 +316,3 @@ def _extend(image: np.ndarray, size: Size) -> np.ndarray:
     if not any(missing):
         return image
     return np.pad(image, [(0, missing[0]), (0, missing[1]), (0, 0)], mode='symmetric')
-
-
-def _to_tensor(image: np.ndarray) -> torch.Tensor:
-    """uint8 (..., H, W, 3) -> float (..., 3, H, W) in [0, 1]; in numpy, whose single thread suits small patches."""
-    planes = np.ascontiguousarray(np.moveaxis(image, -1, -3))
-    return torch.from_numpy(np.divide(planes, np.float32(255), dtype=np.float32))
-
-
-def _reference_lr(gt: torch.Tensor, size: Size) -> torch.Tensor:
-    """Bicubic LR (N, 3, h, w) as it would be stored: with 8-bit values."""
-    return quantise(bicubic_downscale(gt, size))

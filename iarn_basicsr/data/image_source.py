@@ -10,12 +10,10 @@ import cv2
 import numpy as np
 from basicsr.utils import FileClient
 
-from iarn_basicsr.options import OptionError
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.files import IMAGE_ENDINGS, is_image
 
-__all__ = ['IMAGE_SUFFIXES', 'ImageSource']
-
-_ENDINGS = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
-IMAGE_SUFFIXES = _ENDINGS + tuple(e.upper() for e in _ENDINGS)
+__all__ = ['ImageSource']
 
 
 class ImageSource:
@@ -44,7 +42,7 @@ class ImageSource:
         self.names = self._listed(meta_info_file) if meta_info_file else self._found()
         self._known = frozenset(self.names)
         if not self.names:
-            raise OptionError(f'{key}: no image in {self.root!r}: expected files ending in {", ".join(_ENDINGS)}')
+            raise OptionError(f'{key}: no image in {self.root!r}: expected files ending in {", ".join(IMAGE_ENDINGS)}')
 
     def _listed(self, meta_info_file: str) -> list[str]:
         if not osp.isfile(meta_info_file):
@@ -99,7 +97,7 @@ def _images_below(root: str) -> Iterator[str]:
     for folder, inner, files in os.walk(root, followlinks=True):
         inner[:] = [name for name in inner if not name.startswith('.')]
         for name in files:
-            if name.endswith(IMAGE_SUFFIXES) and not name.startswith('.'):
+            if is_image(name):
                 yield osp.relpath(osp.join(folder, name), root)
 
 

@@ -1,5 +1,5 @@
 """Metrics of rescaling by BasicSR's own functions."""
 
-from .rescaling import DEFAULT_METRICS, border_of, evaluate
+from iarn_basicsr.compat import prepare_import
 
-__all__ = ['DEFAULT_METRICS', 'border_of', 'evaluate']
+prepare_import()

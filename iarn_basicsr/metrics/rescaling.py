@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from basicsr.metrics import calculate_metric
 
-from iarn_basicsr.ops import max_scale_of
+from iarn_basicsr.ops.size import max_scale_of
 
 __all__ = ['DEFAULT_METRICS', 'PROTOCOL', 'PSNR_CAP', 'border_of', 'evaluate']
 
@@ -29,8 +29,7 @@ DEFAULT_METRICS: dict[str, dict[str, Any]] = {
         'type': f'calculate_{kind}',
         'test_y_channel': channel == 'y',
         'crop_border': 'auto',
-        'compare': 'lr' if of else 'hr',
-        'better': 'higher'
+        'compare': 'lr' if of else 'hr'
     }
     for of in ('', 'lr_') for channel in ('y', 'rgb') for kind in ('psnr', 'ssim')
 }
@@ -58,7 +57,7 @@ def evaluate(hr: tuple[np.ndarray, np.ndarray], lr: tuple[np.ndarray, np.ndarray
     for name, options in metrics.items():
         options = dict(options)
         image, reference = lr if options.pop('compare', 'hr') == 'lr' else hr
-        options.pop('better', None)
+        options.pop('better', None)  # BasicSR's key for its own table of best values
         border = auto if options.get('crop_border', 'auto') == 'auto' else int(options['crop_border'])
         options['crop_border'] = min(border, (min(reference.shape[:2]) - 1) // 2)
         if 'ssim' in options['type'] and min(reference.shape[:2]) - 2 * options['crop_border'] < SSIM_WINDOW:

@@ -1,3 +1,5 @@
 """Models: training and validation logic."""
 
-from . import iarn_model  # noqa: F401  (imported to register)
+from iarn_basicsr.compat import prepare_import
+
+prepare_import()

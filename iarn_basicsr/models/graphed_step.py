@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.ops import PaddedGrid
+from iarn_basicsr.ops.grid import PaddedGrid
 from iarn_basicsr.ops.size import Size
 
 __all__ = ['GraphedStep']
@@ -63,7 +63,7 @@ class GraphedStep:
         """Fixed places for what a step reads."""
         self.graph = None
         self.gt, self.lq, self.share = gt.new_zeros(*gt.shape[:2], *self.largest), lq.clone(), gt.new_ones(())
-        self.padded = PaddedGrid(self.largest, (lq.shape[-2], lq.shape[-1]), self.net.resample, self.net.order,
+        self.padded = PaddedGrid(self.largest, (lq.shape[-2], lq.shape[-1]), self.net.split, self.net.order,
                                  gt.dtype, gt.device)
 
     def _compute(self) -> dict[str, Tensor]:

@@ -16,13 +16,16 @@ from basicsr.utils.dist_util import master_only
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+from tqdm import tqdm
 
-from iarn_basicsr.files import save_json, save_torch
-from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
-from iarn_basicsr.metrics.rescaling import PROTOCOL
-from iarn_basicsr.ops import full_float32, parse_scale, scale_label
+from iarn_basicsr.checks import check_keys, number
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.files import save_json
+from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
+from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.resample import DENSE_LIMIT
-from iarn_basicsr.options import OptionError, check_keys, number
+from iarn_basicsr.ops.size import parse_scale, scale_label
+from iarn_basicsr.weights import save_torch, write_weights
 
 from .graphed_step import GraphedStep
 
@@ -73,10 +76,10 @@ class IARNModel(SRModel):
         torch.backends.cudnn.benchmark = False  # BasicSR's pipelines set it; it would re-tune for every new LR size
         if opt['is_train']:
             self._read_train_options(opt['train'])
-        val = opt.setdefault('val', {}) if opt.get('val') is not None or not opt['is_train'] else {}
+        val = opt.get('val') or {}
         check_keys('val', val, _VAL_KEYS)
-        if not val.get('metrics'):
-            val['metrics'] = DEFAULT_METRICS
+        self.metrics = val.get('metrics') or DEFAULT_METRICS
+        self.val_suffix, self.val_bar = val.get('suffix'), bool(val.get('pbar', False))
         self.skipped = self.skipped_in_a_row = 0
         self._log: dict[str, Tensor] = {}
         super().__init__(opt)
@@ -130,9 +133,9 @@ class IARNModel(SRModel):
     def init_training_settings(self) -> None:
         super().init_training_settings()
         train = self.opt['train']
-        if train.get('inv_opt') and not hasattr(self.get_bare_model(self.net_g), 'grid'):
-            raise OptionError(f'train.inv_opt serves IARN with cubic_interp: {self.opt["network_g"]["type"]} keeps its '
-                              'low branch on the LR grid, leave inv_opt out')
+        if train.get('inv_opt') and self.get_bare_model(self.net_g).hparams.get('split') != 'cubic_interp':
+            raise OptionError('train.inv_opt serves IARN with split: cubic_interp, where the low branch may leave what '
+                              'the LR holds; leave it out')
         self.criteria = {'l_rec': self.cri_pix}
         for name, key in _LOSSES.items():
             if name != 'l_rec' and train.get(key):
@@ -182,7 +185,6 @@ class IARNModel(SRModel):
 
     def _losses(self, out: dict[str, Tensor], gt: Tensor, lq: Tensor) -> dict[str, Tensor]:
         """The weighted losses by name."""
-        low = out['low']
         pairs = {
             'l_rec': (out['sr'], gt),
             'l_guide': (out['lr_raw'], lq),
@@ -191,10 +193,7 @@ class IARNModel(SRModel):
         if 'l_luma' in self.criteria:
             pairs['l_luma'] = luma(out['sr']), luma(gt)
         if 'l_inv' in self.criteria:
-            net = self.get_bare_model(self.net_g)
-            g = net.grid(gt, tuple(gt.shape[-2:]), tuple(lq.shape[-2:]))
-            low = g.up(low) if g.exact else low
-            pairs['l_inv'] = (low, g.up(g.down(low)))
+            pairs['l_inv'] = out['low'], out['low_projected']
         losses = {name: criterion(*pairs[name]) for name, criterion in self.criteria.items()}
         if self.cri_perceptual:
             for name, value in zip(('l_percep', 'l_style'), self.cri_perceptual(out['sr'], gt)):
@@ -235,7 +234,7 @@ class IARNModel(SRModel):
         """Measure every image at every scale, the images shared out over the ranks."""
         results = []
         rank, world_size = self.opt['rank'], self.opt['world_size']
-        for index in range(rank, len(dataset), world_size):
+        for index in tqdm(range(rank, len(dataset), world_size), unit='image', disable=not self.val_bar or rank > 0):
             item = dataset[index]
             images = self._rescale(item)
             ratios = [n / m for n, m in zip(images['sr'].shape, images['lr'].shape)]
@@ -245,8 +244,7 @@ class IARNModel(SRModel):
                 self._save_images(images, dataset.opt['name'], scale, path, current_iter)
             values = {}
             if 'gt' in images:
-                values = evaluate((images['sr'], images['gt']), (images['lr'], images['lq']),
-                                  self.opt['val']['metrics'])
+                values = evaluate((images['sr'], images['gt']), (images['lr'], images['lq']), self.metrics)
             results.append({'index': index, 'image': path, 'scale': scale, **values})
         if self.opt['dist']:
             gathered: list[Any] = [None] * world_size
@@ -273,15 +271,15 @@ class IARNModel(SRModel):
     def _save_images(self, images: dict[str, Any], dataset: str, scale: str, path: str, current_iter: Any) -> None:
         """visualization/DATASET/SCALE/{lr,sr}/IMAGE.png, with the iteration in the name during training."""
         name = osp.splitext(osp.basename(path))[0] + (f'_{current_iter}' if self.is_train else '')
-        suffix = self.opt['val'].get('suffix')
+        name += f'_{self.val_suffix}' if self.val_suffix else ''
         for kind in ('lr', 'sr'):
             folder = osp.join(self.opt['path']['visualization'], dataset, scale, kind)
-            imwrite(images[kind], osp.join(folder, f'{name}_{suffix}.png' if suffix else f'{name}.png'))
+            imwrite(images[kind], osp.join(folder, f'{name}.png'))
 
     @master_only
     def _report(self, results: list[dict[str, Any]], dataset: str, current_iter: Any, tb_logger: Any) -> None:
         """Log the table, feed tensorboard and write JSON."""
-        metrics = list(self.opt['val']['metrics'])
+        metrics = list(self.metrics)
         scales = OrderedDict((r['scale'], [q for q in results if q['scale'] == r['scale']]) for r in results)
         table = {s: {m: sum(v) / len(v) for m in metrics if (v := [r[m] for r in rs if m in r])}
                  for s, rs in scales.items()}
@@ -306,13 +304,10 @@ class IARNModel(SRModel):
         """BasicSR's ``params`` / ``params_ema``, plus ``arch`` from which the network can be rebuilt; atomic."""
         nets = net if isinstance(net, list) else [net]
         keys = param_key if isinstance(param_key, list) else [param_key]
-        content: dict[str, Any] = {}
-        for key, wrapped in zip(keys, nets):
-            bare = self.get_bare_model(wrapped)
-            content[key] = {k: v.detach().cpu().contiguous() for k, v in bare.state_dict().items()}
-            content['arch'] = {'type': type(bare).__name__, **getattr(bare, 'hparams', {})}
+        bare = [self.get_bare_model(wrapped) for wrapped in nets]
         name = 'latest' if current_iter == -1 else current_iter
-        save_torch(content, osp.join(self.opt['path']['models'], f'{net_label}_{name}.pth'))
+        write_weights(osp.join(self.opt['path']['models'], f'{net_label}_{name}.pth'), bare[0].arch,
+                      **{key: one.state_dict() for key, one in zip(keys, bare)})
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import scipy.sparse
 import torch
+
+from iarn_basicsr.errors import OptionError
 
 from .position import pooling_matrix, position_offset, unpooling_matrix
 from .resample import DENSE_LIMIT, AxisMap, apply_separable, drop_tolerance, pair_matrices
 from .size import Size
 
-__all__ = ['AxisWindow', 'Grid', 'PaddedGrid', 'grid']
+__all__ = ['AxisWindow', 'Grid', 'PaddedGrid', 'make_grid']
 
 
 class AxisWindow(NamedTuple):
@@ -26,32 +28,50 @@ class AxisWindow(NamedTuple):
     lr_stop: int
 
 
-@dataclass(frozen=True, eq=False)
-class _Axis:
-    """The maps along one axis."""
+class Axis(Protocol):
+    """The maps along one axis of a :class:`Grid`."""
 
-    hr: int
-    lr: int
-    ratio: float  # lr / hr of the whole axis, also within a window
-    down: AxisMap
-    up: AxisMap
-    pool: AxisMap
-    unpool: AxisMap
-    offset: torch.Tensor  # (hr,) position of each HR sample relative to the nearest LR sample
+    @property
+    def hr(self) -> int:
+        """HR samples."""
+
+    @property
+    def lr(self) -> int:
+        """LR samples."""
+
+    @property
+    def down(self) -> AxisMap:
+        """D."""
+
+    @property
+    def up(self) -> AxisMap:
+        """U."""
+
+    @property
+    def pool(self) -> AxisMap:
+        """P, K rows for each LR sample."""
+
+    @property
+    def unpool(self) -> AxisMap:
+        """Q."""
+
+    @property
+    def offset(self) -> torch.Tensor:
+        """(hr,) position of each HR sample relative to the nearest LR sample."""
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """HR (H, W) <-> LR (h, w): the pair (D, U), pooling and unpooling, and the scale. Made by :func:`grid`.
+    """HR (H, W) <-> LR (h, w): the pair (D, U), pooling and unpooling, and the scale. Made by :func:`make_grid`.
 
     All maps take and return (N, C, height, width) and are differentiable.
     """
 
-    vertical: _Axis
-    horizontal: _Axis
+    vertical: Axis
+    horizontal: Axis
     order: int
     exact: bool  # whether D U = I, so that the LR alone holds the low branch
-    ratios: torch.Tensor  # (2,) h/H and w/W of the whole image
+    ratios: torch.Tensor  # (2,) h/H and w/W of the full image
 
     @property
     def hr(self) -> Size:
@@ -62,6 +82,20 @@ class Grid:
     def lr(self) -> Size:
         """(h, w)."""
         return self.vertical.lr, self.horizontal.lr
+
+    def split(self, hr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The preemptive channel split, before any block: (low, high) = (D x, x - U D x).
+
+        The idea is the paper's; D and U are this project's. ``low`` is on the LR grid, (N, C, h, w); where D U != I
+        (``cubic_interp``) it is U D x on the HR grid, so that nothing is lost. ``high`` is (N, C, H, W).
+        """
+        lr = self.down(hr)
+        base = self.up(lr)
+        return (lr if self.exact else base), hr - base
+
+    def merge(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+        """Undo :meth:`split`: U low + high, (N, C, H, W)."""
+        return (self.up(low) if self.exact else low) + high
 
     def down(self, x: torch.Tensor) -> torch.Tensor:
         """D: (N, C, H, W) -> (N, C, h, w)."""
@@ -83,11 +117,11 @@ class Grid:
         y = y.unflatten(1, (-1, k, k)).permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)  # N C (h Kv) (w Kh)
         return apply_separable(self.vertical.unpool, self.horizontal.unpool, y)
 
-    def scale_planes(self, n: int) -> torch.Tensor:
-        """(n, 2, h, w): the constants h/H and w/W, by which LR-grid networks are told the scale."""
+    def scale_encoding(self, n: int) -> torch.Tensor:
+        """(n, 2, h, w): the constants h/H and w/W, by which networks on the LR grid are told the scale."""
         return self.ratios.view(1, 2, 1, 1).expand(n, 2, *self.lr)
 
-    def encoding(self, n: int) -> torch.Tensor:
+    def position_aware_encoding(self, n: int) -> torch.Tensor:
         """Position-aware scale encoding (n, 4, H, W): vertical offset, horizontal offset, h/H, w/W.
 
         The idea is the paper's; this form of it is this project's.
@@ -96,42 +130,103 @@ class Grid:
         planes = torch.cat([torch.stack(offsets), self.ratios.view(2, 1, 1).expand(2, *self.hr)])
         return planes.expand(n, -1, -1, -1)
 
+    def prepare(self) -> Grid:
+        """Make all maps now, not when they are first used."""
+        for axis in (self.vertical, self.horizontal):
+            _ = axis.down, axis.up, axis.pool, axis.unpool
+        return self
+
 
 @functools.lru_cache(maxsize=512)
-def grid(hr: Size, lr: Size, resample: str, order: int, dtype: torch.dtype, device: torch.device,
-         window: tuple[AxisWindow, AxisWindow] | None = None) -> Grid:
-    """The (cached) :class:`Grid` between two sizes.
+def make_grid(hr: Size, lr: Size, split: str, order: int, dtype: torch.dtype, device: torch.device,
+              window: tuple[AxisWindow, AxisWindow] | None = None) -> Grid:
+    """The (cached) :class:`Grid` between two sizes; its maps are made when they are first used.
 
     Args:
         hr: (H, W).
         lr: (h, w), each at most the HR one.
-        resample: a key of ``PAIRS``.
+        split: the pair (D, U), a key of ``resample.PAIRS``.
         order: K of the pooling basis.
         window: (vertical, horizontal) part of the grids; maps keep the global geometry and lose what lies outside.
     """
-    whole = [AxisWindow(0, n, 0, m) for n, m in zip(hr, lr)]
-    vertical, horizontal = (_axis(n, m, resample, order, dtype, device, part)
-                            for n, m, part in zip(hr, lr, window or whole))
-    ratios = torch.tensor([vertical.ratio, horizontal.ratio], dtype=dtype, device=device)
-    return Grid(vertical, horizontal, order, resample != 'cubic_interp', ratios)
+    vertical, horizontal = (
+        _axis(n, m, split, order, dtype, device, part)
+        for n, m, part in zip(hr, lr, window or [AxisWindow(0, n, 0, m) for n, m in zip(hr, lr)]))
+    ratios = torch.tensor([m / n for n, m in zip(hr, lr)], dtype=dtype, device=device)
+    return Grid(vertical, horizontal, order, split != 'cubic_interp', ratios)
 
 
 @functools.lru_cache(maxsize=512)
-def _axis(n: int, m: int, resample: str, order: int, dtype: torch.dtype, device: torch.device,
-          window: AxisWindow) -> _Axis:
-    d, u, pool, unpool = _matrices(n, m, resample, order, drop_tolerance(dtype))
-    hr, lr = slice(window.hr_start, window.hr_stop), slice(window.lr_start, window.lr_stop)
-    cells = slice(lr.start * order, lr.stop * order)
-    down, up, pooling, unpooling = (AxisMap.from_matrix(matrix, dtype, device)
-                                    for matrix in (d[lr, hr], u[hr, lr], pool[cells, hr], unpool[hr, cells]))
-    offset = torch.from_numpy(position_offset(n, m)[hr]).to(device, dtype)
-    return _Axis(hr.stop - hr.start, lr.stop - lr.start, m / n, down, up, pooling, unpooling, offset)
+def _axis(n: int, m: int, split: str, order: int, dtype: torch.dtype, device: torch.device,
+          window: AxisWindow) -> _WindowAxis:
+    return _WindowAxis(n, m, split, order, dtype, device, window)
 
 
-@functools.lru_cache(maxsize=8)  # of the last few sizes only: what serves many windows is made once
-def _matrices(n: int, m: int, resample: str, order: int, tolerance: float) -> tuple[scipy.sparse.csr_matrix, ...]:
-    d, u = pair_matrices(resample, n, m, tolerance)
-    return d, u, pooling_matrix(n, m, order), unpooling_matrix(n, m, order)
+@dataclass(frozen=True, eq=False)
+class _WindowAxis:
+    """A window of an axis of n HR and m LR samples; every map is made when it is first used."""
+
+    n: int
+    m: int
+    split: str
+    order: int
+    dtype: torch.dtype
+    device: torch.device
+    window: AxisWindow
+
+    @property
+    def hr(self) -> int:
+        return self.window.hr_stop - self.window.hr_start
+
+    @property
+    def lr(self) -> int:
+        return self.window.lr_stop - self.window.lr_start
+
+    @functools.cached_property
+    def down(self) -> AxisMap:
+        return self._map(self._pair()[0][self._lr_part, self._hr_part])
+
+    @functools.cached_property
+    def up(self) -> AxisMap:
+        return self._map(self._pair()[1][self._hr_part, self._lr_part])
+
+    @functools.cached_property
+    def pool(self) -> AxisMap:
+        return self._map(_pooling(self.n, self.m, self.order)[0][self._cells, self._hr_part])
+
+    @functools.cached_property
+    def unpool(self) -> AxisMap:
+        return self._map(_pooling(self.n, self.m, self.order)[1][self._hr_part, self._cells])
+
+    @functools.cached_property
+    def offset(self) -> torch.Tensor:
+        return torch.from_numpy(position_offset(self.n, self.m)[self._hr_part]).to(self.device, self.dtype)
+
+    def _pair(self) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
+        return _pair(self.split, self.n, self.m, drop_tolerance(self.dtype))
+
+    def _map(self, matrix: scipy.sparse.csr_matrix) -> AxisMap:
+        return AxisMap.from_matrix(matrix, self.dtype, self.device)
+
+    @property
+    def _hr_part(self) -> slice:
+        return slice(self.window.hr_start, self.window.hr_stop)
+
+    @property
+    def _lr_part(self) -> slice:
+        return slice(self.window.lr_start, self.window.lr_stop)
+
+    @property
+    def _cells(self) -> slice:
+        return slice(self.window.lr_start * self.order, self.window.lr_stop * self.order)
+
+
+_pair = functools.lru_cache(maxsize=8)(pair_matrices)  # of the last few sizes only: what serves many windows
+
+
+@functools.lru_cache(maxsize=8)
+def _pooling(n: int, m: int, order: int) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
+    return pooling_matrix(n, m, order), unpooling_matrix(n, m, order)
 
 
 class PaddedGrid:
@@ -144,23 +239,23 @@ class PaddedGrid:
     Args:
         largest: (H, W) of the memory.
         lr: (h, w).
-        resample, order, dtype, device: as of :func:`grid`.
+        split, order, dtype, device: as of :func:`make_grid`.
 
     Attributes:
         grid: the :class:`Grid` of size ``largest`` whose maps :meth:`load` overwrites.
 
     Raises:
-        ValueError: if ``largest`` is beyond what is kept as one dense matrix.
+        OptionError: if ``largest`` is beyond what is kept as one dense matrix.
     """
 
-    def __init__(self, largest: Size, lr: Size, resample: str, order: int, dtype: torch.dtype,
+    def __init__(self, largest: Size, lr: Size, split: str, order: int, dtype: torch.dtype,
                  device: torch.device) -> None:
         if max(largest) > DENSE_LIMIT:
-            raise ValueError(f'HR size {largest} is too large for fixed memory: at most {DENSE_LIMIT} pixels a side')
-        self._of = functools.partial(grid, lr=lr, resample=resample, order=order, dtype=dtype, device=device)
+            raise OptionError(f'HR size {largest} is too large for fixed memory: at most {DENSE_LIMIT} pixels a side')
+        self._of = functools.partial(make_grid, lr=lr, split=split, order=order, dtype=dtype, device=device)
         self._axes = [_PaddedAxis(n, m, order, dtype, device) for n, m in zip(largest, lr)]
         ratios = torch.zeros(2, dtype=dtype, device=device)
-        self.grid = Grid(self._axes[0].axis, self._axes[1].axis, order, resample != 'cubic_interp', ratios)
+        self.grid = Grid(self._axes[0], self._axes[1], order, split != 'cubic_interp', ratios)
 
     def load(self, hr: Size) -> None:
         """Take the maps of the HR size (H, W)."""
@@ -174,19 +269,20 @@ class _PaddedAxis:
     """The maps along one axis in one block of memory, padded to n HR samples."""
 
     def __init__(self, n: int, m: int, order: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.hr, self.lr = n, m
         cells = m * order
         self._shapes = [(m, n), (n, m), (cells, n), (n, cells), (n, )]
         self._memory = torch.zeros(sum(math.prod(shape) for shape in self._shapes), dtype=dtype, device=device)
-        *maps, offset = self._parts(self._memory)
-        down, up, pool, unpool = (AxisMap(p.shape[1], p.shape[0], float('nan'), p[None], None) for p in maps)
-        self.axis = _Axis(n, m, float('nan'), down, up, pool, unpool, offset)
+        *maps, self.offset = self._parts(self._memory)
+        self.down, self.up, self.pool, self.unpool = (AxisMap(p.shape[1], p.shape[0], float('nan'), p[None], None)
+                                                      for p in maps)
         self._padded: dict[int, torch.Tensor] = {}
 
     def _parts(self, memory: torch.Tensor) -> list[torch.Tensor]:
         parts = memory.split([math.prod(shape) for shape in self._shapes])
         return [part.view(shape) for part, shape in zip(parts, self._shapes)]
 
-    def load(self, axis: _Axis) -> None:
+    def load(self, axis: Axis) -> None:
         if axis.hr not in self._padded:
             self._padded[axis.hr] = torch.zeros_like(self._memory)
             maps = (axis.down, axis.up, axis.pool, axis.unpool)

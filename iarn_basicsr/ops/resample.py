@@ -25,8 +25,12 @@ import scipy.linalg
 import scipy.sparse
 import torch
 
-__all__ = ['PAIRS', 'AxisMap', 'area_matrix', 'axis_map', 'bicubic_downscale', 'cubic_matrix', 'interpolation_matrix',
-           'pair_matrices', 'right_inverse']
+from iarn_basicsr.errors import OptionError
+
+from .quantise import quantise
+
+__all__ = ['PAIRS', 'AxisMap', 'area_matrix', 'axis_map', 'bicubic_downscale', 'bicubic_lr', 'bicubic_upscale',
+           'cubic_matrix', 'interpolation_matrix', 'pair_matrices', 'right_inverse']
 
 CUBIC_A = -0.5  # Keys' kernel as in MATLAB's imresize
 DENSE_LIMIT = 256  # up to this HR length one dense product is faster than gathering bands
@@ -93,18 +97,18 @@ def _cubic_interp_pair(n: int, m: int, tolerance: float) -> tuple[scipy.sparse.c
 PAIRS = {'area': _area_pair, 'cubic': _cubic_pair, 'cubic_interp': _cubic_interp_pair}
 
 
-def pair_matrices(resample: str, n: int, m: int,
+def pair_matrices(pair: str, n: int, m: int,
                   tolerance: float) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
     """(D, U) of a pair in float64: D is (m, n), U is (n, m).
 
     Raises:
-        ValueError: if the pair is unknown or not 1 <= m <= n.
+        OptionError: if the pair is unknown or not 1 <= m <= n.
     """
-    if resample not in PAIRS:
-        raise ValueError(f'resample {resample!r} is unknown: choose one of {sorted(PAIRS)}')
+    if pair not in PAIRS:
+        raise OptionError(f'split {pair!r} is unknown: choose one of {sorted(PAIRS)}')
     if not 1 <= m <= n:
-        raise ValueError(f'cannot resample {n} HR pixels to {m}: an LR axis has 1 to {n} pixels')
-    return PAIRS[resample](n, m, tolerance)
+        raise OptionError(f'cannot resample {n} HR pixels to {m}: an LR axis has 1 to {n} pixels')
+    return PAIRS[pair](n, m, tolerance)
 
 
 def drop_tolerance(dtype: torch.dtype) -> float:
@@ -181,9 +185,14 @@ def axis_map(kind: str, n: int, m: int, dtype: torch.dtype, device: torch.device
 
 
 def bicubic_downscale(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """The reference LR for guidance and LR fidelity: antialiased bicubic (N, C, H, W) -> (N, C, h, w), not rounded."""
+    """Antialiased bicubic (N, C, H, W) -> (N, C, h, w), not rounded."""
     maps = [axis_map('down:cubic_interp', n, m, x.dtype, x.device) for n, m in zip(x.shape[-2:], size)]
     return apply_separable(maps[0], maps[1], x)
+
+
+def bicubic_lr(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """The reference LR of guidance and of LR fidelity: :func:`bicubic_downscale` with 8-bit values, as it is stored."""
+    return quantise(bicubic_downscale(x, size))
 
 
 def bicubic_upscale(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -11,8 +11,10 @@ import re
 from collections.abc import Sequence
 from typing import Union
 
-__all__ = ['SIZE_RULES', 'Scale', 'Size', 'check_lr_size', 'compute_padding', 'largest_hr_size', 'lr_size',
-           'max_scale_of', 'parse_scale', 'scale_label', 'smallest_lr_size', 'whole_pixels']
+from iarn_basicsr.errors import OptionError, SizeError
+
+__all__ = ['SIZE_RULES', 'Scale', 'Size', 'check_hr_size', 'check_lr_size', 'compute_padding', 'largest_hr_size',
+           'lr_size', 'max_scale_of', 'parse_scale', 'scale_label', 'smallest_lr_size']
 
 Scale = Union[float, Sequence[float], str]
 Size = tuple[int, int]
@@ -29,7 +31,7 @@ def parse_scale(scale: Scale) -> tuple[float, float]:
     """(vertical, horizontal) scale from a number, a pair, or text such as ``2.5``, ``x2.5`` or ``1.5x3``.
 
     Raises:
-        ValueError: if it is none of these, or not finite, or below 1.
+        OptionError: if it is none of these, or not finite, or below 1.
     """
     hint = 'write a number >= 1 (2.5) or a vertical x horizontal pair ([1.5, 3] or 1.5x3)'
     value: object = scale
@@ -40,10 +42,10 @@ def parse_scale(scale: Scale) -> tuple[float, float]:
         values *= 2
     try:
         pair = tuple(float(v) for v in values)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise ValueError(f'scale {scale!r} is not understood: {hint}') from None
+    except (TypeError, ValueError, OverflowError):
+        raise OptionError(f'scale {scale!r} is not understood: {hint}') from None
     if len(pair) != 2 or any(not math.isfinite(v) or v < 1 for v in pair):
-        raise ValueError(f'scale {scale!r} is not a valid scale: {hint}')
+        raise OptionError(f'scale {scale!r} is not a valid scale: {hint}')
     return pair
 
 
@@ -67,10 +69,10 @@ def lr_size(hr_size: Size, scale: Scale, rule: str = 'round') -> Size:
         rule: ``round`` (nearest, halves up), ``ceil`` or ``floor``; other code bases use the latter two.
 
     Raises:
-        ValueError: if the rule is unknown or the scale is not valid (see :func:`parse_scale`).
+        OptionError: if the rule is unknown or the scale is not valid (see :func:`parse_scale`).
     """
     if rule not in SIZE_RULES:
-        raise ValueError(f'size rule {rule!r} is unknown: choose one of {sorted(SIZE_RULES)}')
+        raise OptionError(f'size rule {rule!r} is unknown: choose one of {sorted(SIZE_RULES)}')
     h, w = (max(1, SIZE_RULES[rule](n / s)) for n, s in zip(hr_size, parse_scale(scale)))
     return h, w
 
@@ -90,22 +92,38 @@ def check_lr_size(hr_size: Size, size: Size, max_scale: float) -> Size:
     """Return ``size`` as (int, int) if it is an LR size of ``hr_size`` for scales 1 to ``max_scale``.
 
     Raises:
-        ValueError: naming the size and the range that would be accepted.
+        OptionError: if ``size`` is not a pair of whole numbers.
+        SizeError: naming the size and the range that would be accepted.
     """
-    h, w = whole_pixels(size, 'LR size')
+    h, w = _pixel_pair(size, 'LR size')
     low = smallest_lr_size(hr_size, max_scale)
     if not (low[0] <= h <= hr_size[0] and low[1] <= w <= hr_size[1]):
-        raise ValueError(f'LR size {h}x{w} is out of range for HR {hr_size[0]}x{hr_size[1]} (height x width): '
-                         f'at scales 1 to {max_scale:g} it must lie between {low[0]}x{low[1]} and '
-                         f'{hr_size[0]}x{hr_size[1]}')
+        raise SizeError(f'LR size {h}x{w} is out of range for HR {hr_size[0]}x{hr_size[1]} (height x width): '
+                        f'at scales 1 to {max_scale:g} it must lie between {low[0]}x{low[1]} and '
+                        f'{hr_size[0]}x{hr_size[1]}', (h, w), low, hr_size)
     return h, w
 
 
-def whole_pixels(size: Size, what: str) -> Size:
-    """(int, int) of a pair of numbers; ``ValueError`` naming ``what`` it is and the value if it is none."""
-    if not isinstance(size, Sequence) or len(size) != 2 or any(isinstance(n, str) or int(n) != n for n in size):
-        raise ValueError(f'{what} {size!r} is not (height, width) in whole pixels')
-    return int(size[0]), int(size[1])
+def check_hr_size(lr_size: Size, size: Size, max_scale: float) -> Size:
+    """Return ``size`` as (int, int) if ``lr_size`` is an LR size of it; raises as :func:`check_lr_size` does."""
+    height, width = _pixel_pair(size, 'HR size')
+    high = largest_hr_size(lr_size, max_scale)
+    if not (lr_size[0] <= height <= high[0] and lr_size[1] <= width <= high[1]):
+        raise SizeError(f'HR size {height}x{width} is out of range for LR {lr_size[0]}x{lr_size[1]} (height x width): '
+                        f'at scales 1 to {max_scale:g} it must lie between {lr_size[0]}x{lr_size[1]} and '
+                        f'{high[0]}x{high[1]}', (height, width), lr_size, high)
+    return height, width
+
+
+def _pixel_pair(size: Size, what: str) -> Size:
+    """(int, int) of a pair of numbers; ``OptionError`` naming ``what`` it is and the value if it is none."""
+    try:
+        height, width = size
+        if isinstance(size, str) or int(height) != height or int(width) != width:
+            raise ValueError
+        return int(height), int(width)
+    except (TypeError, ValueError, OverflowError):
+        raise OptionError(f'{what} {size!r} is not (height, width) in whole pixels') from None
 
 
 def compute_padding(size: Size, multiple: int) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:

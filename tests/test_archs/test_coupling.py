@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from iarn_basicsr.archs.coupling import Coupling, DenseBlock, HRGridMaps, LRGridMaps
-from iarn_basicsr.ops import PAIRS, Grid, grid
+from iarn_basicsr.ops.grid import Grid, make_grid
+from iarn_basicsr.ops.resample import PAIRS
 
 CPU = torch.device('cpu')
 SIZES = [((9, 13), (4, 8)), ((8, 8), (4, 4)), ((11, 7), (11, 2)), ((6, 10), (6, 10))]
@@ -26,14 +27,14 @@ def randomise(net: nn.Module, std: float = 0.05) -> nn.Module:
     return net
 
 
-def make_grid(hr: tuple, lr: tuple, resample: str = 'cubic', order: int = 2,
-              dtype: torch.dtype = torch.float64) -> Grid:
-    return grid(hr, lr, resample, order, dtype, CPU)
+def small_grid(hr: tuple, lr: tuple, split: str = 'cubic', order: int = 2,
+               dtype: torch.dtype = torch.float64) -> Grid:
+    return make_grid(hr, lr, split, order, dtype, CPU)
 
 
 def state(g: Grid, n: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     """A low and a high branch; the low one at HR resolution where D U != I."""
-    dtype = g.scale_planes(1).dtype
+    dtype = g.scale_encoding(1).dtype
     return torch.rand(n, 3, *(g.lr if g.exact else g.hr), dtype=dtype), torch.randn(n, 3, *g.hr, dtype=dtype)
 
 
@@ -83,8 +84,8 @@ class Directed(nn.Module):
 @pytest.mark.parametrize('coupling', sorted(BUILD))
 def test_round_trip(coupling: str, resample: str, hr: tuple, lr: tuple) -> None:
     block = randomise(Coupling(BUILD[coupling](), 1.0))
-    check_round_trip(block, make_grid(hr, lr, resample, dtype=torch.float32), 1e-5)
-    check_round_trip(block.double(), make_grid(hr, lr, resample), 1e-10)
+    check_round_trip(block, small_grid(hr, lr, resample, dtype=torch.float32), 1e-5)
+    check_round_trip(block.double(), small_grid(hr, lr, resample), 1e-10)
 
 
 @pytest.mark.parametrize(('coupling', 'option'), [
@@ -93,13 +94,13 @@ def test_round_trip(coupling: str, resample: str, hr: tuple, lr: tuple) -> None:
 ])
 def test_round_trip_of_every_option(coupling: str, option: dict) -> None:
     block = randomise(Coupling(BUILD[coupling](**option), 0.5)).double()
-    check_round_trip(block, make_grid((9, 13), (4, 8), order=option.get('order', 2)), 1e-10)
+    check_round_trip(block, small_grid((9, 13), (4, 8), order=option.get('order', 2)), 1e-10)
 
 
 @pytest.mark.parametrize('clamp', [0.5, 1.0, 2.0])
 def test_formula(clamp: float) -> None:
     """l + phi;  r exp(s) + t with s = clamp (2 sigmoid(raw) - 1), by values known in advance."""
-    g = make_grid((4, 6), (2, 3))
+    g = small_grid((4, 6), (2, 3))
     phi, s, t = (torch.randn(1, 3, *size, dtype=torch.float64) for size in ((2, 3), (4, 6), (4, 6)))
     block, (low, high) = Coupling(Constant(phi, s, t), clamp), state(g, 1)
     new_low, new_high = block(low, high, g)
@@ -113,7 +114,7 @@ def test_formula(clamp: float) -> None:
 
 def test_low_branch_of_a_lossy_pair_is_at_hr_resolution() -> None:
     """Where D U != I, Phi is brought to the HR grid by U, and (s, t) are made from D l."""
-    g = make_grid((9, 13), (4, 8), 'cubic_interp')
+    g = small_grid((9, 13), (4, 8), 'cubic_interp')
     block, (low, high) = randomise(Coupling(BUILD['lr_grid'](), 1.0)).double(), state(g)
     new_low, new_high = block(low, high, g)
     torch.testing.assert_close(new_low, low + g.up(block.maps.shift_low(high, g)), rtol=0, atol=1e-12)
@@ -125,7 +126,7 @@ def test_low_branch_of_a_lossy_pair_is_at_hr_resolution() -> None:
 @pytest.mark.parametrize('coupling', sorted(BUILD))
 def test_log_scale_is_bounded_for_huge_weights(coupling: str, clamp: float) -> None:
     """d inverse / d r = exp(-s): within [exp(-clamp), exp(clamp)], and the bound is reached."""
-    g = make_grid((9, 13), (4, 8))
+    g = small_grid((9, 13), (4, 8))
     block = randomise(Coupling(BUILD[coupling](), clamp), 1000).double()
     low, high = state(g)
     high.requires_grad_()
@@ -136,7 +137,7 @@ def test_log_scale_is_bounded_for_huge_weights(coupling: str, clamp: float) -> N
 
 @pytest.mark.parametrize('raw', [1e4, math.inf, -math.inf])
 def test_log_scale_saturates(raw: float) -> None:
-    g = make_grid((4, 6), (2, 3))
+    g = small_grid((4, 6), (2, 3))
     zero = torch.zeros(1, 3, 4, 6, dtype=torch.float64)
     block = Coupling(Constant(zero[..., :2, :3], zero + raw, zero), 1.0)
     factor = math.exp(math.copysign(1, raw))
@@ -146,7 +147,7 @@ def test_log_scale_saturates(raw: float) -> None:
 @pytest.mark.parametrize('resample', ['cubic', 'cubic_interp'])
 def test_additions_stay_float32_under_autocast(resample: str) -> None:
     """1 + 2^-12 is lost in bfloat16; maps that answer in bfloat16 must not pull the state down to it."""
-    g = make_grid((4, 6), (2, 3), resample, dtype=torch.float32)
+    g = small_grid((4, 6), (2, 3), resample, dtype=torch.float32)
     fine = 1 + 2**-12
     low, high = (torch.full_like(x, fine) for x in state(g, 1))
     zero = torch.zeros(1, 3, 4, 6, dtype=torch.bfloat16)
@@ -165,7 +166,7 @@ def test_additions_stay_float32_under_autocast(resample: str) -> None:
 @pytest.mark.parametrize('coupling', sorted(BUILD))
 def test_networks_under_autocast(coupling: str) -> None:
     """The networks do run in bfloat16; the block's arithmetic around them is float32 to the bit."""
-    g = make_grid((9, 13), (4, 8), dtype=torch.float32)
+    g = small_grid((9, 13), (4, 8), dtype=torch.float32)
     block, (low, high) = randomise(Coupling(BUILD[coupling](), 1.0)), state(g)
     plain = block(low, high, g)
     with torch.autocast('cpu', torch.bfloat16):
@@ -183,7 +184,7 @@ def test_networks_under_autocast(coupling: str) -> None:
 @pytest.mark.parametrize('direction', ['forward', 'inverse'])
 def test_gradcheck(coupling: str, direction: str) -> None:
     """With respect to both branches and every parameter."""
-    g = make_grid((4, 5), (2, 3))
+    g = small_grid((4, 5), (2, 3))
     block = randomise(Coupling(BUILD[coupling](growth=2), 1.0)).double()
     module = Directed(block, direction)
     names, values = zip(*module.named_parameters())
@@ -201,7 +202,7 @@ def test_gradcheck(coupling: str, direction: str) -> None:
 
 def test_lr_grid_maps_are_networks_between_pool_and_unpool() -> None:
     """phi(pool(r), h/H, w/W);  (s, t) = unpool(affine(l, h/H, w/W)), s first."""
-    g = make_grid((9, 13), (4, 8))
+    g = small_grid((9, 13), (4, 8))
     maps, (low, high) = randomise(BUILD['lr_grid']()).double(), state(g)
     ratio = torch.tensor([4 / 9, 8 / 13], dtype=torch.float64).view(1, 2, 1, 1).expand(2, 2, 4, 8)
     expected = maps.phi(torch.cat([g.pool(high), ratio], 1))
@@ -214,7 +215,7 @@ def test_lr_grid_maps_are_networks_between_pool_and_unpool() -> None:
 
 def test_hr_grid_maps_are_networks_between_up_and_down() -> None:
     """D phi(r, e);  (s, t) = affine(U l, e), folded by 2 where the size is even."""
-    g = make_grid((8, 12), (5, 7))
+    g = small_grid((8, 12), (5, 7))
     maps, (low, high) = randomise(BUILD['hr_grid']()).double(), state(g)
 
     def net(block: DenseBlock, x: torch.Tensor) -> torch.Tensor:
@@ -228,7 +229,7 @@ def test_hr_grid_maps_are_networks_between_up_and_down() -> None:
 @pytest.mark.parametrize('fold', [1, 2, 3, 4])
 def test_folding_loses_nothing(fold: int) -> None:
     """With the identity in place of a network the image comes back, whatever its size."""
-    g = make_grid((7, 11), (4, 8))
+    g = small_grid((7, 11), (4, 8))
     maps = HRGridMaps(growth=1, fold=fold, encoding=False, init_last=0)
     maps.phi = nn.Identity()
     high = state(g)[1]
@@ -241,7 +242,7 @@ def test_encoding_tells_the_scale(coupling: str, option: dict, encoding: bool) -
     """Inside a constant image, only the encoding tells two scales apart."""
     maps = randomise(BUILD[coupling](encoding=encoding, **option)).double()
     flat = torch.full((1, 3, 40, 40), 0.5, dtype=torch.float64)
-    grids = [make_grid((40, 40), (m, m), order=1) for m in (20, 26)]
+    grids = [small_grid((40, 40), (m, m), order=1) for m in (20, 26)]
     a, b = (maps.shift_low(flat, g)[0, :, g.lr[0] // 2, g.lr[1] // 2] for g in grids)
     assert ((a - b).abs().max() > 1e-4) == encoding
     if not encoding:

@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 from iarn_basicsr.archs.coupling import COUPLINGS
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.ops import PAIRS, bicubic_downscale, lr_size, quantise
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import PAIRS, bicubic_downscale
+from iarn_basicsr.ops.size import lr_size
 
 EXPECTED = Path(__file__).parents[1] / 'expected' / 'iarn_state_dict.txt'
 TINY = {'num_block': 2, 'growth': 4}
@@ -48,7 +50,7 @@ def objective(out: dict[str, torch.Tensor], hr: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize('coupling', BOTH)
 def test_round_trip(coupling: str, resample: str, dtype: torch.dtype, tolerance: float) -> None:
     """x -> (LR, z) -> x for random weights, any size 7 to 64, scales 1 to 4, asymmetric ones and odd sizes too."""
-    net = randomise(IARN(resample=resample, coupling=coupling, **TINY)).to(dtype)
+    net = randomise(IARN(split=resample, coupling=coupling, **TINY)).to(dtype)
 
     @settings(max_examples=20, deadline=None, derandomize=True)
     @given(st.tuples(st.integers(7, 64), st.integers(7, 64)), st.tuples(st.floats(1, 4), st.floats(1, 4)))
@@ -60,7 +62,7 @@ def test_round_trip(coupling: str, resample: str, dtype: torch.dtype, tolerance:
         assert lr.shape == (1, 3, *size)
         assert latent.shape == x.shape
         assert low is lr
-        assert (lr - net.grid(x, hr, size).down(x)).abs().max() > 1e-2  # not the identity
+        assert (lr - net.grid_of(x, hr, size).down(x)).abs().max() > 1e-2  # not the identity
         assert latent.abs().max() > 1e-2
         assert back.dtype == dtype
         assert (back - x).abs().max() <= tolerance
@@ -71,11 +73,11 @@ def test_round_trip(coupling: str, resample: str, dtype: torch.dtype, tolerance:
 @pytest.mark.parametrize('coupling', BOTH)
 @pytest.mark.parametrize('size', [(8, 10), (17, 13), (5, 20)])
 def test_cubic_interp_is_exact_with_the_true_low_branch(coupling: str, size: tuple) -> None:
-    net = randomise(IARN(resample='cubic_interp', coupling=coupling, **TINY)).double()
+    net = randomise(IARN(split='cubic_interp', coupling=coupling, **TINY)).double()
     x = image(17, 20, dtype=torch.float64)
     lr, latent, low = net.downscale(x, size)
     assert low.shape == x.shape
-    torch.testing.assert_close(lr, net.grid(x, (17, 20), size).down(low), rtol=0, atol=1e-12)
+    torch.testing.assert_close(lr, net.grid_of(x, (17, 20), size).down(low), rtol=0, atol=1e-12)
     torch.testing.assert_close(net.upscale(lr, (17, 20), latent, low), x, rtol=0, atol=1e-8)
     assert (net.upscale(lr, (17, 20), latent) - x).abs().max() > 1e-3  # the LR alone does not hold l
 
@@ -95,9 +97,9 @@ def test_images_of_a_batch_do_not_mix(n: int) -> None:
 @pytest.mark.parametrize('coupling', BOTH)
 def test_start_at_zero_is_the_plain_pair(coupling: str, resample: str) -> None:
     """init_last 0: LR = D x, z = x - U D x, and the restoration is U LR."""
-    net = IARN(resample=resample, coupling=coupling, init_last=0, **TINY)
+    net = IARN(split=resample, coupling=coupling, init_last=0, **TINY)
     x = image(19, 22)
-    g = net.grid(x, (19, 22), (8, 15))
+    g = net.grid_of(x, (19, 22), (8, 15))
     lr, latent, _ = net.downscale(x, (8, 15))
     expected = g.down(x) if g.exact else g.down(g.up(g.down(x)))
     torch.testing.assert_close(lr, expected, rtol=0, atol=1e-6)
@@ -107,7 +109,7 @@ def test_start_at_zero_is_the_plain_pair(coupling: str, resample: str) -> None:
 
 def test_start_of_cubic_is_the_bicubic_lr() -> None:
     x = image(19, 22)
-    lr = IARN(resample='cubic', init_last=0, **TINY).downscale(x, (8, 15)).lr
+    lr = IARN(split='cubic', init_last=0, **TINY).downscale(x, (8, 15)).lr
     torch.testing.assert_close(lr, bicubic_downscale(x, (8, 15)), rtol=0, atol=1e-6)
 
 
@@ -123,7 +125,7 @@ def test_default_start_is_not_the_identity() -> None:
 @pytest.mark.parametrize('coupling', BOTH)
 def test_forward(coupling: str, resample: str) -> None:
     """The documented keys; the LR is 8 bits; what is upscaled is that LR and nothing else."""
-    net, x = randomise(IARN(resample=resample, coupling=coupling, **TINY)), image(13, 18, n=2)
+    net, x = randomise(IARN(split=resample, coupling=coupling, **TINY)), image(13, 18, n=2)
     out = net(x, (7, 9))
     assert set(out) == {'lr', 'sr', 'lr_raw', 'latent', 'low'}
     assert {k: tuple(v.shape[-2:]) for k, v in out.items()} == {
@@ -175,9 +177,9 @@ def test_guide_gradient_passes_the_quantiser() -> None:
 def test_x1(resample: str) -> None:
     """No scale to undo: at the start only the 8-bit rounding is lost."""
     x = image(9, 14)
-    sr = IARN(resample=resample, init_last=0, **TINY)(x, (9, 14))['sr']
+    sr = IARN(split=resample, init_last=0, **TINY)(x, (9, 14))['sr']
     assert (sr - x).abs().max() <= 0.5 / 255 + 1e-6
-    net = randomise(IARN(resample=resample, **TINY))
+    net = randomise(IARN(split=resample, **TINY))
     lr, latent, low = net.downscale(x, (9, 14))
     torch.testing.assert_close(net.upscale(lr, (9, 14), latent, None if low is lr else low), x, rtol=0, atol=1e-5)
 
@@ -251,8 +253,8 @@ def test_options_reach_the_blocks() -> None:
     assert {block.clamp for block in net.blocks} == {0.7}
     assert net.blocks[0].maps.phi.last.in_channels == 27 + 2 + 4 * 5
     x = image(12, 12)
-    assert net.grid(x, (12, 12), (6, 6)).pool(x).shape == (1, 27, 6, 6)
-    low = IARN(resample='area').grid(x, (12, 12), (6, 6)).down(x)
+    assert net.grid_of(x, (12, 12), (6, 6)).pool(x).shape == (1, 27, 6, 6)
+    low = IARN(split='area').grid(x, (12, 12), (6, 6)).down(x)
     torch.testing.assert_close(low, F.avg_pool2d(x, 2), rtol=0, atol=1e-6)
 
 

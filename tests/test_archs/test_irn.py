@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.archs.irn import IRN, LEVELS, HaarSplit, LearnedSplit
-from iarn_basicsr.compat import _read_yaml
-from iarn_basicsr.ops import quantise
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.toolbox.option_file import read_option_file
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {'num_block': 2, 'growth': 4}
@@ -296,7 +296,7 @@ def test_train_and_validate(tmp_path, image_folder, pipeline) -> None:
 @pytest.mark.parametrize('scale', [2, 4])
 def test_losses_of_the_option_files_are_the_published_sums(scale: int) -> None:
     """Sums over an image, mean over the batch: back 1 (L1, as sqrt(d^2 + 1e-6)), guide scale^2 (L2), latent 1 (L2)."""
-    opt = _read_yaml(str(ROOT / 'options' / f'train_IRN_x{scale}.yml'))
+    opt = read_option_file(str(ROOT / 'options' / f'train_IRN_x{scale}.yml'))
     n = opt['datasets']['train']['gt_size']
     published = {'pixel_opt': (3, n, lambda d: (d**2 + 1e-6).sqrt()),
                  'guide_opt': (3, n // scale, lambda d: scale**2 * d**2),

@@ -21,10 +21,12 @@ from iarn_basicsr.benchmark.methods import (
     fingerprint,
     load_state,
 )
-from iarn_basicsr.compare import bicubic_roundtrip
-from iarn_basicsr.ops import bicubic_downscale, lr_size, quantise
-from iarn_basicsr.options import OptionError
-from iarn_basicsr.rescaler import Rescaler
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import bicubic_downscale
+from iarn_basicsr.ops.size import lr_size
+from iarn_basicsr.pictures.compare import bicubic_roundtrip
+from iarn_basicsr.pictures.rescaler import Rescaler
 from iarn_basicsr.zoo import save_pth
 
 ZERO_PARAMETERS = ['bicubic', 'least_squares', 'area', 'lanczos']

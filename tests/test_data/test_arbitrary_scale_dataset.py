@@ -9,9 +9,11 @@ from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.data_sampler import EnlargedSampler
 
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
-from iarn_basicsr.data.draws import Draw
-from iarn_basicsr.ops import bicubic_downscale, lr_size, quantise
-from iarn_basicsr.options import OptionError
+from iarn_basicsr.data.schedule import Draw
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import bicubic_downscale
+from iarn_basicsr.ops.size import lr_size
 
 TRAIN = {'name': 'd', 'phase': 'train', 'type': 'ArbitraryScaleDataset', 'gt_size': 16, 'scale_range': [1, 4],
          'batch_size_per_gpu': 4, 'num_worker_per_gpu': 0}

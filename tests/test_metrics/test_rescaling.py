@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from basicsr.metrics import calculate_psnr, calculate_ssim
 
-from iarn_basicsr.metrics import DEFAULT_METRICS, border_of, evaluate
+from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, border_of, evaluate
 
 
 def image(shape=(40, 44, 3), seed=0):

@@ -8,7 +8,9 @@ from helpers import tiny_net
 from torch.nn import functional as F
 
 from iarn_basicsr.models.graphed_step import GraphedStep
-from iarn_basicsr.ops import PaddedGrid, bicubic_downscale, quantise
+from iarn_basicsr.ops.grid import PaddedGrid
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import bicubic_downscale
 
 LR = (8, 8)
 
@@ -44,7 +46,7 @@ def check_against_plain(net, step, size, device='cpu', dtype=torch.float64, tole
 @pytest.mark.parametrize('resample', ['area', 'cubic', 'cubic_interp'])
 def test_equals_the_plain_step(resample):
     """Scales in turn, large, small and asymmetric: nothing of the last one stays in the memory."""
-    net = tiny_net(std=0.1, num_block=2, resample=resample).double()
+    net = tiny_net(std=0.1, num_block=2, split=resample).double()
     step = GraphedStep(net, losses, autocast, (32, 32))
     for size in ((32, 32), (9, 9), (13, 29), (32, 8), (16, 16)):
         check_against_plain(net, step, size)

@@ -13,9 +13,10 @@ from helpers import make_image, train_options
 
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
+from iarn_basicsr.errors import OptionError
 from iarn_basicsr.models.iarn_model import luma
-from iarn_basicsr.ops import bicubic_downscale, quantise
-from iarn_basicsr.options import OptionError
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import bicubic_downscale
 
 
 @pytest.fixture

@@ -5,15 +5,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iarn_basicsr.ops import PAIRS, Grid, grid, lr_size
+from iarn_basicsr.ops.grid import Grid, make_grid
 from iarn_basicsr.ops.position import pooling_matrix, unpooling_matrix
+from iarn_basicsr.ops.resample import PAIRS
+from iarn_basicsr.ops.size import lr_size
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 CPU = torch.device('cpu')
 
 
-def make(hr: tuple, lr: tuple, resample: str = 'cubic', order: int = 2, dtype: torch.dtype = torch.float64) -> Grid:
-    return grid(hr, lr, resample, order, dtype, CPU)
+def make(hr: tuple, lr: tuple, split: str = 'cubic', order: int = 2, dtype: torch.dtype = torch.float64) -> Grid:
+    return make_grid(hr, lr, split, order, dtype, CPU)
 
 
 def dense(matrices: list) -> list[torch.Tensor]:
@@ -121,7 +123,7 @@ def test_autocast_does_not_lower_the_precision(resample: str, hr: tuple) -> None
 
 def test_scale_planes_and_encoding() -> None:
     g = make((12, 30), (6, 10), dtype=torch.float32)
-    planes = g.scale_planes(2)
+    planes = g.scale_encoding(2)
     assert planes.shape == (2, 2, 6, 10)
     assert torch.equal(planes[:, 0], torch.full((2, 6, 10), 0.5))
     torch.testing.assert_close(planes[:, 1], torch.full((2, 6, 10), 1 / 3))

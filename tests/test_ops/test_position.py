@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iarn_basicsr.ops import AxisMap, grid
+from iarn_basicsr.ops.grid import make_grid
 from iarn_basicsr.ops.position import cell_basis, pooling_matrix, position_offset, unpooling_matrix
-from iarn_basicsr.ops.resample import area_matrix
+from iarn_basicsr.ops.resample import AxisMap, area_matrix
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 CPU = torch.device('cpu')
@@ -52,7 +52,7 @@ def test_offset_range_and_meaning(axis: tuple[int, int]) -> None:
 
 def test_encoding_planes() -> None:
     """Vertical offset, horizontal offset, h/H, w/W, in this order."""
-    planes = grid((6, 12), (3, 3), 'cubic', 2, torch.float64, CPU).encoding(1)
+    planes = make_grid((6, 12), (3, 3), 'cubic', 2, torch.float64, CPU).position_aware_encoding(1)
     assert planes.shape == (1, 4, 6, 12)
     rows = torch.tensor([-0.25, 0.25] * 3, dtype=torch.float64)
     cols = torch.tensor([-0.375, -0.125, 0.125, 0.375] * 3, dtype=torch.float64)

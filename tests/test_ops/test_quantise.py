@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from iarn_basicsr.ops import quantise
+from iarn_basicsr.ops.quantise import quantise
 
 
 @pytest.mark.parametrize(('value', 'level'), [

@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from iarn_basicsr.ops import PAIRS, bicubic_downscale
 from iarn_basicsr.ops.resample import (
     DENSE_LIMIT,
+    PAIRS,
     AxisMap,
     apply_separable,
     area_matrix,
     axis_map,
+    bicubic_downscale,
     bicubic_upscale,
     cubic_matrix,
     interpolation_matrix,

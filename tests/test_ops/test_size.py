@@ -8,8 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from iarn_basicsr.ops import check_lr_size, compute_padding, lr_size, max_scale_of, parse_scale, scale_label
-from iarn_basicsr.ops.size import SIZE_RULES, smallest_lr_size
+from iarn_basicsr.ops.size import (
+    SIZE_RULES,
+    check_lr_size,
+    compute_padding,
+    lr_size,
+    max_scale_of,
+    parse_scale,
+    scale_label,
+    smallest_lr_size,
+)
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 lengths = st.integers(1, 9000)

@@ -11,9 +11,10 @@ from basicsr.models import build_model
 from basicsr.utils.registry import ARCH_REGISTRY
 
 from iarn_basicsr.benchmark.run import check_options as check_benchmark
-from iarn_basicsr.compat import _read_yaml
-from iarn_basicsr.launch import check_options
-from iarn_basicsr.options import OptionError, near, number
+from iarn_basicsr.checks import near, number
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.toolbox.option_checks import check_options
+from iarn_basicsr.toolbox.option_file import read_option_file
 
 OPTIONS = Path(__file__).resolve().parents[2] / 'options'
 BENCHMARKS = sorted(OPTIONS.glob('benchmark_*.yml'))
@@ -31,7 +32,7 @@ def with_images(opt, folder):
 def test_file_builds(path, image_folder, tmp_path):
     text = path.read_text(encoding='utf-8')
     assert "plugin: !!python/name:iarn_basicsr.__version__ ''" in text
-    opt = _read_yaml(str(path))
+    opt = read_option_file(str(path))
     is_train = 'train' in opt
     check_options(opt, is_train)
     if is_train:
@@ -95,7 +96,7 @@ def test_all_ablations_are_listed():
 @pytest.mark.parametrize('scale', [2, 4])
 @pytest.mark.parametrize(('reference', 'suffix'), [('base', ''), ('luma', '_luma')])
 def test_irn_of_the_ablation_has_equal_training_and_as_many_parameters(scale, reference, suffix):
-    base, irn = (_read_yaml(str(OPTIONS / 'ablation' / f'{n}.yml')) for n in (reference, f'irn_x{scale}{suffix}'))
+    base, irn = (read_option_file(str(OPTIONS / 'ablation' / f'{n}.yml')) for n in (reference, f'irn_x{scale}{suffix}'))
     assert base['train'] == irn['train']
     assert {p[1:] for p in differences(base['datasets'], irn['datasets'])} == {('scale_range', ), ('curriculum', ),
                                                                               ('scales', )}
@@ -106,7 +107,7 @@ def test_irn_of_the_ablation_has_equal_training_and_as_many_parameters(scale, re
 
 @pytest.mark.parametrize('name', ABLATION)
 def test_ablation_changes_one_thing(name):
-    base, variant = (_read_yaml(str(OPTIONS / 'ablation' / f'{n}.yml')) for n in ('base', name))
+    base, variant = (read_option_file(str(OPTIONS / 'ablation' / f'{n}.yml')) for n in ('base', name))
     assert differences(base, variant) == {('name',), *ABLATION[name]}
     sizes = [sum(p.numel() for p in build_network(o['network_g']).parameters()) for o in (base, variant)]
     assert sizes[1] == pytest.approx(sizes[0], rel=0.05)

@@ -19,17 +19,15 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from PIL import Image
 
-from iarn_basicsr.files import atomic_write
-from iarn_basicsr.images import Picture, eight_bit, luma, png_bytes
-from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
-from iarn_basicsr.metrics.rescaling import PROTOCOL
-from iarn_basicsr.ops import bicubic_downscale, parse_scale, quantise, scale_label
-from iarn_basicsr.ops.resample import bicubic_upscale
-from iarn_basicsr.ops.size import Scale, Size
-from iarn_basicsr.rescaler import Rescaler, RoundTrip
+from iarn_basicsr.files import save_text
+from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
+from iarn_basicsr.ops.pixels import to_pixels, to_tensor
+from iarn_basicsr.ops.resample import bicubic_lr, bicubic_upscale
+from iarn_basicsr.ops.size import Scale, Size, parse_scale, scale_label
+from iarn_basicsr.pictures.files import Picture, channel_mean, eight_bit, png_bytes
+from iarn_basicsr.pictures.rescaler import Rescaler, RoundTrip
 from iarn_basicsr.version import __version__
 
 __all__ = ['Result', 'Window', 'bicubic_roundtrip', 'compare', 'error_map', 'page', 'table',
@@ -92,7 +90,7 @@ class Window(NamedTuple):
 def compare(rescaler: Rescaler, picture: Picture, scales: Sequence[Scale]) -> list[Result]:
     """Down and up at every scale, by IARN and by bicubic, from the 8-bit pixels of a picture.
 
-    A picture that is gray is restored gray, as :func:`iarn_basicsr.images.write_picture` does.
+    A picture that is gray is restored gray, as :func:`iarn_basicsr.pictures.files.write_picture` does.
 
     Raises:
         ValueError: before anything is computed, if a scale is out of the model's range.
@@ -107,7 +105,7 @@ def _compare_one(rescaler: Rescaler, hr: np.ndarray, gray: bool, scale: tuple[fl
     cubic = bicubic_roundtrip(hr, size)
     lr, restored = rescaler.roundtrip(hr, size=size)
     if gray:
-        restored = np.repeat(luma(restored)[..., None], 3, 2)
+        restored = np.repeat(channel_mean(restored)[..., None], 3, 2)
 
     def measure(lr: np.ndarray, restored: np.ndarray) -> dict[str, float]:
         bgr = [np.ascontiguousarray(rgb[..., ::-1]) for rgb in (restored, hr, lr, cubic.lr)]
@@ -123,10 +121,9 @@ def bicubic_roundtrip(hr: np.ndarray, size: Size) -> RoundTrip:
     Args:
         hr: (H, W, 3) uint8 RGB.
     """
-    x = torch.from_numpy(hr.astype(np.float32)).permute(2, 0, 1)[None] / 255
-    lr = quantise(bicubic_downscale(x, size))
-    restored = quantise(bicubic_upscale(lr, (hr.shape[0], hr.shape[1])))
-    return RoundTrip(*((y[0] * 255).round().byte().permute(1, 2, 0).contiguous().numpy() for y in (lr, restored)))
+    lr = bicubic_lr(to_tensor(hr)[None], size)
+    restored = bicubic_upscale(lr, (hr.shape[0], hr.shape[1]))
+    return RoundTrip(to_pixels(lr[0]), to_pixels(restored[0]))
 
 
 def error_map(image: np.ndarray, hr: np.ndarray) -> np.ndarray:
@@ -247,11 +244,7 @@ def page(name: str, picture: Picture, results: Sequence[Result], path: str) -> N
         notes='\n'.join(f'<li>{note}</li>' for note in _notes(picture, view)),
         colours=', '.join(f'#{c}' for c in COLOURS),
         sections=''.join(_section(k, result, view, blocks) for k, result in enumerate(results)))
-    atomic_write(path, lambda temporary: _write(temporary, text))
-
-
-def _write(path: str, text: str) -> None:
-    Path(path).write_text(text, encoding='utf-8')
+    save_text(text, path)
 
 
 def _blocks() -> dict[str, Template]:

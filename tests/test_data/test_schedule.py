@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iarn_basicsr.data.draws import Curriculum, Draw, ScaleSchedule, batches_per_epoch, epoch_draws, generator
+from iarn_basicsr.data.schedule import Curriculum, Draw, ScaleSchedule, batches_per_epoch, epoch_draws, generator
 
 
 def facts(draws):

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.ops import quantise
-from iarn_basicsr.ops.grid import AxisWindow, Grid, grid
+from iarn_basicsr.ops.grid import AxisWindow, Grid, make_grid
+from iarn_basicsr.ops.pixels import to_pixels, to_tensor
 from iarn_basicsr.ops.size import Size
 
 __all__ = ['HALO', 'bicubic_downscale_tiled', 'bicubic_upscale_tiled', 'default_tile', 'downscale_tiled',
@@ -98,8 +98,8 @@ def downscale_tiled(net: IARN, hr: np.ndarray, size: Size, tile: int, device: to
     Args:
         tile: side of a tile in HR pixels; the halo comes on top.
     """
-    whole = (hr.shape[0], hr.shape[1])
-    return _down(_maps(net, whole, size), lambda g, x: net.downscale_on(g, x).lr, hr, size, tile, device, done)
+    maps = _maps(net, (hr.shape[0], hr.shape[1]), size)
+    return _down(maps, lambda g, x: net.downscale_on(g, x).lr, hr, size, tile, device, done)
 
 
 def upscale_tiled(net: IARN, lr: np.ndarray, size: Size, tile: int, device: torch.device,
@@ -111,13 +111,12 @@ def upscale_tiled(net: IARN, lr: np.ndarray, size: Size, tile: int, device: torc
 
 def _maps(net: IARN, hr: Size, lr: Size) -> Maps:
     like = next(net.parameters()).new_empty(1, 3, 1, 1)
-    return lambda part: net.grid(like, hr, lr, part)
+    return lambda part: net.grid_of(like, hr, lr, part).prepare()
 
 
 def bicubic_downscale_tiled(hr: np.ndarray, size: Size) -> np.ndarray:
     """``ops.bicubic_downscale`` of (H, W, C) uint8 or uint16 pixels, to uint8."""
-    whole = (hr.shape[0], hr.shape[1])
-    return _down(_bicubic(whole, size), Grid.down, hr, size, BICUBIC_TILE, torch.device('cpu'))
+    return _down(_bicubic((hr.shape[0], hr.shape[1]), size), Grid.down, hr, size, BICUBIC_TILE, torch.device('cpu'))
 
 
 def bicubic_upscale_tiled(lr: np.ndarray, size: Size) -> np.ndarray:
@@ -127,7 +126,7 @@ def bicubic_upscale_tiled(lr: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _bicubic(hr: Size, lr: Size) -> Maps:
-    return lambda part: grid(hr, lr, 'cubic_interp', 1, torch.float32, torch.device('cpu'), part)
+    return lambda part: make_grid(hr, lr, 'cubic_interp', 1, torch.float32, torch.device('cpu'), part)
 
 
 @torch.no_grad()
@@ -138,7 +137,7 @@ def _down(maps: Maps, work: Work, hr: np.ndarray, size: Size, tile: int, device:
     for v, h, g in _tiles((hr.shape[0], hr.shape[1]), size, tile, maps):
         part = hr[v.window.hr_start:v.window.hr_stop, h.window.hr_start:h.window.hr_stop]
         kept = _inside(v.lr, v.window.lr_start), _inside(h.lr, h.window.lr_start)
-        lr[v.lr, h.lr] = _pixels(work(g, _planes(part, device)))[kept]
+        lr[v.lr, h.lr] = to_pixels(work(g, to_tensor(part)[None].to(device))[0])[kept]
         done()
     return lr
 
@@ -151,7 +150,7 @@ def _up(maps: Maps, work: Work, lr: np.ndarray, size: Size, tile: int, device: t
     for v, h, g in _tiles(size, (lr.shape[0], lr.shape[1]), tile, maps):
         part = lr[v.window.lr_start:v.window.lr_stop, h.window.lr_start:h.window.lr_stop]
         kept = _inside(v.hr, v.window.hr_start), _inside(h.hr, h.window.hr_start)
-        hr[v.hr, h.hr] = _pixels(work(g, _planes(part, device)))[kept]
+        hr[v.hr, h.hr] = to_pixels(work(g, to_tensor(part)[None].to(device))[0])[kept]
         done()
     return hr
 
@@ -187,14 +186,3 @@ def reuse_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**28))
-
-
-def _planes(image: np.ndarray, device: torch.device) -> torch.Tensor:
-    """(H, W, C) uint8 or uint16 -> float (1, C, H, W) in [0, 1]."""
-    planes, peak = np.ascontiguousarray(image.transpose(2, 0, 1)), np.float32(np.iinfo(image.dtype).max)
-    return torch.from_numpy(np.divide(planes, peak, dtype=np.float32))[None].to(device)
-
-
-def _pixels(x: torch.Tensor) -> np.ndarray:
-    """(1, C, H, W) -> uint8 (H, W, C), by the one quantiser."""
-    return (quantise(x)[0] * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Checks of option files that say, in one line, what is wrong, what is near it and what would be right."""
+"""Checks of options that say, in one line, what is wrong, what is near it and what would be right."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ['OptionError', 'check_keys', 'near', 'number']
+from .errors import OptionError
 
-
-class OptionError(ValueError):
-    """An option file asks for something that does not exist or cannot work; the message is one line."""
+__all__ = ['check_keys', 'near', 'number']
 
 
 def near(name: object, known: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
 from iarn_basicsr import images
-from iarn_basicsr.images import (
+from iarn_basicsr.pictures.files import (
     FORMAT_VERSION,
     ImageError,
     Picture,

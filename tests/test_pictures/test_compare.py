@@ -17,13 +17,12 @@ from PIL import Image
 
 from iarn_basicsr import compare as module
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.compare import Window, bicubic_roundtrip, compare, error_map, page, table, worst_windows
-from iarn_basicsr.images import Picture, eight_bit, png_bytes
-from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
-from iarn_basicsr.metrics.rescaling import PROTOCOL
-from iarn_basicsr.ops import bicubic_downscale, quantise
-from iarn_basicsr.ops.resample import bicubic_upscale
-from iarn_basicsr.rescaler import Rescaler
+from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
+from iarn_basicsr.pictures.compare import Window, bicubic_roundtrip, compare, error_map, page, table, worst_windows
+from iarn_basicsr.pictures.files import Picture, eight_bit, png_bytes
+from iarn_basicsr.pictures.rescaler import Rescaler
 
 pytestmark = pytest.mark.filterwarnings('error:The given NumPy array is not writable')
 SCALES = [2, (1.5, 3.0), '2.5']

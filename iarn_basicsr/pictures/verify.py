@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from os import path as osp
 
 from iarn_basicsr import zoo
-from iarn_basicsr.images import read_picture
-from iarn_basicsr.metrics import DEFAULT_METRICS, evaluate
-from iarn_basicsr.ops import parse_scale
-from iarn_basicsr.options import near
-from iarn_basicsr.rescaler import Rescaler
+from iarn_basicsr.checks import near
+from iarn_basicsr.errors import WeightsError
+from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, evaluate
+from iarn_basicsr.ops.size import parse_scale
+from iarn_basicsr.pictures.files import read_picture
+from iarn_basicsr.pictures.rescaler import Rescaler
 
 __all__ = ['PHOTOGRAPH', 'TOLERANCE', 'measure', 'verify']
 
@@ -33,17 +34,17 @@ def verify(names: Sequence[str] = ()) -> Iterator[tuple[str, bool, str]]:
     """(name, good, text) for every released model: the file's sha256 and every expected number.
 
     Raises:
-        ValueError: for a name that is not released.
+        WeightsError: for a name that is not released.
     """
     released = zoo.entries()
     for name in names:
-        if name not in ('default', *released) or not released:
-            raise ValueError(f'no released weights {name!r}; {near(name, ["default", *released])}' if released else
-                             'no released weights in this package')
+        if name not in (zoo.DEFAULT, *released) or not released:
+            raise WeightsError(f'no released weights {name!r}; {near(name, [zoo.DEFAULT, *released])}' if released else
+                               'no released weights in this package')
     for name in names or released:
         try:
             rescaler = Rescaler.load(name, device='cpu')
-        except ValueError as error:
+        except WeightsError as error:
             yield name, False, str(error)
             continue
         known = released[rescaler.name]

@@ -1,40 +1,22 @@
-"""What ``iarn-train`` and ``iarn-test`` share: checks before anything is built, and errors that are one line."""
+"""Checks of an option file against BasicSR's registries, before anything is built."""
 
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
-import torch
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
-from .options import OptionError, check_keys, near
+from iarn_basicsr.checks import check_keys, near
+from iarn_basicsr.errors import OptionError
 
-__all__ = ['check_options', 'running']
+__all__ = ['check_options']
 
 _TOP_KEYS = {
     'name', 'model_type', 'scale', 'num_gpu', 'manual_seed', 'datasets', 'path', 'train', 'val', 'logger',
     'dist_params', 'find_unused_parameters', 'plugin'
 }
 _NEEDED = ('name', 'model_type', 'num_gpu', 'datasets', 'path')
-
-
-@contextmanager
-def running(program: str, pipeline: ModuleType, **replacements: Any) -> Iterator[None]:
-    """Run BasicSR's ``pipeline`` with some of its names replaced; a mistake in the options ends with one line."""
-    try:
-        with patch.multiple(pipeline, **replacements):
-            yield
-    except OptionError as error:
-        sys.exit(f'{program}: {error}')
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
 
 
 def check_options(opt: dict[str, Any], is_train: bool) -> None:

@@ -19,13 +19,12 @@ from PIL import Image
 
 from iarn_basicsr import Rescaler as exported  # noqa: N813
 from iarn_basicsr import rescaler as module
-from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.images import Picture, read_picture, write_picture
-from iarn_basicsr.ops import bicubic_downscale, lr_size, quantise
-from iarn_basicsr.ops.resample import bicubic_upscale
-from iarn_basicsr.ops.size import largest_hr_size, smallest_lr_size
-from iarn_basicsr.rescaler import Rescaler
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
+from iarn_basicsr.ops.size import largest_hr_size, lr_size, smallest_lr_size
+from iarn_basicsr.pictures.files import Picture, read_picture, write_picture
+from iarn_basicsr.pictures.rescaler import Rescaler
 
 IMAGE = make_image(23, 31, seed=1)[..., ::-1].copy()
 TENSOR = torch.from_numpy(IMAGE.copy()).permute(2, 0, 1).float() / 255
@@ -405,7 +404,7 @@ def test_gpu_is_chosen_and_agrees_with_cpu(rescaler: Rescaler) -> None:
 
 def test_load(tmp_path: Path) -> None:
     assert exported is Rescaler
-    zoo.save_pth(tiny_net(), tmp_path / 'mine.pth')
+    tiny_net().save(tmp_path / 'mine.pth')
     rescaler = Rescaler.load(tmp_path / 'mine.pth', device='cpu', tile=50)
     assert (rescaler.name, rescaler.tile, str(rescaler.device)) == ('mine', 50, 'cpu')
     assert rescaler.weights_hash == module.weights_hash(tiny_net())

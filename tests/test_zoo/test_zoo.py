@@ -20,10 +20,10 @@ from PIL import Image
 
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.cli import main
 from iarn_basicsr.files import save_json
-from iarn_basicsr.rescaler import Rescaler, weights_hash
-from iarn_basicsr.zoo.verify import PHOTOGRAPH, TOLERANCE, measure, verify
+from iarn_basicsr.pictures.cli import main
+from iarn_basicsr.pictures.rescaler import Rescaler, weights_hash
+from iarn_basicsr.pictures.verify import PHOTOGRAPH, TOLERANCE, measure, verify
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,7 +69,7 @@ def small_photograph(tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp('photograph') / 'corner.png'
     Image.open(PHOTOGRAPH).crop((100, 60, 190, 130)).save(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules['iarn_basicsr.zoo.verify'], 'PHOTOGRAPH', str(path))
+        patch.setattr(sys.modules['iarn_basicsr.pictures.verify'], 'PHOTOGRAPH', str(path))
         yield
 
 
@@ -177,7 +177,7 @@ def test_verify_fails_on_other_weights(released: Path, capsys: pytest.CaptureFix
     net = tiny_net(seed=0)
     with torch.no_grad():
         next(net.parameters())[0] += 1e-3
-    zoo.save_pth(net, released / 'best.pth')
+    net.save(released / 'best.pth')
     change(released, 'best', sha256=hashlib.sha256((released / 'best.pth').read_bytes()).hexdigest())
     assert main(['verify', 'best']) == 1
     assert f'FAIL  best: weights {weights_hash(net)}, expected ' in capsys.readouterr().out
@@ -197,7 +197,7 @@ def test_verify_compares_numbers(released: Path, by: float, good: bool) -> None:
 @pytest.mark.slow
 def test_real_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every entry: its file, its hash, its numbers, and what it says of itself."""
-    monkeypatch.setattr(sys.modules['iarn_basicsr.zoo.verify'], 'PHOTOGRAPH', PHOTOGRAPH)
+    monkeypatch.setattr(sys.modules['iarn_basicsr.pictures.verify'], 'PHOTOGRAPH', PHOTOGRAPH)
     for name, entry in zoo.entries().items():
         net = zoo.load(name)[0]
         assert entry['parameters'] == sum(p.numel() for p in net.parameters()), name
@@ -213,8 +213,8 @@ def test_real_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize('ending', ['safetensors', 'pth'])
 def test_export_and_back(folder: Path, capsys: pytest.CaptureFixture, ending: str) -> None:
     """The hash is of names and values, whatever the file; the network is the same to the bit."""
-    net = tiny_net(growth=5, order=3, resample='area', max_scale=3.0)
-    zoo.save_pth(net, 'run.pth')
+    net = tiny_net(growth=5, order=3, split='area', max_scale=3.0)
+    net.save('run.pth')
     assert main(['export', 'run.pth', f'out/x.{ending}']) == 0
     assert capsys.readouterr().out == f'run -> out/x.{ending}\n'
     back, name = zoo.load(f'out/x.{ending}')
@@ -227,7 +227,7 @@ def test_export_and_back(folder: Path, capsys: pytest.CaptureFixture, ending: st
 
 
 def test_export_refusals(folder: Path, capsys: pytest.CaptureFixture) -> None:
-    zoo.save_pth(tiny_net(), 'run.pth')
+    tiny_net().save('run.pth')
     Path('file').write_text('in the way')
     for arguments, code, message in (
             (['run.pth', 'x.bin'], 2, 'x.bin: choose a name that ends in .safetensors or .pth'),
@@ -311,7 +311,7 @@ def test_safetensors_of_another_kind(tmp_path: Path, metadata: dict[str, str] | 
 
 
 def test_truncated_weights(tmp_path: Path) -> None:
-    zoo.save_pth(tiny_net(), tmp_path / 'x.pth')
+    tiny_net().save(tmp_path / 'x.pth')
     zoo.save_safetensors(tiny_net(), tmp_path / 'x.safetensors')
     for name in ('x.pth', 'x.safetensors'):
         data = (tmp_path / name).read_bytes()

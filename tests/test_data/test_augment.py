@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
-from iarn_basicsr.data.draws import Draw
-from iarn_basicsr.data.variety import Noise, Shrink
-from iarn_basicsr.ops import bicubic_downscale, quantise
-from iarn_basicsr.options import OptionError
+from iarn_basicsr.data.augment import Noise, Shrink
+from iarn_basicsr.data.schedule import Draw
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import bicubic_downscale
 
 TRAIN = {'name': 'd', 'phase': 'train', 'type': 'ArbitraryScaleDataset', 'gt_size': 16, 'scale_range': [2, 2],
          'batch_size_per_gpu': 64, 'use_hflip': False, 'use_rot': False}

@@ -1,99 +1,38 @@
-"""Image files for rescaling: any common mode in, and LR files that know how to be restored.
+"""Picture files for rescaling: any common mode in, and LR files that carry what is needed to restore them.
 
-An LR file is a PNG or a lossless WebP whose metadata say what is needed to restore it (:class:`Recipe`): in a PNG a
-text chunk named ``iarn``, in a WebP the XMP packet. Orientation is applied on reading; EXIF and ICC are kept.
+An LR file is a PNG or a lossless WebP with a :class:`.recipe.Recipe` in its metadata. Orientation is applied on
+reading; EXIF and ICC are kept.
 """
 
 from __future__ import annotations
 
-import base64
 import io
-import json
-import struct
 import warnings
-import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from os import path as osp
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from iarn_basicsr.files import atomic_write
+from iarn_basicsr.errors import ImageError, RecipeError
+from iarn_basicsr.files import IMAGE_ENDINGS, atomic_write
 
-__all__ = ['FORMAT_VERSION', 'IMAGE_ENDINGS', 'LOSSLESS_ENDINGS', 'OUTPUT_ENDINGS', 'Picture', 'Recipe', 'checksum',
-           'eight_bit', 'is_gray_profile', 'luma', 'png_bytes', 'read_picture', 'write_picture']
+from .exif import exif_for_tiff, orientation_of, set_upright, turned, upright_exif
+from .recipe import Recipe, read_recipe, recipe_options
 
-FORMAT_VERSION = 1
-IMAGE_ENDINGS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.gif')
-OUTPUT_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending != '.gif')  # 256 colours would restore little
+__all__ = ['INPUT_ENDINGS', 'LOSSLESS_ENDINGS', 'OUTPUT_ENDINGS', 'Picture', 'channel_mean', 'eight_bit',
+           'is_gray_profile', 'png_bytes', 'read_picture', 'write_picture']
+
+INPUT_ENDINGS = (*IMAGE_ENDINGS, '.gif')
+OUTPUT_ENDINGS = IMAGE_ENDINGS  # the 256 colours of a GIF would restore little
 LOSSLESS_ENDINGS = ('.png', '.webp')
 _ALPHA_ENDINGS = ('.png', '.webp', '.tif', '.tiff')
 _BARE_ENDINGS = ('.bmp', '.ppm')  # which hold pixels only
 _STRIP = 64  # rows that are converted at a time: what that makes in between stays small
-_EXIF_START = b'Exif\0\0'
-_LAYOUT_TAGS = (*range(254, 267), *range(273, 282), 284, *range(292, 294), 297, 301, *range(317, 342), 347,
-                *range(512, 533), 700, 33723, 34377, 34675)  # how pixels lie in a TIFF, and profiles kept elsewhere
-_KEY = 'iarn'
-_XMP_START, _XMP_STOP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><!--iarn ', b' iarn--></x:xmpmeta>'
 Image.MAX_IMAGE_PIXELS = None  # 100 megapixels and more are meant
-
-
-class ImageError(ValueError):
-    """A file that cannot be used; the message is one line and names it."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How an LR image was made, and so how it is restored.
-
-    Attributes:
-        hr_size: (H, W) of the original.
-        lr_size: (h, w); a file that was resized since no longer fits it.
-        model: name of the weights.
-        weights: hash of the weights, see ``Rescaler.weights_hash``.
-        mode: ``L`` where the original was gray, else ``RGB``.
-        pixels: :func:`checksum` of the LR pixels; a file that was edited or recompressed since no longer fits it.
-        alpha: whether the original had an alpha channel; WebP drops one that is opaque.
-        gray_icc: colour profile of a gray original, in Base64: it does not fit the colours of the LR.
-        format: version of this record.
-    """
-
-    hr_size: tuple[int, int]
-    lr_size: tuple[int, int]
-    model: str
-    weights: str
-    mode: str
-    pixels: str
-    alpha: bool = False
-    gray_icc: str = ''
-    format: int = FORMAT_VERSION
-
-    @classmethod
-    def from_json(cls, text: str) -> Recipe:
-        """Parse the metadata of a file.
-
-        Raises:
-            ValueError: for another format version or damaged metadata.
-        """
-        try:
-            record = json.loads(text)
-            if record['format'] > FORMAT_VERSION:
-                newer = f'(metadata format {record["format"]}, this one reads {FORMAT_VERSION})'
-                raise ImageError(f'it was made by a newer iarn_basicsr {newer}: upgrade')
-            if record['mode'] not in ('L', 'RGB'):
-                raise ValueError(f'mode {record["mode"]!r}')
-            gray_icc = record.get('gray_icc', '')
-            base64.b64decode(gray_icc, validate=True)
-            return cls(_whole_size(record['hr_size']), _whole_size(record['lr_size']), str(record['model']),
-                       str(record['weights']), record['mode'], str(record['pixels']), bool(record.get('alpha', False)),
-                       gray_icc, int(record['format']))
-        except ImageError:
-            raise
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise ImageError(f'its IARN metadata are damaged ({type(error).__name__}: {error})') from None
 
 
 @dataclass
@@ -163,7 +102,7 @@ def write_picture(picture: Picture, path: str) -> tuple[str, ...]:
     if ending not in OUTPUT_ENDINGS:
         raise ImageError(f'{path}: cannot be written, choose one of {", ".join(OUTPUT_ENDINGS)}')
     gray = picture.mode == 'L' and picture.recipe is None  # the LR of a gray image hides detail in colour
-    image = Image.fromarray(luma(picture.rgb) if gray else picture.rgb)
+    image = Image.fromarray(channel_mean(picture.rgb) if gray else picture.rgb)
     if picture.alpha is not None and ending in _ALPHA_ENDINGS:
         image.putalpha(Image.fromarray(picture.alpha))
     elif picture.alpha is not None and picture.alpha.min() < 255:
@@ -197,26 +136,14 @@ def is_gray_profile(icc: bytes | None) -> bool:
 def _options(picture: Picture, ending: str) -> dict[str, Any]:
     """For Pillow's ``save``."""
     options: dict[str, Any] = {k: v for k, v in (('icc_profile', picture.icc), ('exif', picture.exif)) if v}
-    record = json.dumps(asdict(picture.recipe)) if picture.recipe else None
-    if ending == '.png' and record:
-        options['pnginfo'] = PngImagePlugin.PngInfo()
-        options['pnginfo'].add_text(_KEY, record)
-    elif ending == '.webp':
+    options.update(recipe_options(picture.recipe, ending))
+    if ending == '.webp':
         options.update(lossless=True, exact=True, quality=80)
-        if record:
-            options['xmp'] = _XMP_START + record.encode() + _XMP_STOP
     elif ending in ('.jpg', '.jpeg'):
         options.update(quality=95, subsampling=0)
     elif ending in ('.tif', '.tiff') and picture.exif:
-        options['exif'] = Image.Exif()
-        options['exif'].load(picture.exif)
-        _tidy(options['exif'], _LAYOUT_TAGS)
+        options['exif'] = exif_for_tiff(picture.exif)
     return options
-
-
-def checksum(rgb: np.ndarray) -> str:
-    """CRC-32 of pixels, eight hexadecimal digits."""
-    return f'{zlib.crc32(np.ascontiguousarray(rgb).data):08x}'
 
 
 def png_bytes(rgb: np.ndarray) -> bytes:
@@ -226,105 +153,33 @@ def png_bytes(rgb: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _whole_size(value: Iterable[Any]) -> tuple[int, int]:
-    height, width = (int(n) for n in value)
-    if min(height, width) < 1:
-        raise ValueError(f'size {height}x{width}')
-    return height, width
-
-
 def _read(file: Image.Image, path: str) -> Picture:
     several = getattr(file, 'is_animated', False) and file.format != 'MPO'  # whose other frames are previews
     tags = getattr(file, 'tag_v2', {})  # of a TIFF, which Pillow turns on loading and then says nothing of it
     orientation = tags.get(ExifTags.Base.Orientation, 1)
     file.load()
-    orientation = orientation if file.format == 'TIFF' else _orientation(file)
+    orientation = orientation if file.format == 'TIFF' else orientation_of(file)
     icc = file.info.get('icc_profile')
     picture = _from_deep(file, path, orientation)
     if picture is None:
         image, icc = _without_cmyk(file, icc)
         picture = _from_8_bit(image)
         orientation = 1 if file.format == 'TIFF' else orientation
-    picture.rgb = _turned(picture.rgb, orientation)
-    picture.alpha = None if picture.alpha is None else _turned(picture.alpha, orientation)
+    picture.rgb = turned(picture.rgb, orientation)
+    picture.alpha = None if picture.alpha is None else turned(picture.alpha, orientation)
     picture.icc = icc if icc and (icc[16:20] == b'RGB ' or (picture.mode == 'L' and is_gray_profile(icc))) else None
     picture.remarks = ('only its first frame or page is used',) if several else ()
     if file.info.get('icc_profile') and not picture.icc:
         picture.remarks += ('its colour profile does not fit its pixels and is left out',)
     try:
-        picture.exif = _exif(file)
+        picture.exif = upright_exif(file)
     except Exception:  # struct.error, SyntaxError and more, which say nothing about the pixels
         picture.remarks += ('its EXIF is damaged and left out',)
-    text = _recipe_text(file)
-    if text:
-        try:
-            picture.recipe = Recipe.from_json(text)
-        except ImageError as error:
-            picture.no_recipe = str(error)
-    return picture
-
-
-def _orientation(file: Image.Image) -> int:
     try:
-        return file.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF: _exif will say so
-        return 1
-
-
-def _exif(file: Image.Image) -> bytes | None:
-    """EXIF with the orientation taken out."""
-    raw = file.info.get('exif')
-    if isinstance(raw, bytes) and raw:  # as it is: what Pillow writes anew loses maker notes and accents
-        tiff = bytearray(raw.removeprefix(_EXIF_START))
-        _set_upright(tiff)
-        return _EXIF_START + bytes(tiff)
-    exif = file.getexif()
-    _tidy(exif, _LAYOUT_TAGS if file.format == 'TIFF' else (ExifTags.Base.Orientation,))
-    return exif.tobytes() if len(exif) else None
-
-
-def _tidy(exif: Image.Exif, without: Iterable[int]) -> None:
-    """Drop tags; keep the bytes of texts, which Pillow reads as Latin-1 and writes as ASCII."""
-    for tag in without:
-        exif.pop(tag, None)
-    for tag, value in exif.items():
-        if isinstance(value, str):
-            exif[tag] = value.encode('latin-1', 'replace')
-
-
-def _set_upright(tiff: bytearray) -> None:
-    """In a TIFF structure (a file, or EXIF): orientation 1, and no second directory, whose thumbnail is not turned."""
-    order = '<' if tiff[:2] == b'II' else '>'
-    if struct.unpack_from(order + 'H', tiff, 2)[0] != 42:
-        raise ValueError('an orientation in BigTIFF')
-    (start,) = struct.unpack_from(order + 'I', tiff, 4)
-    (count,) = struct.unpack_from(order + 'H', tiff, start)
-    end = start + 2 + 12 * count
-    for entry in range(start + 2, end, 12):
-        if struct.unpack_from(order + 'H', tiff, entry)[0] == ExifTags.Base.Orientation:
-            struct.pack_into(order + 'HIHH', tiff, entry + 2, 3, 1, 1, 0)
-    if len(tiff) >= end + 4:
-        struct.pack_into(order + 'I', tiff, end, 0)
-
-
-def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels (H, W, ...) as EXIF orientation 1 to 8 wants them displayed."""
-    if orientation in (5, 6, 7, 8):
-        image = image.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    return np.ascontiguousarray(image)
-
-
-def _recipe_text(file: Image.Image) -> str | None:
-    if isinstance(getattr(file, 'text', None), dict) and _KEY in file.text:  # type: ignore[attr-defined]
-        return str(file.text[_KEY])  # type: ignore[attr-defined]
-    xmp = file.info.get('xmp', b'')
-    if isinstance(xmp, bytes) and _XMP_START in xmp:
-        return xmp.split(_XMP_START, 1)[1].split(_XMP_STOP, 1)[0].decode(errors='replace')
-    return None
+        picture.recipe = read_recipe(file)
+    except RecipeError as error:
+        picture.no_recipe = str(error)
+    return picture
 
 
 def _from_deep(file: Image.Image, path: str, orientation: int) -> Picture | None:
@@ -360,7 +215,7 @@ def _by_opencv(path: str, turned_tiff: bool) -> np.ndarray:
         if turned_tiff:
             with open(path, 'rb') as raw:
                 tiff = bytearray(raw.read())
-            _set_upright(tiff)
+            set_upright(tiff)
             image = cv2.imdecode(np.frombuffer(tiff, np.uint8), cv2.IMREAD_UNCHANGED)
         else:
             image = cv2.imread(path, cv2.IMREAD_UNCHANGED)
@@ -407,7 +262,7 @@ def eight_bit(rgb: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def luma(rgb: np.ndarray) -> np.ndarray:
+def channel_mean(rgb: np.ndarray) -> np.ndarray:
     """Mean of the channels, rounded: the gray image (H, W) of a restored gray original."""
     gray = np.empty(rgb.shape[:2], np.uint8)
     for rows in _strips(len(rgb)):

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import cv2
 import numpy as np
 
+from iarn_basicsr.checks import check_keys, number
+from iarn_basicsr.errors import OptionError
 from iarn_basicsr.ops.size import Size
-from iarn_basicsr.options import OptionError, check_keys, number
 
 if TYPE_CHECKING:
     from typing_extensions import Self

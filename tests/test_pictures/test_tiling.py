@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from iarn_basicsr import tiling
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.ops import bicubic_downscale, lr_size, quantise
-from iarn_basicsr.ops.resample import bicubic_upscale
-from iarn_basicsr.tiling import (
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
+from iarn_basicsr.ops.size import lr_size
+from iarn_basicsr.pictures.tiling import (
     BICUBIC_TILE,
     HALO,
     SMALLEST_TILE,
@@ -35,8 +36,8 @@ WHOLE = 10**6  # a tile that holds any image
 NETS = {
     'randomised': lambda: tiny_net(std=0.05, num_block=2),
     'like a trained one': lambda: tiny_net(std=0.005, num_block=3, growth=8),
-    'area': lambda: tiny_net(std=0.01, resample='area'),
-    'cubic_interp': lambda: tiny_net(std=0.01, resample='cubic_interp'),
+    'area': lambda: tiny_net(std=0.01, split='area'),
+    'cubic_interp': lambda: tiny_net(std=0.01, split='cubic_interp'),
     'hr_grid': lambda: tiny_net(std=0.01, coupling='hr_grid', fold=1),
 }
 CASES = [  # HR size, scale, tile: nothing divides anything, and there are several tiles both ways
@@ -132,7 +133,7 @@ def test_tiled_equals_untiled_for_every_kind_of_network(name: str) -> None:
 @pytest.mark.parametrize(('n', 'm'), [(700, 699), (700, 698), (650, 640)])
 def test_just_above_scale_1_the_halo_grows(resample: str, n: int, m: int) -> None:
     """There the right inverse reaches far; with the plain halo some pixels were off by 16 grey levels."""
-    net, image = tiny_net(std=0.005, resample=resample), noisy_image(12, n)
+    net, image = tiny_net(std=0.005, split=resample), noisy_image(12, n)
     lr = downscale_tiled(net, image, (12, m), WHOLE, CPU)
     check_close(downscale_tiled(net, image, (12, m), n // 4, CPU), lr)
     check_close(upscale_tiled(net, lr, (12, n), n // 4, CPU), upscale_tiled(net, lr, (12, n), WHOLE, CPU))
@@ -207,7 +208,7 @@ def test_default_tile_knows_network_and_scale() -> None:
 
 def test_reusing_freed_memory_changes_no_pixel():
     """In a process of its own, since it is set for good."""
-    code = ('import sys, torch; from helpers import make_image, tiny_net; from iarn_basicsr.tiling import *; '
+    code = ('import sys, torch; from helpers import make_image, tiny_net; from iarn_basicsr.pictures.tiling import *; '
             'done = reuse_freed_memory() if sys.argv[1] == "yes" else None; '
             'lr = downscale_tiled(tiny_net(), make_image(150, 130, 0), (75, 65), 64, torch.device("cpu")); '
             'import zlib; print(done, zlib.crc32(lr.tobytes()))')

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from iarn_basicsr import cli, doctor, zoo
-from iarn_basicsr.cli import main
-from iarn_basicsr.images import read_picture
-from iarn_basicsr.rescaler import Rescaler
+from iarn_basicsr.pictures.cli import main
+from iarn_basicsr.pictures.files import read_picture
+from iarn_basicsr.pictures.rescaler import Rescaler
 
 ROOT = Path(__file__).resolve().parents[2]
 WH = {'a.png': (31, 23), 'b.png': (17, 29)}  # width x height
@@ -41,7 +41,7 @@ class Result(NamedTuple):
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp('weights') / 'tiny.pth'
-    zoo.save_pth(tiny_net(), path)
+    tiny_net().save(path)
     return path
 
 
@@ -555,7 +555,7 @@ def test_no_command(capsys: pytest.CaptureFixture) -> None:
 
 def start(folder: Path, *arguments: object) -> subprocess.Popen:
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    return subprocess.Popen([sys.executable, '-m', 'iarn_basicsr.cli', *map(str, arguments)], cwd=folder, env=env,
+    return subprocess.Popen([sys.executable, '-m', 'iarn_basicsr.pictures.cli', *map(str, arguments)], cwd=folder, env=env,
                             text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # shells ignore it below &
 

@@ -53,9 +53,9 @@ def _basicsr() -> str:
 
 
 def _registration() -> str:
-    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
+    import iarn_basicsr.plugin  # noqa: F401  (before what follows: it makes basicsr importable)
 
-    import iarn_basicsr  # noqa: F401
+    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY  # isort: skip
     names = (('IARN', ARCH_REGISTRY), ('IRN', ARCH_REGISTRY), ('ArbitraryScaleDataset', DATASET_REGISTRY),
              ('IARNModel', MODEL_REGISTRY))
     missing = [name for name, registry in names if name not in registry]
@@ -92,8 +92,10 @@ def _write() -> str:
 
 def _weights() -> str:
     from iarn_basicsr import zoo
-    return ', '.join(f'{name} ({sum(p.numel() for p in zoo.load(name)[0].parameters())} parameters)'
-                     for name in zoo.entries()) or 'none in this package'
+    from iarn_basicsr.archs.iarn import IARN
+    there = [name for name, entry in zoo.entries().items() if osp.isfile(osp.join(zoo.FOLDER, entry['file']))]
+    return ', '.join(f'{name} ({sum(p.numel() for p in IARN.from_pretrained(name).parameters())} parameters)'
+                     for name in there) or 'none in this package'
 
 
 def _cuda() -> str:

@@ -1,0 +1,58 @@
+"""What the library raises: one line that names the value, the file or the key, and what would be right."""
+
+from __future__ import annotations
+
+__all__ = ['IARNError', 'ImageError', 'NoRecipeError', 'OptionError', 'OtherWeightsError', 'RecipeError', 'SizeError',
+           'WeightsError']
+
+
+class IARNError(ValueError):
+    """What was asked for cannot be done; the base of all errors of this package."""
+
+
+class OptionError(IARNError):
+    """An option, or an option file, asks for something that does not exist or cannot work."""
+
+
+class SizeError(IARNError):
+    """A size that the network does not make.
+
+    Attributes:
+        asked: (height, width) that was asked for.
+        low, high: smallest and largest size that would be accepted.
+    """
+
+    def __init__(self, message: str, asked: tuple[int, int], low: tuple[int, int], high: tuple[int, int]) -> None:
+        super().__init__(message)
+        self.asked, self.low, self.high = asked, low, high
+
+    def __reduce__(self) -> tuple[type[SizeError], tuple[object, ...]]:  # sent back by workers
+        return type(self), (str(self), self.asked, self.low, self.high)
+
+
+class WeightsError(IARNError):
+    """Weights that do not exist, are damaged, or are for another network."""
+
+
+class ImageError(IARNError):
+    """A picture file that cannot be read or written."""
+
+
+class RecipeError(IARNError):
+    """An LR image that is not, or no longer, what its recipe says: damaged metadata, resized, edited.
+
+    Attributes:
+        reason: what is wrong, without what could be done.
+    """
+
+    def __init__(self, reason: str, remedy: str = '') -> None:
+        super().__init__(f'{reason}; {remedy}' if remedy else reason)
+        self.reason = reason
+
+
+class NoRecipeError(RecipeError):
+    """A picture without a recipe that can be used: it was not made by IARN, or its metadata are damaged."""
+
+
+class OtherWeightsError(RecipeError):
+    """An LR image that was made with other weights than those at hand."""

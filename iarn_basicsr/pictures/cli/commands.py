@@ -1,0 +1,266 @@
+"""What the commands of ``iarn`` do."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from os import path as osp
+from typing import TYPE_CHECKING
+
+from iarn_basicsr import zoo
+from iarn_basicsr.errors import ImageError, NoRecipeError, OtherWeightsError, RecipeError, SizeError
+from iarn_basicsr.ops.size import Size, check_hr_size, check_lr_size, lr_size, scale_label
+from iarn_basicsr.pictures.files import LOSSLESS_ENDINGS, Picture, read_picture, write_picture
+from iarn_basicsr.pictures.recipe import checksum
+
+from .batch import Job, UsageError, one_line, plan, run
+
+if TYPE_CHECKING:  # torch is loaded by the commands that need it
+    from iarn_basicsr.pictures.rescaler import Rescaler
+
+__all__ = ['run_command']
+
+LOSSY_REASON = ('{path}: what is hidden in an LR image does not survive a lossy file (measured: at x2, JPEG of quality '
+                '95 costs 7.3 dB), and only PNG and WebP carry the recipe to restore it; write .png or .webp, or pass '
+                '--allow-lossy')
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """Run ``args.command``; errors become one line and the exit code."""
+    try:
+        return _COMMANDS[args.command](args)
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:
+        print(f'iarn {args.command}: {one_line(error)}', file=sys.stderr)
+        return 1 if isinstance(error, (ImageError, OSError)) else 2
+
+
+# ------------------------------------------------------------------------------------------------------- commands
+
+
+def _downscale(args: argparse.Namespace) -> int:
+    jobs, outcome = plan(args)
+    lossy = [j for j in jobs if not j.target.lower().endswith(LOSSLESS_ENDINGS)]
+    if lossy and not args.allow_lossy:
+        raise UsageError(LOSSY_REASON.format(path=lossy[0].target))
+    rescaler = _rescaler(args, args.weights)
+
+    def one(job: Job) -> str:
+        picture = read_picture(job.source)
+        size = _lr_size(args, picture.size, rescaler.net.max_scale)
+        outcome.remark(job.source, *picture.remarks)
+        if picture.recipe:
+            outcome.remark(job.source, 'it is an LR image already: restoring both steps loses more than restoring one; '
+                           'downscale its original instead')
+        if picture.rgb.dtype.itemsize == 2:
+            outcome.remark(job.source, 'it has 16 bits a channel; the LR, and what is restored from it, have 8')
+        text = f'{_wh(picture.size)} -> {_wh(size)}'
+        if not args.dry_run:
+            lr = rescaler.downscale(picture, size=size)
+            del picture  # the memory is needed for writing
+            outcome.remark(job.source, *write_picture(lr, job.target))
+        return text
+
+    return run(args, jobs, outcome, one)
+
+
+def _upscale(args: argparse.Namespace) -> int:
+    jobs, outcome = plan(args)
+    load = functools.lru_cache(maxsize=2)(functools.partial(_rescaler, args))
+    load(args.weights or zoo.DEFAULT)  # a mistake in the arguments ends here, before the first file
+
+    def one(job: Job) -> str:
+        picture = read_picture(job.source)
+        known = zoo.name_of(picture.recipe.weights) if picture.recipe else None
+        rescaler = load(args.weights or known or zoo.DEFAULT)
+        size = _restored_size(args, picture, rescaler)
+        outcome.remark(job.source, *picture.remarks)
+        if picture.recipe is None:
+            made = '' if picture.no_recipe else 'not made by IARN: '
+            outcome.remark(job.source, f'{made}enlarged, not restored')
+        if not args.dry_run:
+            outcome.remark(job.source, *write_picture(rescaler.upscale(picture, args.size, args.force), job.target))
+        return f'{_wh(picture.size)} -> {_wh(size)}'
+
+    return run(args, jobs, outcome, one)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from iarn_basicsr.pictures.compare import compare, page, table
+    picture = read_picture(args.source)
+    scales = args.scale or [(2.0, 2.0), (3.0, 3.0), (1.5, 3.0)]
+    target = args.output or osp.splitext(osp.basename(args.source))[0] + '_compare.html'
+    if not target.lower().endswith(('.html', '.htm')):
+        raise UsageError(f'-o {target}: the page is HTML, choose a name that ends in .html')
+    _refuse_existing(args, target)
+    rescaler = _rescaler(args, args.weights)
+    for scale in scales:
+        with _asked_for(f'{args.source}: --scale {scale_label(scale)[1:]}', picture.size):
+            check_lr_size(picture.size, lr_size(picture.size, scale), rescaler.net.max_scale)
+    results = compare(rescaler, picture, scales)
+    print(table(results))
+    with _writing(target):
+        page(osp.basename(args.source), picture, results, target)
+    print(f'page: {target}')
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    failed = 0
+    for path in args.sources:
+        try:
+            picture = read_picture(path)
+        except ImageError as error:
+            print(f'iarn info: {error}', file=sys.stderr)
+            failed = 1
+            continue
+        print('\n'.join(_describe(path, picture)))
+    return failed
+
+
+def _describe(path: str, picture: Picture) -> Iterator[str]:
+    recipe = picture.recipe
+    kind = f'{picture.mode}{"" if picture.alpha is None else " with alpha"}, {8 * picture.rgb.dtype.itemsize} bits'
+    yield f'{path}: {_wh(picture.size)}, {kind}, {osp.getsize(path)} bytes'
+    if recipe is None:
+        why, needs = (picture.no_recipe, ' and --force') if picture.no_recipe else ('not made by IARN', '')
+        yield f'  {why}; iarn upscale needs --size{needs}, and enlarges rather than restores'
+        return
+    ratios = [round(n / m, 3) for n, m in zip(recipe.hr_size, recipe.lr_size)]
+    alpha = ' with alpha' if recipe.alpha else ''
+    yield f'  LR image of {_wh(recipe.hr_size)}, {scale_label(ratios)}, original mode {recipe.mode}{alpha}'
+    yield f'  made with weights {recipe.model} ({recipe.weights}), metadata format {recipe.format}'
+    if recipe.lr_size != picture.size:
+        yield f'  was {_wh(recipe.lr_size)} when made: resized since, what it hid is lost'
+    elif recipe.pixels != checksum(picture.rgb):
+        yield '  edited or recompressed since it was made: what it hid is damaged'
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from iarn_basicsr.pictures.doctor import checks
+    failed = 0
+    for name, good, text in checks():
+        print(f'{"ok  " if good else "FAIL"}  {name}: {text}')
+        failed += not good
+    return int(bool(failed))
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from iarn_basicsr.pictures.verify import verify
+    failed = count = 0
+    for name, good, text in verify(args.names):
+        print(f'{"ok  " if good else "FAIL"}  {name}: {text}')
+        failed, count = failed + (not good), count + 1
+    if not count:
+        print('no released weights in this package')
+    return int(bool(failed))
+
+
+def _export(args: argparse.Namespace) -> int:
+    is_onnx = args.target.endswith('.onnx')
+    if not args.target.endswith(('.safetensors', '.pth', '.onnx')):
+        raise UsageError(f'{args.target}: choose a name that ends in .safetensors, .pth or .onnx')
+    missing = [flag for flag, given in (('--direction', args.direction), ('--hr-size', args.hr_size),
+                                        ('--scale or --size', args.scale or args.size)) if bool(given) != is_onnx]
+    if missing:
+        raise UsageError(f'{args.target}: {", ".join(missing)} ' + (
+            'is missing: an .onnx is for one direction and one pair of sizes' if is_onnx else 'is for an .onnx only'))
+    _refuse_existing(args, args.target)
+
+    from iarn_basicsr.archs.iarn import IARN
+    path, name = zoo.resolve(args.weights)
+    net = IARN.from_file(path)
+    with _writing(args.target):
+        if is_onnx:
+            from iarn_basicsr.pictures.onnx import export_onnx
+            size = _lr_size(args, args.hr_size, net.max_scale)
+            export_onnx(net, args.target, args.direction, args.hr_size, size)
+        else:
+            net.save(args.target)
+    print(f'{name} -> {args.target}')
+    return 0
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    'downscale': _downscale,
+    'upscale': _upscale,
+    'compare': _compare,
+    'info': _info,
+    'doctor': _doctor,
+    'verify': _verify,
+    'export': _export,
+}
+
+# ------------------------------------------------------------- the errors of the library, in the words of the command
+
+
+def _rescaler(args: argparse.Namespace, weights: str) -> Rescaler:
+    from iarn_basicsr.pictures.rescaler import Rescaler
+    from iarn_basicsr.pictures.tiling import reuse_freed_memory
+    reuse_freed_memory()
+    return Rescaler.load(weights, device=args.device, tile=args.tile,
+                         say=lambda line: print(f'iarn {args.command}: {line}', file=sys.stderr))
+
+
+def _lr_size(args: argparse.Namespace, hr: Size, max_scale: float) -> Size:
+    """The LR size that the command line asks for, in the range of the network."""
+    if args.size:
+        asked, size = f'--size {_wh(args.size)}', args.size
+    elif args.scale:
+        asked, size = f'--scale {scale_label(args.scale)[1:]}', lr_size(hr, args.scale)
+    else:
+        asked, size = f'--max-side {args.max_side}', lr_size(hr, max(1.0, max(hr) / args.max_side))
+    with _asked_for(asked, hr):
+        return check_lr_size(hr, size, max_scale)
+
+
+def _restored_size(args: argparse.Namespace, picture: Picture, rescaler: Rescaler) -> Size:
+    """The HR size that a picture becomes; what does not fit says which argument would help."""
+    if args.size:
+        with _asked_for(f'--size {_wh(args.size)}', picture.size):
+            check_hr_size(picture.size, args.size, rescaler.net.max_scale)
+    try:
+        return rescaler.restored_size(picture, args.size, args.force)
+    except OtherWeightsError as error:
+        raise UsageError(f'{error.reason}: restore it with those (--weights), or pass --force') from None
+    except NoRecipeError as error:
+        remedy = ('; to enlarge rather than restore it, pass --size WxH and --force' if picture.no_recipe else
+                  ': name the size to make (--size WxH)')
+        raise UsageError(error.reason + remedy) from None
+    except RecipeError as error:
+        raise UsageError(f'{error.reason}; pass --force to try') from None
+
+
+@contextmanager
+def _asked_for(argument: str, of: Size) -> Iterator[None]:
+    """Errors of size name the argument, and sizes as width x height."""
+    try:
+        yield
+    except SizeError as error:
+        raise UsageError(f'{argument}: {_wh(error.asked)} is out of range: {_wh(of)} can become {_wh(error.low)} to '
+                         f'{_wh(error.high)}') from None
+
+
+def _wh(size: Size) -> str:
+    """Width x height, as people and --size write it."""
+    return f'{size[1]}x{size[0]}'
+
+
+def _refuse_existing(args: argparse.Namespace, target: str) -> None:
+    if osp.isdir(target):
+        raise UsageError(f'{target} is a folder: choose another name')
+    if osp.exists(target) and not args.overwrite:
+        raise UsageError(f'{target} exists: pass --overwrite to replace it')
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """Errors name this file, not the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f'{path}: cannot be written ({error.strerror or error})') from None

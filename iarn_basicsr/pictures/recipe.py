@@ -1,0 +1,120 @@
+"""What an LR file says of how it is restored, and where it stands in the file: ``Recipe``.
+
+In a PNG it is a text chunk named ``iarn``, in a WebP the XMP packet.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from iarn_basicsr.errors import RecipeError
+
+__all__ = ['FORMAT_VERSION', 'Recipe', 'checksum', 'read_recipe', 'recipe_options']
+
+FORMAT_VERSION = 1
+_KEY = 'iarn'
+_XMP_START, _XMP_STOP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><!--iarn ', b' iarn--></x:xmpmeta>'
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an LR image was made, and so how it is restored.
+
+    Attributes:
+        hr_size: (H, W) of the original.
+        lr_size: (h, w); a file that was resized since no longer fits it.
+        model: name of the weights.
+        weights: hash of the weights, see ``Rescaler.weights_hash``.
+        mode: ``L`` where the original was gray, else ``RGB``.
+        pixels: :func:`checksum` of the LR pixels; a file that was edited or recompressed since no longer fits it.
+        alpha: whether the original had an alpha channel; WebP drops one that is opaque.
+        gray_icc: colour profile of a gray original, in Base64: it does not fit the colours of the LR.
+        format: version of this record.
+    """
+
+    hr_size: tuple[int, int]
+    lr_size: tuple[int, int]
+    model: str
+    weights: str
+    mode: str
+    pixels: str
+    alpha: bool = False
+    gray_icc: str = ''
+    format: int = FORMAT_VERSION
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Parse the metadata of a file.
+
+        Raises:
+            RecipeError: for another format version or damaged metadata.
+        """
+        try:
+            record = json.loads(text)
+            if record['format'] > FORMAT_VERSION:
+                newer = f'(metadata format {record["format"]}, this one reads {FORMAT_VERSION})'
+                raise RecipeError(f'it was made by a newer iarn_basicsr {newer}: upgrade')
+            if record['mode'] not in ('L', 'RGB'):
+                raise ValueError(f'mode {record["mode"]!r}')
+            gray_icc = record.get('gray_icc', '')
+            base64.b64decode(gray_icc, validate=True)
+            return cls(_size(record['hr_size']), _size(record['lr_size']), str(record['model']),
+                       str(record['weights']), record['mode'], str(record['pixels']), bool(record.get('alpha', False)),
+                       gray_icc, int(record['format']))
+        except RecipeError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise RecipeError(f'its IARN metadata are damaged ({type(error).__name__}: {error})') from None
+
+
+def read_recipe(file: Image.Image) -> Recipe | None:
+    """The recipe in an opened image file; None if it has none.
+
+    Raises:
+        RecipeError: if it has one that cannot be used.
+    """
+    text = _text_of(file)
+    return Recipe.from_json(text) if text else None
+
+
+def recipe_options(recipe: Recipe | None, ending: str) -> dict[str, Any]:
+    """Options of Pillow's ``save`` that put the recipe into a file; a kind that cannot hold it gets none."""
+    if recipe is None:
+        return {}
+    record = json.dumps(asdict(recipe))
+    if ending == '.webp':
+        return {'xmp': _XMP_START + record.encode() + _XMP_STOP}
+    if ending == '.png':
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add_text(_KEY, record)
+        return {'pnginfo': chunks}
+    return {}
+
+
+def checksum(rgb: np.ndarray) -> str:
+    """CRC-32 of pixels, eight hexadecimal digits."""
+    return f'{zlib.crc32(np.ascontiguousarray(rgb).data):08x}'
+
+
+def _size(value: Iterable[Any]) -> tuple[int, int]:
+    height, width = (int(n) for n in value)
+    if min(height, width) < 1:
+        raise ValueError(f'size {height}x{width}')
+    return height, width
+
+
+def _text_of(file: Image.Image) -> str | None:
+    if isinstance(getattr(file, 'text', None), dict) and _KEY in file.text:  # type: ignore[attr-defined]
+        return str(file.text[_KEY])  # type: ignore[attr-defined]
+    xmp = file.info.get('xmp', b'')
+    if isinstance(xmp, bytes) and _XMP_START in xmp:
+        return xmp.split(_XMP_START, 1)[1].split(_XMP_STOP, 1)[0].decode(errors='replace')
+    return None

@@ -1,0 +1,332 @@
+"""Rescaling pictures with trained weights: arrays, tensors and files, of any size."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar, Union, overload
+
+import numpy as np
+import torch
+
+from iarn_basicsr import zoo
+from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.errors import IARNError, NoRecipeError, OptionError, OtherWeightsError, RecipeError
+from iarn_basicsr.ops.pixels import to_tensor
+from iarn_basicsr.ops.precision import full_float32
+from iarn_basicsr.ops.size import Scale, Size, check_hr_size, check_lr_size, lr_size
+from iarn_basicsr.weights import weights_hash
+
+from .files import Picture, eight_bit, is_gray_profile, read_picture, write_picture
+from .recipe import Recipe, checksum
+from .tiling import (
+    SMALLEST_TILE,
+    bicubic_downscale_tiled,
+    bicubic_upscale_tiled,
+    default_tile,
+    downscale_tiled,
+    tile_count,
+    upscale_tiled,
+)
+
+__all__ = ['Rescaler', 'RoundTrip']
+
+MEMORY_SHARE = 0.4  # of the memory that is free, for the tensors of one tile
+MEMORY_LIMIT = 0.4e9  # bytes; larger tiles are not faster on a CPU
+Path = Union[str, 'os.PathLike[str]']
+Array = TypeVar('Array', np.ndarray, torch.Tensor)
+
+
+class RoundTrip(NamedTuple):
+    """LR and restored image, in the type that was given; of a path, pictures."""
+
+    lr: Any
+    restored: Any
+
+
+class Rescaler:
+    """Downscale to any size and restore.
+
+        rescaler = Rescaler.load('default')
+        lr = rescaler.downscale(image, scale=2.5)
+        restored = rescaler.upscale(lr, size=image.shape[:2])
+
+    What goes in comes out: numpy uint8 (or uint16, of which the 8-bit LR keeps 8 bits) RGB of shape (H, W, 3), torch
+    float tensors in [0, 1] of shape (3, H, W) or (N, 3, H, W), or a :class:`Picture`, as which the path of a file is
+    read. ``downscale_file`` and ``upscale_file`` write files. The LR and the restored image have 8-bit values.
+
+    Args:
+        net: the network.
+        name: of its weights, written into LR files.
+        device: ``cuda`` where there is one, else ``cpu``, if None.
+        tile: side of a tile in HR pixels; from the free memory if None.
+        say: receives remarks, one line each.
+
+    Raises:
+        OptionError: naming the device or tile that cannot be used.
+    """
+
+    def __init__(self, net: IARN, name: str, device: str | None = None, tile: int | None = None,
+                 say: Callable[[str], object] = lambda line: None) -> None:
+        if tile is not None and (int(tile) != tile or tile < 1):
+            raise OptionError(f'tile {tile!r}: expected a whole number of HR pixels, at least 1')
+        self.device = _usable_device(device)
+        self.net = net.to(self.device).eval()
+        self.name, self.tile, self.say = name, tile, say
+        self.weights_hash = weights_hash(net.state_dict())
+
+    @classmethod
+    def load(cls, weights: Path = zoo.DEFAULT, device: str | None = None, tile: int | None = None,
+             say: Callable[[str], object] = lambda line: None) -> Rescaler:
+        """From the name of released weights (see ``list_models``) or a ``.pth`` or ``.safetensors``.
+
+        Raises:
+            WeightsError: naming the file or name, if there is none such or it is for another network.
+            OptionError: naming the device or tile that cannot be used.
+        """
+        path, name = zoo.resolve(os.fspath(weights))
+        return cls(IARN.from_file(path), name, device, tile, say)
+
+    # ------------------------------------------------------------------------------------ arrays, tensors, pictures
+
+    @overload
+    def downscale(self, image: Array, scale: Scale | None = None, size: Size | None = None) -> Array:
+        ...
+
+    @overload
+    def downscale(self, image: Path | Picture, scale: Scale | None = None, size: Size | None = None) -> Picture:
+        ...
+
+    def downscale(self, image: np.ndarray | torch.Tensor | Path | Picture, scale: Scale | None = None,
+                  size: Size | None = None) -> np.ndarray | torch.Tensor | Picture:
+        """LR of an image, by ``scale`` (2.5, (1.5, 3), '1.5x3') or to ``size`` (h, w).
+
+        Of a picture or path: a :class:`Picture` with the recipe to restore it.
+
+        Raises:
+            OptionError: if not just one of ``scale`` and ``size`` is given, or the image is of another kind.
+            SizeError: if the LR would be out of the network's range.
+            ImageError: naming the file, if it cannot be read.
+        """
+        if isinstance(image, (str, os.PathLike)):
+            with _naming(os.fspath(image)) as path:
+                return self._downscale_picture(read_picture(path), scale, size)
+        if isinstance(image, Picture):
+            return self._downscale_picture(image, scale, size)
+        return _apply(image, lambda rgb: self._down(rgb, self.lr_size(_size(rgb), scale, size)))
+
+    @overload
+    def upscale(self, lr: Array, size: Size | None = None, force: bool = False) -> Array:
+        ...
+
+    @overload
+    def upscale(self, lr: Path | Picture, size: Size | None = None, force: bool = False) -> Picture:
+        ...
+
+    def upscale(self, lr: np.ndarray | torch.Tensor | Path | Picture, size: Size | None = None,
+                force: bool = False) -> np.ndarray | torch.Tensor | Picture:
+        """Restore to ``size`` (H, W); a picture or path with a recipe needs none.
+
+        Args:
+            lr: the LR image.
+            size: of the restored image.
+            force: restore a picture that its recipe refuses, see :meth:`restored_size`.
+
+        Raises:
+            OptionError: if the size is missing or the image is of another kind.
+            SizeError, RecipeError, ImageError: as of :meth:`restored_size` and :meth:`downscale`.
+        """
+        if isinstance(lr, (str, os.PathLike)):
+            with _naming(os.fspath(lr)) as path:
+                return self._upscale_picture(read_picture(path), size, force)
+        if isinstance(lr, Picture):
+            return self._upscale_picture(lr, size, force)
+        if size is None:
+            raise OptionError('upscale needs size=(H, W): pixels alone do not say how large the original was')
+        return _apply(lr, lambda rgb: self._up(rgb, check_hr_size(_size(rgb), size, self.net.max_scale)))
+
+    def roundtrip(self, image: np.ndarray | torch.Tensor | Path | Picture, scale: Scale | None = None,
+                  size: Size | None = None) -> RoundTrip:
+        """Down and up again; raises as :meth:`downscale` does."""
+        lr = self.downscale(image, scale, size)
+        if isinstance(image, torch.Tensor):
+            return RoundTrip(lr, self.upscale(lr, (image.shape[-2], image.shape[-1])))
+        return RoundTrip(lr, self.upscale(lr, _size(image) if isinstance(image, np.ndarray) else None))
+
+    # -------------------------------------------------------------------------------------------------------- files
+
+    def downscale_file(self, source: Path, target: Path, scale: Scale | None = None,
+                       size: Size | None = None) -> Picture:
+        """Read, downscale, write; returns the LR picture. Raises as :meth:`downscale` does."""
+        return self._written(self.downscale(source, scale, size), target)
+
+    def upscale_file(self, source: Path, target: Path, size: Size | None = None, force: bool = False) -> Picture:
+        """Read, restore, write; returns the restored picture. Raises as :meth:`upscale` does."""
+        return self._written(self.upscale(source, size, force), target)
+
+    def _written(self, picture: Picture, target: Path) -> Picture:
+        for remark in write_picture(picture, os.fspath(target)):
+            self.say(f'{os.fspath(target)}: {remark}')
+        return picture
+
+    # -------------------------------------------------------------------------------------------------------- sizes
+
+    def lr_size(self, hr: Size, scale: Scale | None = None, size: Size | None = None) -> Size:
+        """The LR size that a scale or size asks for, checked against the network's range."""
+        if scale is not None and size is None:
+            return check_lr_size(hr, lr_size(hr, scale), self.net.max_scale)
+        if size is not None and scale is None:
+            return check_lr_size(hr, size, self.net.max_scale)
+        raise OptionError(f'give either scale or size, not {"both" if size is not None else "neither"}')
+
+    def restored_size(self, picture: Picture, size: Size | None = None, force: bool = False) -> Size:
+        """(H, W) that :meth:`upscale` would make of a picture.
+
+        Raises:
+            NoRecipeError: without a recipe or size; with damaged metadata unless there are ``size`` and ``force``.
+            RecipeError: where the LR was made with other weights, or was changed since, unless ``force``.
+            SizeError: if the size is out of the network's range.
+        """
+        recipe = picture.recipe
+        if picture.no_recipe and not (force and size):
+            raise NoRecipeError(picture.no_recipe, 'to enlarge rather than restore it, give size=(H, W) and force=True')
+        wanted = size or (recipe.hr_size if recipe else None)
+        if wanted is None:
+            raise NoRecipeError('it was not made by IARN (no recipe in its metadata)', 'give size=(H, W), what to make')
+        if recipe and not force:
+            self._check_recipe(recipe, picture)
+        return check_hr_size(picture.size, wanted, self.net.max_scale)
+
+    def _check_recipe(self, recipe: Recipe, picture: Picture) -> None:
+        (height, width), (h, w) = picture.size, recipe.lr_size
+        if recipe.weights != self.weights_hash:
+            raise OtherWeightsError(
+                f'it was made with the weights {recipe.model!r} ({recipe.weights}), these are {self.name!r} '
+                f'({self.weights_hash})', 'restore it with those, or try with force=True')
+        if (height, width) != (h, w):
+            raise RecipeError(f'it is {width}x{height} but was made {w}x{h} (width x height): it was resized since, '
+                              'and what it hid is lost', 'force=True tries all the same')
+        if checksum(picture.rgb) != recipe.pixels:
+            raise RecipeError('it was edited or recompressed since it was made, and what it hid is damaged',
+                              'force=True tries all the same')
+
+    # ---------------------------------------------------------------------------------------------------- computing
+
+    def _downscale_picture(self, picture: Picture, scale: Scale | None, size: Size | None) -> Picture:
+        """LR picture with the recipe to restore it; alpha goes by bicubic."""
+        target = self.lr_size(picture.size, scale, size)
+        lr = self._down(picture.rgb, target)
+        alpha = None if picture.alpha is None else bicubic_downscale_tiled(picture.alpha[..., None], target)[..., 0]
+        gray, icc = (picture.icc, None) if is_gray_profile(picture.icc) else (None, picture.icc)
+        recipe = Recipe(picture.size, target, self.name, self.weights_hash, picture.mode, checksum(lr),
+                        alpha is not None, base64.b64encode(gray or b'').decode())
+        return Picture(lr, alpha, picture.mode, icc, picture.exif, recipe)
+
+    def _upscale_picture(self, picture: Picture, size: Size | None, force: bool) -> Picture:
+        recipe, target = picture.recipe, self.restored_size(picture, size, force)
+        alpha = None if picture.alpha is None else bicubic_upscale_tiled(picture.alpha[..., None], target)[..., 0]
+        mode, icc = picture.mode, picture.icc
+        if recipe:
+            mode, icc = recipe.mode, base64.b64decode(recipe.gray_icc) or icc
+            if recipe.alpha and alpha is None:  # it was opaque, or the file would still have it
+                alpha = np.full(target, 255, np.uint8)
+        return Picture(self._up(picture.rgb, target), alpha, mode, icc, picture.exif)
+
+    def _down(self, rgb: np.ndarray, size: Size) -> np.ndarray:
+        if size == _size(rgb):
+            return eight_bit(rgb)  # nothing to hide, nothing to lose
+        return self._tiled(downscale_tiled, rgb, size, _size(rgb), size)
+
+    def _up(self, rgb: np.ndarray, size: Size) -> np.ndarray:
+        rgb = eight_bit(rgb)
+        if size == _size(rgb):
+            return rgb
+        return self._tiled(upscale_tiled, rgb, size, size, _size(rgb))
+
+    def _tiled(self, run: Callable[..., np.ndarray], rgb: np.ndarray, size: Size, hr: Size, lr: Size) -> np.ndarray:
+        """Run over tiles; on a GPU that runs out of memory, halve them and go on."""
+        tile = self.tile or default_tile(self.net, hr, lr, self._memory())
+        while True:
+            try:
+                with full_float32():
+                    return run(self.net, rgb, size, tile, self.device)
+            except torch.cuda.OutOfMemoryError:
+                if tile // 2 < SMALLEST_TILE:
+                    raise
+                torch.cuda.empty_cache()
+                tile //= 2
+                self.say(f'out of GPU memory: going on with {tile_count(hr, lr, tile)} tiles of {tile} pixels')
+
+    def _memory(self) -> float:
+        """Bytes for the tensors of one tile."""
+        if self.device.type == 'cuda':
+            return MEMORY_SHARE * torch.cuda.mem_get_info(self.device)[0]
+        return min(MEMORY_LIMIT, MEMORY_SHARE * _available_memory())
+
+
+def _apply(image: np.ndarray | torch.Tensor,
+           rescale: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | torch.Tensor:
+    """Run on numpy pixels whatever the type, and give back the same type."""
+    if isinstance(image, torch.Tensor):
+        if image.dim() == 4 and len(image):
+            return torch.stack([_tensor_of(one, rescale) for one in image])
+        return _tensor_of(image, rescale)
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 \
+            or image.dtype not in (np.uint8, np.uint16):
+        what = f'shape {image.shape}, type {image.dtype}' if isinstance(image, np.ndarray) else repr(image)
+        raise OptionError(f'image ({what}): expected RGB (H, W, 3), uint8 or uint16')
+    result = rescale(image)
+    return result.copy() if result is image else result
+
+
+def _tensor_of(image: torch.Tensor, rescale: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:
+    return to_tensor(rescale(_deep_pixels(image))).to(image.device, image.dtype)
+
+
+def _deep_pixels(image: torch.Tensor) -> np.ndarray:
+    """Float (3, H, W) -> uint16 (H, W, 3), or uint8 where 8 bits hold it."""
+    if image.dim() != 3 or image.shape[0] != 3 or not image.is_floating_point():
+        raise OptionError(f'tensor of shape {tuple(image.shape)} and type {image.dtype}: expected float RGB '
+                          '(3, H, W) or (N, 3, H, W) in [0, 1]')
+    if not torch.isfinite(image).all():
+        raise OptionError(f'tensor of shape {tuple(image.shape)} holds values that are not finite')
+    deep = (image.detach().float().clamp(0, 1) * 65535).round().permute(1, 2, 0).cpu().numpy().astype(np.uint16)
+    return deep if (deep % 257).any() else (deep // 257).astype(np.uint8)
+
+
+def _size(pixels: np.ndarray) -> Size:
+    """(H, W)."""
+    return pixels.shape[0], pixels.shape[1]
+
+
+def _usable_device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        here = ['cpu', *(f'cuda:{k}' for k in range(torch.cuda.device_count()))]
+        raise OptionError(f'device {name!r} cannot be used ({str(error).splitlines()[0]}); here are: '
+                          f'{", ".join(here)}') from None
+    return device
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[str]:
+    """Errors name the file."""
+    try:
+        yield path
+    except IARNError as error:
+        if not str(error).startswith(path):
+            error.args = (f'{path}: {error}', *error.args[1:])
+        raise
+
+
+def _available_memory() -> float:
+    """Free bytes of this machine; 4 GB where it does not say."""
+    try:
+        with open('/proc/meminfo', encoding='ascii') as file:
+            return next(float(line.split()[1]) * 1024 for line in file if line.startswith('MemAvailable'))
+    except (OSError, StopIteration):
+        return 4e9
