@@ -1,5 +1,6 @@
 # make demo    from a fresh clone to a restored photograph (about 10 minutes of training on 2 CPU cores)
 # make test    lint, types and tests in their own environment, as CI does
+# make fast    the tests that take less than a minute together
 # make install the environment in .venv, for everything else
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ RUN = $(VENV)/bin
 TORCH ?= torch torchvision
 DEMO_ARGS ?=
 
-.PHONY: demo test install lint types unit clean
+.PHONY: demo test fast install lint types unit clean
 
 demo: $(VENV)/installed
 	$(RUN)/python scripts/demo.py $(DEMO_ARGS)
@@ -25,6 +26,9 @@ types: $(VENV)/installed
 
 unit: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest
+
+fast: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m 'not slow'
 
 # torch and torchvision together first: a torch without its own torchvision fails with "torchvision::nms does not exist"
 $(VENV)/installed: setup.py

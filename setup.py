@@ -23,7 +23,11 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['iarn_basicsr', 'iarn_basicsr.*']),
-    package_data={'iarn_basicsr': ['*.html'], 'iarn_basicsr.zoo': ['*.json', '*.log', '*.pth', '*.png']},
+    package_data={  # not zoo/earlier: what restores files of earlier versions stays in the repository
+        'iarn_basicsr': ['py.typed'],
+        'iarn_basicsr.pictures': ['*.jinja'],
+        'iarn_basicsr.zoo': ['*.json', '*.pth', '*.png'],
+    },
     python_requires='>=3.9,<3.13',
     install_requires=[
         'torch>=2.1',
@@ -36,17 +40,20 @@ setup(
         'scipy>=1.11',
         'tqdm',
         'pillow>=9.4',
+        'jinja2>=3',
         'setuptools; python_version >= "3.12"',  # basicsr imports distutils
     ],
     extras_require={
         'safetensors': ['safetensors>=0.4'],
-        'test': ['pytest>=8', 'hypothesis>=6.100', 'scikit-image>=0.22', 'matplotlib>=3.8', 'safetensors>=0.4'],
+        'onnx': ['onnx', 'onnxscript', 'onnxruntime'],
+        'test': ['pytest>=8', 'hypothesis>=6.100', 'scikit-image>=0.22', 'matplotlib>=3.8', 'safetensors>=0.4',
+                 'onnx', 'onnxscript', 'onnxruntime'],
         'dev': ['ruff==0.17.6', 'mypy==2.4.1', 'types-PyYAML'],
         'demo': ['scikit-image>=0.22', 'matplotlib>=3.8'],
     },
     entry_points={
         'console_scripts': [
-            'iarn = iarn_basicsr.cli:main',
+            'iarn = iarn_basicsr.pictures.cli:main',
             'iarn-train = iarn_basicsr.train:main',
             'iarn-test = iarn_basicsr.test:main',
             'iarn-benchmark = iarn_basicsr.benchmark.run:main',

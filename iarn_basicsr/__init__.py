@@ -34,5 +34,5 @@ def __getattr__(name: str) -> object:
     return value
 
 
-if 'basicsr' in sys.modules:
+if sys.modules.get('basicsr'):
     from . import plugin  # noqa: F401

@@ -16,7 +16,7 @@ import torch
 import iarn_basicsr.plugin  # noqa: F401  (makes basicsr importable and registers)
 from iarn_basicsr.toolbox.launch import running
 from iarn_basicsr.toolbox.option_checks import check_options
-from iarn_basicsr.toolbox.option_file import load_resume_state, parse_options
+from iarn_basicsr.toolbox.option_file import copy_option_file, load_resume_state, parse_options
 
 __all__ = ['main']
 
@@ -104,7 +104,7 @@ def main() -> None:
 
     stock_loaders, stock_model = pipeline.create_train_val_dataloader, pipeline.build_model
     with running('iarn-train', pipeline, parse_options=options, load_resume_state=resume_state,
-                 create_train_val_dataloader=loaders, build_model=model):
+                 copy_opt_file=copy_option_file, create_train_val_dataloader=loaders, build_model=model):
         try:
             pipeline.train_pipeline(os.getcwd())
         except StoppedError as stopped:

@@ -95,7 +95,7 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
 def _read_pth(path: str, ema: bool) -> WeightFile:
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
-    except OSError:
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except pickle.UnpicklingError:  # whose message is long, and advice not to follow
         raise WeightsError(f'{path} is not a PyTorch weight file, or holds more than weights') from None

@@ -8,8 +8,6 @@ The photograph (chelsea) is not among the training images. ``--iterations`` shor
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -20,6 +18,7 @@ import matplotlib
 import numpy as np
 
 from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.files import save_json
 from iarn_basicsr.ops.size import scale_label
 from iarn_basicsr.pictures.compare import Result, compare, error_map, page, table
 from iarn_basicsr.pictures.files import read_picture
@@ -34,30 +33,22 @@ FIGURE_SCALE = 'x2.5'
 CROP = (70, 110, 130, 150)  # top, left, height, width of the detail shown: the cat's eyes
 
 
-def run(module: str, option_file: str, *arguments: str) -> None:
+def run(*arguments: str | Path) -> None:
     """One of the project's own commands, in the current directory."""
-    command = [sys.executable, '-m', module, '-opt', str(ROOT / 'options' / option_file), *arguments]
-    print('$', ' '.join(['python', *command[1:]]), flush=True)
-    subprocess.run(command, check=True)
-
-
-def prepare_data() -> None:
-    spec = importlib.util.spec_from_file_location('prepare_quick_data', ROOT / 'scripts' / 'prepare_quick_data.py')
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.main([])
+    words = [str(argument) for argument in arguments]
+    print('$', ' '.join(['python', *words]), flush=True)
+    subprocess.run([sys.executable, *words], check=True)
 
 
 def draw(hr: np.ndarray, results: list[Result], path: Path) -> None:
     """HR | LR | bicubic restored | IARN restored, a detail of each, the error maps and the gain at every scale."""
     shown = next(r for r in results if scale_label(r.scale) == FIGURE_SCALE)
     size = '{1}x{0}'.format(*shown.lr_size)
-    whole = [(f'HR ({hr.shape[1]}x{hr.shape[0]})', hr), (f'LR by IARN, {FIGURE_SCALE} ({size})', shown.lr),
+    views = [(f'HR ({hr.shape[1]}x{hr.shape[0]})', hr), (f'LR by IARN, {FIGURE_SCALE} ({size})', shown.lr),
              (f'bicubic down and up: {shown.metrics_bicubic["psnr_y"]:.2f} dB', shown.restored_bicubic),
              (f'IARN down and up: {shown.metrics["psnr_y"]:.2f} dB', shown.restored)]
     figure, axes = plt.subplots(3, 4, figsize=(14, 8.6), layout='constrained')
-    for column, (title, image) in enumerate(whole):
+    for column, (title, image) in enumerate(views):
         axes[0, column].imshow(image, interpolation='nearest')
         axes[0, column].set_title(title, fontsize=11)
         axes[1, column].imshow(_detail(image, hr), interpolation='nearest')
@@ -97,16 +88,17 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     args.output.mkdir(parents=True, exist_ok=True)
     os.chdir(args.output)
-    prepare_data()
+    run(ROOT / 'scripts' / 'data' / 'prepare_quick_data.py')
     start = time.time()
+    options = ROOT / 'options'
     override = ['--force_yml', f'train:total_iter={args.iterations}'] if args.iterations else []
-    run('iarn_basicsr.train', 'train_IARN_x1-4_quick.yml', *override)
-    run('iarn_basicsr.test', 'test_IARN_x1-4_quick.yml')
+    run('-m', 'iarn_basicsr.train', '-opt', options / 'train_IARN_x1-4_quick.yml', *override)
+    run('-m', 'iarn_basicsr.test', '-opt', options / 'test_IARN_x1-4_quick.yml')
     net = IARN.from_file('experiments/IARN_x1-4_quick/models/net_g_latest.pth')
     picture = read_picture('datasets/quick/val/chelsea.png')
     results = compare(Rescaler(net, 'IARN_x1-4_quick'), picture, SCALES)
     print('\n' + table(results))
-    Path('table.json').write_text(json.dumps([as_row(r) for r in results], indent=1), encoding='utf-8')
+    save_json([as_row(r) for r in results], 'table.json')
     draw(picture.rgb, results, Path('demo.png'))
     page('chelsea.png', picture, results, 'demo.html')
     print(f'\n{(time.time() - start) / 60:.1f} minutes. Look at {Path("demo.png").resolve()}, in a browser at demo.html'

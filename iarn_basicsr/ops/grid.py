@@ -13,7 +13,7 @@ import torch
 from iarn_basicsr.errors import OptionError
 
 from .position import pooling_matrix, position_offset, unpooling_matrix
-from .resample import DENSE_LIMIT, AxisMap, apply_separable, drop_tolerance, pair_matrices
+from .resample import DENSE_LIMIT, AxisMap, apply_separable, check_pair, drop_tolerance, pair_matrices
 from .size import Size
 
 __all__ = ['AxisWindow', 'Grid', 'PaddedGrid', 'make_grid']
@@ -159,6 +159,7 @@ def make_grid(hr: Size, lr: Size, split: str, order: int, dtype: torch.dtype, de
 @functools.lru_cache(maxsize=512)
 def _axis(n: int, m: int, split: str, order: int, dtype: torch.dtype, device: torch.device,
           window: AxisWindow) -> _WindowAxis:
+    check_pair(split, n, m)
     return _WindowAxis(n, m, split, order, dtype, device, window)
 
 

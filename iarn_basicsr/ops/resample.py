@@ -30,7 +30,7 @@ from iarn_basicsr.errors import OptionError
 from .quantise import quantise
 
 __all__ = ['PAIRS', 'AxisMap', 'area_matrix', 'axis_map', 'bicubic_downscale', 'bicubic_lr', 'bicubic_upscale',
-           'cubic_matrix', 'interpolation_matrix', 'pair_matrices', 'right_inverse']
+           'check_pair', 'cubic_matrix', 'interpolation_matrix', 'pair_matrices', 'right_inverse']
 
 CUBIC_A = -0.5  # Keys' kernel as in MATLAB's imresize
 DENSE_LIMIT = 256  # up to this HR length one dense product is faster than gathering bands
@@ -104,11 +104,16 @@ def pair_matrices(pair: str, n: int, m: int,
     Raises:
         OptionError: if the pair is unknown or not 1 <= m <= n.
     """
+    check_pair(pair, n, m)
+    return PAIRS[pair](n, m, tolerance)
+
+
+def check_pair(pair: str, n: int, m: int) -> None:
+    """Raise ``OptionError`` as :func:`pair_matrices` does, without making the matrices."""
     if pair not in PAIRS:
         raise OptionError(f'split {pair!r} is unknown: choose one of {sorted(PAIRS)}')
     if not 1 <= m <= n:
         raise OptionError(f'cannot resample {n} HR pixels to {m}: an LR axis has 1 to {n} pixels')
-    return PAIRS[pair](n, m, tolerance)
 
 
 def drop_tolerance(dtype: torch.dtype) -> float:

@@ -53,9 +53,8 @@ def _basicsr() -> str:
 
 
 def _registration() -> str:
-    import iarn_basicsr.plugin  # noqa: F401  (before what follows: it makes basicsr importable)
-
-    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY  # isort: skip
+    importlib.import_module('iarn_basicsr.plugin')
+    from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
     names = (('IARN', ARCH_REGISTRY), ('IRN', ARCH_REGISTRY), ('ArbitraryScaleDataset', DATASET_REGISTRY),
              ('IARNModel', MODEL_REGISTRY))
     missing = [name for name, registry in names if name not in registry]

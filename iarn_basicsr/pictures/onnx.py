@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import IARNError, OptionError
 from iarn_basicsr.files import atomic_write
+from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.size import Size
 
 __all__ = ['TOLERANCE', 'OneDirection', 'export_onnx']
@@ -38,7 +39,6 @@ class OneDirection(nn.Module):
         if direction not in ('down', 'up'):
             raise OptionError(f'direction {direction!r}: choose down or up')
         self.net, self.direction = net, direction
-        self.size = hr if direction == 'down' else lr  # of what goes in
         self.grid = net.grid_of(next(net.parameters()).new_empty(1, 3, 1, 1), hr, lr).prepare()
 
     def forward(self, image: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def export_onnx(net: IARN, path: str, direction: Literal['down', 'up'], hr: Size
     bits before it is stored or restored, as everywhere.
 
     Returns:
-        largest difference between onnxruntime and torch on random pixels.
+        largest difference between onnxruntime and torch, on random pixels or on the LR made of them.
 
     Raises:
         OptionError: if a package is missing.
@@ -64,7 +64,10 @@ def export_onnx(net: IARN, path: str, direction: Literal['down', 'up'], hr: Size
     if missing:
         raise OptionError(f'{path}: needs {", ".join(missing)} (pip install {" ".join(missing)})')
     module = OneDirection(net.cpu().eval(), direction, hr, lr).eval()
-    image = torch.rand(1, 3, *module.size, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, 3, *hr, generator=torch.Generator().manual_seed(0))
+    if direction == 'up':
+        with torch.no_grad():
+            image = quantise(net.downscale(image, lr).lr)
     found = float('inf')
 
     def write(temporary: str) -> None:

@@ -21,8 +21,9 @@ import yaml
 
 from iarn_basicsr.checks import near
 from iarn_basicsr.errors import OptionError
+from iarn_basicsr.files import save_text
 
-__all__ = ['load_resume_state', 'parse_options', 'read_option_file']
+__all__ = ['copy_option_file', 'load_resume_state', 'parse_options', 'read_option_file']
 
 _FLOAT_TEXT = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+')  # a number to YAML 1.2 and to people
 _BASED_ON = 'based_on'
@@ -109,20 +110,31 @@ def _read(path: str, key: str, before: tuple[str, ...]) -> dict[str, Any]:
         raise OptionError(f'{key}: {path!r} {there} (current directory {os.getcwd()})')
     try:
         with open(path, encoding='utf-8') as file:
-            opt = yaml.load(file, Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise OptionError(f'{key}: {path!r} is not valid YAML: {" ".join(str(error).split())}') from None
+            opt = _yaml(file.read())
     except OSError as error:
         raise OptionError(f'{key}: {path!r} cannot be read ({error.strerror})') from None
+    except ValueError as error:
+        raise OptionError(f'{key}: {path!r} is not valid YAML: {" ".join(str(error).split())}') from None
     if not isinstance(opt, dict):
         raise OptionError(f'{key}: {path!r} is not an option file: expected a YAML mapping with name, model_type, ...')
-    opt = _plain(opt)
     if _BASED_ON not in opt:
         return opt
     base = osp.join(osp.dirname(path), str(opt.pop(_BASED_ON)))
     if osp.realpath(base) in (*before, osp.realpath(path)):
         raise OptionError(f'{path}, {_BASED_ON}: {base!r} is based on this file itself')
     return _merged(_read(base, f'{path}, {_BASED_ON}', (*before, osp.realpath(path))), opt)
+
+
+def copy_option_file(path: str, folder: str) -> None:
+    """Keep the option file of a run beside its results; of one that is based on another, what both say together."""
+    from basicsr.utils.options import copy_opt_file
+    copy_opt_file(path, folder)
+    with open(path, encoding='utf-8') as file:
+        if _BASED_ON not in _yaml(file.read()):
+            return
+    text = f'# {path} with what it is based on\n# {" ".join(sys.argv)}\n'
+    text += yaml.safe_dump(read_option_file(path), sort_keys=False)
+    save_text(text, osp.join(folder, osp.basename(path)))
 
 
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -136,6 +148,16 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+def _yaml(text: str) -> Any:
+    """Plain dicts, lists and values; ``ValueError`` in one line for what is not YAML or holds a tag not read here."""
+    try:
+        return _plain(yaml.load(text, Loader=_Loader))
+    except RecursionError:
+        raise ValueError('it is nested without end') from None
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:  # of values such as !!int abc
+        raise ValueError(' '.join(str(error).split()) or type(error).__name__) from None
 
 
 def _plain(value: Any) -> Any:
@@ -160,7 +182,10 @@ def _override(opt: dict[str, Any], entry: str) -> None:
         if not isinstance(place.get(section), dict):
             raise OptionError(f'--force_yml {entry!r}: no section {section!r}; {near(section, place)}')
         place = place[section]
-    place[last] = _plain(yaml.safe_load(text))
+    try:
+        place[last] = _yaml(text)
+    except ValueError as error:
+        raise OptionError(f'--force_yml {entry!r}: the value is not valid YAML: {error}') from None
 
 
 def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:

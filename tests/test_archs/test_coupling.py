@@ -219,7 +219,7 @@ def test_hr_grid_maps_are_networks_between_up_and_down() -> None:
     maps, (low, high) = randomise(BUILD['hr_grid']()).double(), state(g)
 
     def net(block: DenseBlock, x: torch.Tensor) -> torch.Tensor:
-        return F.pixel_shuffle(block(F.pixel_unshuffle(torch.cat([x, g.encoding(2)], 1), 2)), 2)
+        return F.pixel_shuffle(block(F.pixel_unshuffle(torch.cat([x, g.position_aware_encoding(2)], 1), 2)), 2)
 
     torch.testing.assert_close(maps.shift_low(high, g), g.down(net(maps.phi, high)), rtol=0, atol=1e-14)
     s, t = maps.scale_and_shift_high(low, g)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from iarn_basicsr.archs.coupling import COUPLINGS
 from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import PAIRS, bicubic_downscale
 from iarn_basicsr.ops.size import lr_size
@@ -127,6 +128,11 @@ def test_forward(coupling: str, resample: str) -> None:
     """The documented keys; the LR is 8 bits; what is upscaled is that LR and nothing else."""
     net, x = randomise(IARN(split=resample, coupling=coupling, **TINY)), image(13, 18, n=2)
     out = net(x, (7, 9))
+    projected = out.pop('low_projected', None)
+    assert (projected is not None) == (resample == 'cubic_interp')
+    if projected is not None:
+        g = net.grid_of(x, (13, 18), (7, 9))
+        torch.testing.assert_close(projected, g.up(g.down(out['low'])), rtol=0, atol=1e-6)
     assert set(out) == {'lr', 'sr', 'lr_raw', 'latent', 'low'}
     assert {k: tuple(v.shape[-2:]) for k, v in out.items()} == {
         'lr': (7, 9), 'sr': (13, 18), 'lr_raw': (7, 9), 'latent': (13, 18),
@@ -204,14 +210,14 @@ def test_forward_leaves_nothing_on_the_network(coupling: str) -> None:
 # ----------------------------------------------------------------------------------------------- options and input
 
 INVALID = [
-    *(('resample', v) for v in ('lanczos', 'Cubic', None, True, 2)),
+    *(('split', v) for v in ('lanczos', 'Cubic', None, True, 2)),
     *(('coupling', v) for v in ('lr', None, False)),
     *(('encoding', v) for v in ('yes', 1, 0, None)),
     *((name, v) for name in ('num_block', 'growth', 'order', 'fold') for v in (0, -1, 2.0, '2', True, None, 1000)),
     *((name, v) for name in ('clamp', 'init_last', 'max_scale') for v in (-1, '1', True, None, float('nan'), 1e9)),
     ('clamp', 0), ('max_scale', 0.99),
 ]
-CHOICES = {'resample': sorted(PAIRS), 'coupling': BOTH, 'encoding': ['True', 'False']}
+CHOICES = {'split': sorted(PAIRS), 'coupling': BOTH, 'encoding': ['True', 'False']}
 
 
 @pytest.mark.parametrize(('name', 'value'), INVALID)
@@ -242,7 +248,7 @@ def test_unknown_option() -> None:
 
 
 def test_hparams_hold_every_option() -> None:
-    names = [n for n in inspect.signature(IARN.__init__).parameters if n != 'self']
+    names = [n for n in inspect.signature(IARN.__init__).parameters if n not in ('self', 'resample')]
     assert list(IARN(**TINY).hparams) == names
     assert IARN(**TINY).hparams['num_block'] == 2
 
@@ -254,7 +260,7 @@ def test_options_reach_the_blocks() -> None:
     assert net.blocks[0].maps.phi.last.in_channels == 27 + 2 + 4 * 5
     x = image(12, 12)
     assert net.grid_of(x, (12, 12), (6, 6)).pool(x).shape == (1, 27, 6, 6)
-    low = IARN(split='area').grid(x, (12, 12), (6, 6)).down(x)
+    low = IARN(split='area').grid_of(x, (12, 12), (6, 6)).down(x)
     torch.testing.assert_close(low, F.avg_pool2d(x, 2), rtol=0, atol=1e-6)
 
 
@@ -317,17 +323,22 @@ def test_from_file_prefers_ema(tmp_path: Path) -> None:
     assert torch.equal(next(IARN.from_file(path, ema=True).parameters()), next(net.parameters()))
 
 
+STATE = {'weight': torch.ones(1)}
+
+
 @pytest.mark.parametrize(('content', 'found'), [
-    ({'params': {}}, 'no architecture options'),
-    ({}, 'no architecture options'),
-    ([1, 2], 'no architecture options'),
-    ({'params': {}, 'arch': {'type': 'EDSR'}}, "architecture options {'type': 'EDSR'}"),
-    ({'params': {}, 'arch': 'IARN'}, "architecture options 'IARN'"),
+    ({'params': STATE}, 'no architecture options: expected a file saved by IARNModel'),
+    ({'params': {}}, 'no state dict'),
+    ({}, 'no state dict'),
+    ([1, 2], 'no state dict'),
+    ({'params': STATE, 'arch': {'type': 'EDSR'}},
+     "architecture options {'type': 'EDSR'}: expected a file saved by IARNModel, with arch.type IARN"),
+    ({'params': STATE, 'arch': 'IARN'}, 'no architecture options'),
 ], ids=str)
 def test_from_file_of_another_kind(tmp_path: Path, content: object, found: str) -> None:
     path = tmp_path / 'other.pth'
     torch.save(content, path)
-    with pytest.raises(ValueError, match='expected a file saved by IARNModel, with arch.type IARN') as error:
+    with pytest.raises(WeightsError) as error:
         IARN.from_file(path)
     assert f'{path} holds {found}' in str(error.value)
 
@@ -337,7 +348,7 @@ def test_from_damaged_file(tmp_path: Path, damage: str) -> None:
     path = save(tmp_path / 'net.pth', IARN(**TINY))
     whole = path.read_bytes()
     path.write_bytes({'text': b'<html>404: Not Found</html>', 'empty': b'', 'cut': whole[:len(whole) // 2]}[damage])
-    with pytest.raises(ValueError, match=r'net\.pth is not a PyTorch weight file \(or it is damaged\)'):
+    with pytest.raises(ValueError, match=r'net\.pth is not a PyTorch weight file'):
         IARN.from_file(path)
 
 
@@ -460,3 +471,26 @@ def test_mathematics_needs_torch_numpy_and_scipy_only() -> None:
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(p for p in sys.path if p)}
     result = subprocess.run([sys.executable, '-c', program], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+# ------------------------------------------------------------------------------------------------- older names
+
+
+def test_resample_is_the_old_name_of_split(tmp_path: Path) -> None:
+    """In calls, in option files and in weight files made before the name was changed."""
+    old = IARN(resample='area', **TINY)
+    assert old.split == 'area' and old.hparams['split'] == 'area' and 'resample' not in old.hparams
+    arch = {'type': 'IARN', **{k: v for k, v in old.hparams.items() if k != 'split'}, 'resample': 'area'}
+    torch.save({'params': old.state_dict(), 'arch': arch}, tmp_path / 'old.pth')
+    assert IARN.from_file(tmp_path / 'old.pth').hparams == old.hparams
+    with pytest.raises(OptionError, match="split: 'area' and resample: 'cubic'.*leave out resample"):
+        IARN(split='area', resample='cubic')
+    with pytest.raises(OptionError, match="IARN option split: 'haar'"):
+        IARN(resample='haar')
+
+
+def test_from_pretrained_is_the_released_file() -> None:
+    net = IARN.from_pretrained()
+    assert not net.training and sum(p.numel() for p in net.parameters()) == 488996
+    with pytest.raises(WeightsError, match="weights 'iarn_ligth_x1-4': no such file, .*did you mean 'iarn_light_x1-4"):
+        IARN.from_pretrained('iarn_ligth_x1-4')

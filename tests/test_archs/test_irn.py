@@ -316,7 +316,7 @@ def test_losses_of_the_option_files_are_the_published_sums(scale: int) -> None:
     ({'network_g': {'scale': 6}}, 'IRN option scale: 6 is not one of [2, 3, 4, 8]'),
     ({'network_g': {'type': 'IARN', 'max_scale': 1.5, 'scale': None}},
      'datasets.train.scale_range: x2 is out of range for network_g, IARN for x1 to x1.5'),
-    ({'train': {'inv_opt': {'type': 'MSELoss'}}}, 'train.inv_opt serves IARN with cubic_interp: IRN keeps'),
+    ({'train': {'inv_opt': {'type': 'MSELoss'}}}, 'train.inv_opt serves IARN with split: cubic_interp'),
 ])
 def test_mistakes_end_with_one_line_before_training(tmp_path, image_folder, pipeline, change, message) -> None:
     options = irn_options(image_folder('hr', [(32, 40)]))

@@ -19,12 +19,11 @@ from iarn_basicsr.benchmark.tables import quality_table
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
 from iarn_basicsr.pictures.files import png_bytes
-from iarn_basicsr.zoo import save_pth
 
 
 @pytest.fixture
 def options(tmp_path, image_folder):
-    save_pth(tiny_net(order=2), tmp_path / 'net.pth')
+    tiny_net(order=2).save(tmp_path / 'net.pth')
     return {
         'name': 'tiny', 'threads': 1, 'device': 'cpu',
         'datasets': {'two': {'dataroot_gt': str(image_folder('hr', [(48, 36), (49, 40)])), 'mod_crop': 12}},
@@ -117,7 +116,7 @@ def test_nothing_is_measured_twice(tmp_path, options, benchmark, monkeypatch):
     assert len(measured) == 12 - 7
     assert (tmp_path / 'out/benchmark.md').read_text() == first
 
-    save_pth(tiny_net(order=2, seed=1), tmp_path / 'net.pth')  # other weights under the same name
+    tiny_net(order=2, seed=1).save(tmp_path / 'net.pth')  # other weights under the same name
     measured.clear()
     assert benchmark() == 0
     assert len(measured) == 6

@@ -19,15 +19,14 @@ from iarn_basicsr.benchmark.methods import (
     UnsupportedSizeError,
     build_method,
     fingerprint,
-    load_state,
 )
-from iarn_basicsr.errors import OptionError
+from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
 from iarn_basicsr.ops.size import lr_size
 from iarn_basicsr.pictures.compare import bicubic_roundtrip
 from iarn_basicsr.pictures.rescaler import Rescaler
-from iarn_basicsr.zoo import save_pth
+from iarn_basicsr.weights import read_weights
 
 ZERO_PARAMETERS = ['bicubic', 'least_squares', 'area', 'lanczos']
 
@@ -96,7 +95,7 @@ def test_least_squares_keeps_its_lr():
 
 
 def test_iarn_is_what_the_rescaler_makes(tmp_path):
-    save_pth(tiny_net(), tmp_path / 'net.pth')
+    tiny_net().save(tmp_path / 'net.pth')
     method = build_method('m', {'type': 'IARN', 'weights': str(tmp_path / 'net.pth')})
     hr = image(30, 41)
     with torch.no_grad():
@@ -137,7 +136,7 @@ def test_sizes_that_the_scale_does_not_divide(tmp_path):
     """33 x 45 at x4 is 8 x 11 by the one rule, a true ratio over 4: all methods still serve it."""
     hr, size = image(33, 45), lr_size((33, 45), 4)
     assert max(33 / size[0], 45 / size[1]) > 4
-    save_pth(tiny_net(), tmp_path / 'net.pth')
+    tiny_net().save(tmp_path / 'net.pth')
     ours = build_method('m', {'type': 'IARN', 'weights': str(tmp_path / 'net.pth')})
     for method in (ours, sr(2, 4), irn(tmp_path, 2, 4)):
         method.check((33, 45), size)
@@ -210,7 +209,7 @@ def test_irn_between_its_scales(tmp_path):
 def test_layouts_of_weight_files(tmp_path, wrap):
     state = Enlarge(2).state_dict()
     torch.save(wrap(state), tmp_path / 'w.pth')
-    loaded, arch = load_state(str(tmp_path / 'w.pth'))
+    loaded, arch = read_weights(str(tmp_path / 'w.pth'))
     assert arch is None
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[k], state[k]) for k in state)
@@ -224,8 +223,8 @@ class Evil:
 @pytest.mark.parametrize('content', [{'a': 1}, {}, [1], {'params': Evil()}, {'params': {}}])
 def test_files_that_hold_no_weights(tmp_path, capsys, content):
     torch.save(content, tmp_path / 'w.pth')
-    with pytest.raises(OptionError, match=r'w\.pth'):
-        load_state(str(tmp_path / 'w.pth'))
+    with pytest.raises(WeightsError, match=r'w\.pth'):
+        read_weights(str(tmp_path / 'w.pth'))
     assert 'executed' not in capsys.readouterr().out
 
 

@@ -103,7 +103,8 @@ def test_graphed_training_is_the_plain_one(make_model):
 @pytest.mark.parametrize(('sections', 'message'), [
     ({'network_g': {'coupling': 'hr_grid'}}, 'needs network_g of type IARN with coupling: lr_grid$'),
     ({'train': {'grad_accumulation': 2}}, 'needs grad_accumulation: 1$'),
-    ({'train': {'inv_opt': {'type': 'MSELoss', 'reduction': 'mean'}}}, 'needs no inv_opt'),
+    ({'network_g': {'split': 'cubic_interp'}, 'train': {'inv_opt': {'type': 'MSELoss', 'reduction': 'mean'}}},
+     'needs no inv_opt'),
     ({'datasets': {'train': train_options('hr')['datasets']['train']}}, 'needs datasets.train.lq_size'),
     ({'datasets': {'train': {**fixed_lr()['train'], 'lq_size': 100}}}, 'HR patches of at most 256'),
 ])
@@ -115,12 +116,12 @@ def test_what_a_graphed_step_needs(make_model, sections, message):
 
 def test_inverse_consistency_loss(make_model):
     options = {'type': 'MSELoss', 'loss_weight': 1.0, 'reduction': 'mean'}
-    model = make_model(network_g={'resample': 'cubic_interp'}, train={'inv_opt': options})
+    model = make_model(network_g={'split': 'cubic_interp'}, train={'inv_opt': options})
     randomise(model.net_g)
     data = batch()
     with torch.no_grad():
         low = model.net_g(data['gt'], (8, 6))['low']
-        g = model.net_g.grid(data['gt'], (16, 16), (8, 6))
+        g = model.net_g.grid_of(data['gt'], (16, 16), (8, 6))
     model.feed_data(data)
     model.optimize_parameters(1)
     assert low.shape == data['gt'].shape

@@ -121,13 +121,13 @@ def test_autocast_does_not_lower_the_precision(resample: str, hr: tuple) -> None
     assert torch.equal(from_low, g.up(y.bfloat16().float()))
 
 
-def test_scale_planes_and_encoding() -> None:
+def test_scale_and_position_aware_encoding() -> None:
     g = make((12, 30), (6, 10), dtype=torch.float32)
     planes = g.scale_encoding(2)
     assert planes.shape == (2, 2, 6, 10)
     assert torch.equal(planes[:, 0], torch.full((2, 6, 10), 0.5))
     torch.testing.assert_close(planes[:, 1], torch.full((2, 6, 10), 1 / 3))
-    encoding = g.encoding(2)
+    encoding = g.position_aware_encoding(2)
     assert encoding.shape == (2, 4, 12, 30)
     assert encoding.dtype == torch.float32
     torch.testing.assert_close(encoding[1, 0, :, 0], torch.tensor([-0.25, 0.25] * 6))
@@ -141,7 +141,7 @@ def test_grids_are_cached() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match="resample 'haar' is unknown: choose one of"):
+    with pytest.raises(ValueError, match="split 'haar' is unknown: choose one of"):
         make((8, 8), (4, 4), 'haar')
     with pytest.raises(ValueError, match='cannot resample 8 HR pixels to 9'):
         make((8, 8), (4, 9))

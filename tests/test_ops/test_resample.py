@@ -264,7 +264,7 @@ def test_8k_image_axis_round_trip() -> None:
 
 
 def test_unknown_pair_names_the_choices() -> None:
-    with pytest.raises(ValueError, match=r"resample 'lanczos' is unknown: .*'area', 'cubic', 'cubic_interp'"):
+    with pytest.raises(ValueError, match=r"split 'lanczos' is unknown: .*'area', 'cubic', 'cubic_interp'"):
         pair_matrices('lanczos', 8, 4, TOLERANCE)
 
 

@@ -1,24 +1,34 @@
 """Every file in options/ builds: network, datasets, losses, optimiser; each ablation changes what its name says."""
 
 import inspect
-from pathlib import Path
+import json
+import re
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
 from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from basicsr.models import build_model
+from basicsr.utils.options import ordered_yaml
 from basicsr.utils.registry import ARCH_REGISTRY
 
-from iarn_basicsr.benchmark.run import check_options as check_benchmark
-from iarn_basicsr.checks import near, number
-from iarn_basicsr.errors import OptionError
+import iarn_basicsr
+from iarn_basicsr.benchmark.run import check_benchmark
 from iarn_basicsr.toolbox.option_checks import check_options
 from iarn_basicsr.toolbox.option_file import read_option_file
 
 OPTIONS = Path(__file__).resolve().parents[2] / 'options'
 BENCHMARKS = sorted(OPTIONS.glob('benchmark_*.yml'))
 FILES = sorted({*OPTIONS.rglob('*.yml')} - {*BENCHMARKS})
+RECIPES = sorted({*OPTIONS.glob('train_*.yml'), *OPTIONS.glob('test_*.yml')})
+STAGES = sorted((OPTIONS / 'released').rglob('*.yml'))
+PLUGIN = "plugin: !!python/name:iarn_basicsr.plugin.__version__ ''"
+
+
+def file_id(path):
+    """The path of an option file for the name of a test."""
+    return str(path.relative_to(OPTIONS))
 
 
 def with_images(opt, folder):
@@ -28,16 +38,15 @@ def with_images(opt, folder):
     return opt
 
 
-@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(OPTIONS)))
+@pytest.mark.parametrize('path', FILES, ids=file_id)
 def test_file_builds(path, image_folder, tmp_path):
-    text = path.read_text(encoding='utf-8')
-    assert "plugin: !!python/name:iarn_basicsr.__version__ ''" in text
     opt = read_option_file(str(path))
+    assert opt['plugin'] == 'iarn_basicsr.plugin.__version__'
+    assert 'resample' not in opt['network_g']  # the old name of split
     is_train = 'train' in opt
     check_options(opt, is_train)
     if is_train:
         assert isinstance(opt['train']['optim_g']['lr'], float)
-        assert isinstance(yaml.load(text, yaml.UnsafeLoader)['train']['optim_g']['lr'], float)  # in stock BasicSR too
     with_images(opt, image_folder('hr', [(160, 160)]))
     for dataset in opt['datasets'].values():
         assert len(build_dataset(dataset)) >= 1
@@ -53,32 +62,68 @@ def test_file_builds(path, image_folder, tmp_path):
         assert periods is None or sum(periods) >= opt['train']['total_iter']
 
 
+def test_recipes_are_found():
+    assert {p.name for p in RECIPES} >= {'train_IARN_x1-4.yml', 'train_IARN_light_x1-4.yml', 'test_IARN_x1-4.yml'}
+
+
+@pytest.mark.parametrize('path', RECIPES, ids=file_id)
+def test_stock_basicsr_reads_recipe(path):
+    """With the loader of BasicSR's own parse_options: complete, the same options, the plugin imported."""
+    text = path.read_text(encoding='utf-8')
+    opt = yaml.load(text, Loader=ordered_yaml()[0])
+    assert text.count(PLUGIN) == 1
+    assert opt.pop('plugin') == iarn_basicsr.__version__
+    assert 'based_on' not in opt
+    assert opt == {k: v for k, v in read_option_file(str(path)).items() if k != 'plugin'}  # 1e-3 is a number to both
+    assert {'name', 'model_type', 'num_gpu', 'datasets', 'network_g', 'path'} <= opt.keys()
+
+
+# ------------------------------------------------------------------------------------------------------------ released
+
+
+@pytest.mark.parametrize('path', STAGES, ids=file_id)
+def test_released_stage_starts_from_an_earlier_one(path):
+    start = read_option_file(str(path))['path']['pretrain_network_g']
+    earlier = [p for p in STAGES if p.parent == path.parent and p.name < path.name]
+    if not earlier:
+        assert start is None
+    elif not start.startswith('iarn_basicsr/zoo/'):
+        assert PurePosixPath(start).parts[1] in {read_option_file(str(p))['name'] for p in earlier}
+
+
+@pytest.mark.parametrize('folder', ['iarn_light_x1-4', 'iarn_x1-4'])
+def test_names_of_released_stages_differ(folder):
+    names = [read_option_file(str(p))['name'] for p in STAGES if p.parent.name == folder]
+    assert len(names) == len(set(names)) >= 3
+
+
+# ------------------------------------------------------------------------------------------------------------ ablation
+
 ABLATION = {
-    'split_area': {('network_g', 'resample')},
-    'split_cubic_interp': {('network_g', 'resample'), ('train', 'inv_opt')},
+    'split_area': {('network_g', 'split')},
+    'split_cubic_interp': {('network_g', 'split'), ('train', 'inv_opt')},
     'coupling_hr_grid': {('network_g', 'coupling'), ('network_g', 'order'), ('network_g', 'fold'),
                          ('network_g', 'growth')},
-    'coupling_hr_grid_no_encoding': {('network_g', 'coupling'), ('network_g', 'order'), ('network_g', 'fold'),
-                                     ('network_g', 'growth'), ('network_g', 'encoding')},
     'order_2': {('network_g', 'order'), ('network_g', 'growth')},
     'order_3': {('network_g', 'order'), ('network_g', 'growth')},
-    'blocks_6': {('network_g', 'num_block'), ('network_g', 'growth')},
-    'no_encoding': {('network_g', 'encoding')},
     'no_curriculum': {('datasets', 'train', 'curriculum')},
     'init_last_0': {('network_g', 'init_last')},
-    'guide_025': {('train', 'guide_opt', 'loss_weight')},
     'guide_4': {('train', 'guide_opt', 'loss_weight')},
     'guide_16': {('train', 'guide_opt', 'loss_weight')},
     'latent_1': {('train', 'latent_opt')},
     'luma': {('train', 'luma_opt')},
-    'asymmetric': {('datasets', 'train', 'asymmetric_prob')},
-    'varied': {('datasets', 'train', 'shrink'), ('datasets', 'train', 'noise')},
     'fixed_x2': {('datasets', 'train', 'scale_range'), ('datasets', 'train', 'curriculum'),
                  ('datasets', 'val', 'scales')},
     'fixed_x4': {('datasets', 'train', 'scale_range'), ('datasets', 'train', 'curriculum'),
                  ('datasets', 'val', 'scales')},
     'patch_hr_56': {('datasets', 'train', 'lq_size'), ('datasets', 'train', 'gt_size')},
 }
+IRN = {'irn_x2': 'base', 'irn_x4': 'base', 'irn_x2_luma': 'luma'}  # and the run that it stands against
+
+
+def ablation(name):
+    """The options of a file in options/ablation."""
+    return read_option_file(str(OPTIONS / 'ablation' / f'{name}.yml'))
 
 
 def differences(a, b, place=()):
@@ -88,29 +133,36 @@ def differences(a, b, place=()):
     return set() if a == b else {place}
 
 
-def test_all_ablations_are_listed():
-    irn = {f'irn_x{scale}{suffix}' for scale in (2, 4) for suffix in ('', '_luma')}
-    assert {p.stem for p in (OPTIONS / 'ablation').glob('*.yml')} == {*ABLATION, *irn, 'base'}
+def test_all_ablations_are_listed_and_were_run():
+    names = {p.stem for p in (OPTIONS / 'ablation').glob('*.yml')}
+    assert names == {*ABLATION, *IRN, 'base'}
+    results = json.loads((OPTIONS / 'ablation' / 'results.json').read_text(encoding='utf-8'))
+    assert {r.removeprefix('ablation_').removesuffix('_seed1') for r in results} == names
+    assert {ablation(n)['name'] for n in names} <= results.keys()
 
 
-@pytest.mark.parametrize('scale', [2, 4])
-@pytest.mark.parametrize(('reference', 'suffix'), [('base', ''), ('luma', '_luma')])
-def test_irn_of_the_ablation_has_equal_training_and_as_many_parameters(scale, reference, suffix):
-    base, irn = (read_option_file(str(OPTIONS / 'ablation' / f'{n}.yml')) for n in (reference, f'irn_x{scale}{suffix}'))
-    assert base['train'] == irn['train']
-    assert {p[1:] for p in differences(base['datasets'], irn['datasets'])} == {('scale_range', ), ('curriculum', ),
-                                                                              ('scales', )}
+@pytest.mark.parametrize('name', IRN)
+def test_irn_of_the_ablation_has_equal_training_and_as_many_parameters(name):
+    reference, irn = ablation(IRN[name]), ablation(name)
+    scale = irn['network_g']['scale']
+    assert name.startswith(f'irn_x{scale}')
+    assert reference['train'] == irn['train']
+    assert {p[1:] for p in differences(reference['datasets'], irn['datasets'])} == {('scale_range', ), ('curriculum', ),
+                                                                                   ('scales', )}
     assert irn['datasets']['train']['scale_range'] == [scale, scale]
-    sizes = [sum(p.numel() for p in build_network(o['network_g']).parameters()) for o in (base, irn)]
+    sizes = [sum(p.numel() for p in build_network(o['network_g']).parameters()) for o in (reference, irn)]
     assert sizes[1] >= sizes[0]
 
 
 @pytest.mark.parametrize('name', ABLATION)
 def test_ablation_changes_one_thing(name):
-    base, variant = (read_option_file(str(OPTIONS / 'ablation' / f'{n}.yml')) for n in ('base', name))
+    base, variant = ablation('base'), ablation(name)
     assert differences(base, variant) == {('name',), *ABLATION[name]}
     sizes = [sum(p.numel() for p in build_network(o['network_g']).parameters()) for o in (base, variant)]
     assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
+
+
+# ----------------------------------------------------------------------------------------------------------- benchmark
 
 
 @pytest.mark.parametrize('path', BENCHMARKS, ids=lambda p: p.name)
@@ -126,12 +178,33 @@ def test_benchmark_file(path):
                 assert network['upscale' if 'upscale' in network else 'scale'] == entry['scale'], name
 
 
-def test_near_and_number():
-    assert near('gorwth', ['growth', 'order']) == "did you mean 'growth'?"
-    assert near('zzz', ['growth', 'order']) == 'known: growth, order'
-    assert number('s', {'a': '1e-4'}, 'a', 0, 0, 1) == 1e-4
-    for value in ('x', None, True, 2, [1]):
-        with pytest.raises(OptionError, match=r's\.a: .*expected a number from 0 to 1'):
-            number('s', {'a': value}, 'a', 0, 0, 1)
-    with pytest.raises(OptionError, match='expected a whole number from 1 to 9'):
-        number('s', {'a': 1.5}, 'a', 0, 1, 9, int)
+# ------------------------------------------------------------------------------------------------------------- folders
+
+
+def holds(folder, other):
+    """Whether the images of a folder, read with its sub-folders, include those of another."""
+    folder, other = (PurePosixPath(p.split('{')[0]) for p in (folder, other))
+    return folder == other or folder in other.parents
+
+
+def test_holds():
+    assert holds('datasets/Set5', 'datasets/Set5/LR/{scale}')
+    assert holds('datasets/Set5', 'datasets/Set5')
+    assert holds('datasets/LR/Set5', 'datasets/LR/Set5/{scale}')
+    assert not holds('datasets/Set5', 'datasets/Set50/{scale}')
+    assert not holds('datasets/Set5', 'datasets/LR/Set5/{scale}')
+
+
+def test_no_hr_folder_holds_lr_images():
+    """A dataset reads sub-folders too: LR images in them would count as HR images.
+
+    LR folders are those of the option files and those that options/README.md tells people to make.
+    """
+    datasets = [(path, dataset) for path in (*FILES, *BENCHMARKS)
+                for dataset in read_option_file(str(path))['datasets'].values()]
+    hr = {d['dataroot_gt'] for _, d in datasets if d.get('dataroot_gt')}
+    lr = {d['dataroot_lq'] for _, d in datasets if d.get('dataroot_lq')}
+    told = re.findall(r'(?:dataroot_lq: |make_lr\.py .*-o )[\'"]?([\w./{}-]+)',
+                      (OPTIONS / 'README.md').read_text(encoding='utf-8'))
+    assert told and 'datasets/Set5' in hr
+    assert [(folder, other) for folder in sorted(hr) for other in sorted({*lr, *told}) if holds(folder, other)] == []

@@ -21,8 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from iarn_basicsr import cli, doctor, zoo
-from iarn_basicsr.pictures.cli import main
+from iarn_basicsr import zoo
+from iarn_basicsr.pictures import doctor
+from iarn_basicsr.pictures.cli import commands, main
+from iarn_basicsr.pictures.cli.arguments import make_parser
 from iarn_basicsr.pictures.files import read_picture
 from iarn_basicsr.pictures.rescaler import Rescaler
 
@@ -161,9 +163,8 @@ def test_sizes(iarn: Callable[..., Result], folder: Path, option: str, value: st
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 20000), st.integers(1, 20000), st.integers(1, 20000))
 def test_max_side_is_met(height: int, width: int, side: int) -> None:
-    args = cli._parser().parse_args(['downscale', 'x', '-o', 'y', '--max-side', str(side)])
-    net = type('Net', (), {'max_scale': 1e9})
-    assert max(cli._lr_size(args, (height, width), type('Rescaler', (), {'net': net}))) == min(side, max(height, width))
+    args = make_parser().parse_args(['downscale', 'x', '-o', 'y', '--max-side', str(side)])
+    assert max(commands._lr_size(args, (height, width), 1e9)) == min(side, max(height, width))
 
 
 def test_exif_orientation_and_icc_survive(iarn: Callable[..., Result], folder: Path) -> None:
@@ -217,14 +218,14 @@ def test_bad_files_never_stop_the_rest(iarn: Callable[..., Result], folder: Path
 ])
 def test_neither_do_errors_of_other_kinds(iarn: Callable[..., Result], folder: Path, monkeypatch: pytest.MonkeyPatch,
                                           error: Exception, text: str) -> None:
-    work = Rescaler.downscale_picture
+    work = Rescaler.downscale
 
     def fail(self: Rescaler, picture: Any, *args: Any, **options: Any) -> Any:
         if picture.size == (23, 31):
             raise error
         return work(self, picture, *args, **options)
 
-    monkeypatch.setattr(Rescaler, 'downscale_picture', fail)
+    monkeypatch.setattr(Rescaler, 'downscale', fail)
     assert iarn('downscale', 'in', '-o', 'lr', '--scale', '2') == (1, '', f'iarn downscale: in/a.png: {text}\n')
     assert names(folder / 'lr') == ['sub/b.png']
 
@@ -252,10 +253,11 @@ def test_sizes_out_of_range(iarn: Callable[..., Result], folder: Path) -> None:
     for option, value, lr in (('--size', '40x20', '40x20'), ('--size', '5x5', '5x5'), ('--scale', '9', '3x3'),
                               ('--scale', '1x5.5', '6x23'), ('--max-side', '4', '4x3')):
         code, _, err = iarn('downscale', 'in/a.png', '-o', 'lr', option, value)
-        text = f'{option} {value}: an LR of {lr} is out of range: 31x23 can become 7x5 to 31x23'
+        asked = f'{option} {value}' + ('' if value == lr else f': {lr}')
+        text = f'{asked} is out of range: 31x23 can become 7x5 to 31x23'
         assert (code, err) == (1, f'iarn downscale: in/a.png: {text}\n')
     assert iarn('compare', 'in/a.png', '--scale', '2', '--scale', '9') == (
-        2, '', 'iarn compare: in/a.png: --scale 9: an LR of 3x3 is out of range: 31x23 can become 7x5 to 31x23\n')
+        2, '', 'iarn compare: in/a.png: --scale 9: 3x3 is out of range: 31x23 can become 7x5 to 31x23\n')
     iarn('downscale', 'in/a.png', '-o', 'lr.png', '--scale', '2')
     assert iarn('upscale', 'lr.png', '-o', 'x.png', '--size', '200x20') == (
         1, '', 'iarn upscale: lr.png: --size 200x20 is out of range: 16x12 can become 16x12 to 67x51\n')
@@ -416,12 +418,12 @@ def test_interruption_leaves_whole_files(iarn: Callable[..., Result], folder: Pa
 
     monkeypatch.setattr(Image.Image, 'save', interrupt)
     code, _, err = iarn('downscale', 'in', '-o', 'lr', '--scale', '2')
-    assert code == 130 and err == 'iarn downscale: interrupted; files already written are whole\n'
+    assert code == 130 and err == 'iarn downscale: interrupted; every file that was written is complete\n'
     assert names(folder / 'lr') == ['a.png'] and pixels(folder / 'lr' / 'a.png').shape == (12, 16, 3)
 
 
 def test_out_of_gpu_memory_is_said(iarn: Callable[..., Result], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from iarn_basicsr import rescaler
+    from iarn_basicsr.pictures import rescaler
     work, calls = rescaler.downscale_tiled, []
 
     def full(*args: Any) -> Any:
@@ -540,7 +542,7 @@ def test_doctor(iarn: Callable[..., Result], folder: Path, monkeypatch: pytest.M
 def test_help(iarn: Callable[..., Result], command: str) -> None:
     code, out, _ = iarn(command, '--help')
     assert code == 0 and out.startswith(f'usage: iarn {command}')
-    assert ('examples:' in out) == (command in ('downscale', 'upscale', 'compare', 'info'))
+    assert ('examples:' in out) == (command in ('downscale', 'upscale', 'compare', 'info', 'export'))
 
 
 def test_no_command(capsys: pytest.CaptureFixture) -> None:
@@ -555,8 +557,9 @@ def test_no_command(capsys: pytest.CaptureFixture) -> None:
 
 def start(folder: Path, *arguments: object) -> subprocess.Popen:
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    return subprocess.Popen([sys.executable, '-m', 'iarn_basicsr.pictures.cli', *map(str, arguments)], cwd=folder, env=env,
-                            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    command = [sys.executable, '-m', 'iarn_basicsr.pictures.cli', *map(str, arguments)]
+    return subprocess.Popen(command, cwd=folder, env=env, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # shells ignore it below &
 
 
@@ -572,7 +575,8 @@ def test_processes(folder: Path, weights: Path) -> None:
     while not list(folder.glob('lr/many*.png')) and time.monotonic() < end:
         time.sleep(0.02)
     down.send_signal(signal.SIGINT)
-    assert down.communicate(timeout=120) == ('', 'iarn downscale: interrupted; files already written are whole\n')
+    message = 'iarn downscale: interrupted; every file that was written is complete\n'
+    assert down.communicate(timeout=120) == ('', message)
     assert down.returncode == 130
     made = names(folder / 'lr')
     assert 2 <= len(made) < 40 and not [name for name in made if 'writing' in name]

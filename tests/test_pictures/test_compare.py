@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,21 +17,34 @@ import torch
 from helpers import make_image
 from PIL import Image
 
-from iarn_basicsr import compare as module
+from iarn_basicsr import files
 from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.errors import SizeError
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
-from iarn_basicsr.pictures.compare import Window, bicubic_roundtrip, compare, error_map, page, table, worst_windows
+from iarn_basicsr.ops.size import Scale, Size
+from iarn_basicsr.pictures import compare as module
+from iarn_basicsr.pictures.compare import (
+    Result,
+    Window,
+    bicubic_roundtrip,
+    colour_map,
+    compare,
+    error_map,
+    page,
+    table,
+    worst_windows,
+)
 from iarn_basicsr.pictures.files import Picture, eight_bit, png_bytes
 from iarn_basicsr.pictures.rescaler import Rescaler
 
 pytestmark = pytest.mark.filterwarnings('error:The given NumPy array is not writable')
-SCALES = [2, (1.5, 3.0), '2.5']
+SCALES: list[Scale] = [2, (1.5, 3.0), '2.5']
 
 
 @pytest.fixture(scope='module')
-def rescaler():
+def rescaler() -> Rescaler:
     torch.manual_seed(0)
     net = IARN(num_block=1, growth=4, max_scale=4)
     with torch.no_grad():
@@ -39,44 +54,48 @@ def rescaler():
 
 
 @pytest.fixture(scope='module')
-def picture():
+def picture() -> Picture:
     rgb = make_image(66, 90, seed=3)
     rgb.setflags(write=False)  # as Pillow's pixels are
     return Picture(rgb)
 
 
 @pytest.fixture(scope='module')
-def results(rescaler, picture):
+def results(rescaler: Rescaler, picture: Picture) -> list[Result]:
     return compare(rescaler, picture, SCALES)
 
 
 class Page(HTMLParser):
     """The images of a page by their alternative text, its text, its ids, and every address in it."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         super().__init__()
-        self.images, self.styles, self.words, self.ids, self.addresses = {}, {}, [], set(), []
+        self.images: dict[str, np.ndarray] = {}
+        self.words: list[str] = []
+        self.ids: set[str | None] = set()
+        self.addresses: list[str] = []
         self.source = path.read_text(encoding='utf-8')
         self.feed(self.source)
         self.text = ' '.join(' '.join(self.words).split())
 
-    def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {key: value or '' for key, value in attrs}
         self.ids.add(found.get('id'))
         self.addresses += [found[k] for k in ('src', 'href', 'srcset', 'action', 'poster') if k in found]
         if tag == 'img':
-            kind, data = re.fullmatch(r'data:image/(\w+);base64,(.*)', found['src']).groups()
-            image = Image.open(io.BytesIO(base64.b64decode(data)))
-            assert image.format.lower() == kind
+            source = re.fullmatch(r'data:image/(\w+);base64,(.*)', found['src'])
+            assert source
+            image = Image.open(io.BytesIO(base64.b64decode(source[2])))
+            assert image.format == source[1].upper()
             assert (found['width'], found['height']) == tuple(str(n) for n in image.size)
             assert found['alt'] not in self.images, 'alternative texts tell images apart'
             self.images[found['alt']] = np.asarray(image.convert('RGB'))
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.words.append(data)
 
 
-def make_page(tmp_path, picture, results, name='picture.png'):
+def make_page(tmp_path: Path, picture: Picture, results: Sequence[Result], name: str = 'picture.png') -> Page:
     page(name, picture, results, str(tmp_path / 'page.html'))
     assert [p.name for p in tmp_path.iterdir()] == ['page.html']
     return Page(tmp_path / 'page.html')
@@ -85,7 +104,7 @@ def make_page(tmp_path, picture, results, name='picture.png'):
 # ------------------------------------------------------------------------------------------------------ measuring
 
 
-def test_values_equal_a_direct_computation(rescaler, picture, results):
+def test_values_equal_a_direct_computation(rescaler: Rescaler, picture: Picture, results: list[Result]) -> None:
     assert [r.scale for r in results] == [(2, 2), (1.5, 3), (2.5, 2.5)]
     assert [r.lr_size for r in results] == [(33, 45), (44, 30), (26, 36)]
     hr = picture.rgb
@@ -106,16 +125,16 @@ def test_values_equal_a_direct_computation(rescaler, picture, results):
         assert (r.model, r.weights_hash) == ('tiny', rescaler.weights_hash)
 
 
-def test_a_scale_out_of_range_is_refused_before_the_work(picture):
+def test_a_scale_out_of_range_is_refused_before_the_work(picture: Picture) -> None:
     class Lazy(Rescaler):
-        def _down(self, rgb, size):
+        def _down(self, rgb: np.ndarray, size: Size) -> np.ndarray:
             raise AssertionError('worked')
 
-    with pytest.raises(ValueError, match='out of range'):
+    with pytest.raises(SizeError, match='out of range'):
         compare(Lazy(IARN(num_block=1, growth=4, max_scale=4), 'tiny'), picture, [2, 9])
 
 
-def test_16_bits_are_rounded_to_8(rescaler, picture, results):
+def test_16_bits_are_rounded_to_8(rescaler: Rescaler, picture: Picture, results: list[Result]) -> None:
     deep = picture.rgb.astype(np.uint16) * 257
     noisy = Picture(np.clip(deep.astype(int) + np.random.default_rng(0).integers(-128, 129, deep.shape), 0,
                             65535).astype(np.uint16))
@@ -126,7 +145,7 @@ def test_16_bits_are_rounded_to_8(rescaler, picture, results):
     assert eight_bit(picture.rgb) is picture.rgb
 
 
-def test_a_gray_picture_is_restored_gray(rescaler):
+def test_a_gray_picture_is_restored_gray(rescaler: Rescaler) -> None:
     gray = Picture(np.repeat(make_image(48, 40, seed=1)[..., :1], 3, 2), mode='L')
     result, = compare(rescaler, gray, [2])
     colours = rescaler.upscale(result.lr, size=(48, 40))
@@ -135,14 +154,14 @@ def test_a_gray_picture_is_restored_gray(rescaler):
     assert not np.ptp(result.restored_bicubic, axis=2).any()
 
 
-def test_bicubic_roundtrip_of_a_constant():
+def test_bicubic_roundtrip_of_a_constant() -> None:
     hr = np.full((20, 30, 3), (3, 250, 77), np.uint8)
     lr, restored = bicubic_roundtrip(hr, (7, 11))
     np.testing.assert_array_equal(restored, hr)
     np.testing.assert_array_equal(lr, hr[:7, :11])
 
 
-def test_error_map_is_the_mean_difference_of_the_channels():
+def test_error_map_is_the_mean_difference_of_the_channels() -> None:
     hr = np.full((4, 5, 3), 100, np.uint8)
     image = hr.copy()
     image[1, 2] = (97, 100, 109)
@@ -151,7 +170,7 @@ def test_error_map_is_the_mean_difference_of_the_channels():
     np.testing.assert_array_equal(error_map(image, hr), expected)
 
 
-def test_worst_windows_are_where_the_error_is():
+def test_worst_windows_are_where_the_error_is() -> None:
     hr = np.zeros((400, 500, 3), np.uint8)
     image = hr.copy()
     image[300:348, 100:148] = 60
@@ -167,7 +186,7 @@ def test_worst_windows_are_where_the_error_is():
         assert a.cut(hr).shape == (48, 48, 3)
 
 
-def test_errors_are_squared_where_the_worst_are_chosen():
+def test_errors_are_squared_where_the_worst_are_chosen() -> None:
     hr = np.zeros((200, 300, 3), np.uint8)
     image = hr.copy()
     image[10:58, 10:58] = 10  # 48 * 48 * 10 = 23040, squared 230400
@@ -179,7 +198,7 @@ def test_errors_are_squared_where_the_worst_are_chosen():
 
 @pytest.mark.parametrize(('size', 'side', 'count'), [((9, 12), 8, 1), ((5, 40), 5, 3), ((100, 100), 25, 3),
                                                      ((1, 1), 1, 1), ((192, 300), 48, 3)])
-def test_windows_fit_small_pictures(size, side, count):
+def test_windows_fit_small_pictures(size: Size, side: int, count: int) -> None:
     hr = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     windows = worst_windows(hr, [255 - hr])
     assert len(windows) == count
@@ -189,7 +208,7 @@ def test_windows_fit_small_pictures(size, side, count):
 # ---------------------------------------------------------------------------------------------------------- table
 
 
-def test_table_shows_the_numbers(results):
+def test_table_shows_the_numbers(results: list[Result]) -> None:
     lines = table(results).splitlines()
     assert lines[-1] == PROTOCOL
     assert len({len(line) for line in lines[:-1]}) == 1, 'aligned'
@@ -206,17 +225,17 @@ def test_table_shows_the_numbers(results):
 # ----------------------------------------------------------------------------------------------------------- page
 
 
-def test_page_needs_nothing_from_outside(tmp_path, picture, results):
+def test_page_needs_nothing_from_outside(tmp_path: Path, picture: Picture, results: list[Result]) -> None:
     shown = make_page(tmp_path, picture, results)
     assert all(address.startswith(('data:', '#')) for address in shown.addresses)
     links = {address for address in shown.addresses if address.startswith('#')}
     assert links == {'#scale0', '#scale1', '#scale2'} == {f'#{i}' for i in shown.ids if i}
     rest = re.sub(r'data:image/\w+;base64,[\w+/=]+', '', shown.source)
     assert not re.search(r'https?:|//\w+\.|@import|url\(|<link[^>]+stylesheet|<script[^>]+src', rest)
-    assert '$' not in rest, 'every placeholder is filled'
+    assert not re.search(r'\{\{|\{%|\{#|\$', rest), 'every placeholder is filled'
 
 
-def test_page_holds_the_right_pixels(tmp_path, picture, results):
+def test_page_holds_the_right_pixels(tmp_path: Path, picture: Picture, results: list[Result]) -> None:
     shown = make_page(tmp_path, picture, results)
     windows = worst_windows(picture.rgb, [r.restored_bicubic for r in results])
     assert len(windows) == 3
@@ -234,15 +253,17 @@ def test_page_holds_the_right_pixels(tmp_path, picture, results):
         np.testing.assert_array_equal(shown.images[alt], image, alt)
 
 
-def test_error_maps_share_one_scale_of_colours(tmp_path, picture, results):
+def test_error_maps_share_one_scale_of_colours(tmp_path: Path, picture: Picture, results: list[Result]) -> None:
     shown = make_page(tmp_path, picture, results)
     errors = {(kind, label): error_map(image, picture.rgb) for label, r in zip(('x2', 'x1.5x3', 'x2.5'), results)
               for kind, image in (('bicubic', r.restored_bicubic), ('IARN', r.restored))}
     top = int(np.ceil(max(np.percentile(e, 99.5) for (kind, _), e in errors.items() if kind == 'bicubic')))
     assert f'{top} levels of 255 and more' in shown.text
-    palette = np.array(module._palette()).reshape(256, 3)
+    palette = colour_map()
+    assert palette.shape == (256, 3)
     assert palette[0].tolist() == [0, 0, 4]
     assert palette[255].tolist() == [252, 253, 191]
+    assert re.search(r'linear-gradient\(90deg, #000004, (#\w{6}, )+#fcfdbf\)', shown.source)
     for (kind, label), error in errors.items():
         index = np.clip(np.round(error * 255 / top), 0, 255).astype(int)
         np.testing.assert_array_equal(shown.images[f'error of {kind}, {label}'], palette[index])
@@ -251,9 +272,9 @@ def test_error_maps_share_one_scale_of_colours(tmp_path, picture, results):
             np.testing.assert_array_equal(part, palette[window.cut(index)])
 
 
-def test_page_shows_numbers_and_names(tmp_path, picture, results):
+def test_page_shows_numbers_and_names(tmp_path: Path, picture: Picture, results: list[Result]) -> None:
     shown = make_page(tmp_path, picture, results, '<b>&"x.png')
-    assert '<title>&lt;b&gt;&amp;&quot;x.png · IARN tiny</title>' in shown.source
+    assert '<title>&lt;b&gt;&amp;&#34;x.png · IARN tiny</title>' in shown.source
     assert '<b>&"x.png' in shown.text
     assert '<b>&"x' not in shown.source
     assert shown.source.count('type="range"') == 3
@@ -266,12 +287,20 @@ def test_page_shows_numbers_and_names(tmp_path, picture, results):
             assert row in re.sub(r'\s+', ' ', re.sub(r'<[^>]+>', ' ', shown.source))
 
 
-def test_names_of_weights_are_escaped(tmp_path, picture, results):
-    shown = make_page(tmp_path, picture, [replace(results[0], model='<i>$name')], '$model.png')
-    assert '<title>$model.png · IARN &lt;i&gt;$name</title>' in shown.source
+def test_names_of_weights_are_escaped(tmp_path: Path, picture: Picture, results: list[Result]) -> None:
+    shown = make_page(tmp_path, picture, [replace(results[0], model='<i>{{ name }}')], '{{ model }}.png')
+    assert '<title>{{ model }}.png · IARN &lt;i&gt;{{ name }}</title>' in shown.source
 
 
-def test_gray_and_16_bits_and_alpha_are_told(tmp_path, rescaler):
+def test_a_hostile_file_name_is_only_text(tmp_path: Path, picture: Picture, results: list[Result]) -> None:
+    name = '<img src=x onerror=alert(1)>.png'
+    shown = make_page(tmp_path, picture, results, name)
+    assert shown.source.count('&lt;img src=x onerror=alert(1)&gt;.png') == 2, 'title and heading'
+    assert name not in shown.source
+    assert shown.text.count(name) == 2
+
+
+def test_gray_and_16_bits_and_alpha_are_told(tmp_path: Path, rescaler: Rescaler) -> None:
     rgb = np.repeat(make_image(40, 48, seed=1)[..., :1], 3, 2).astype(np.uint16) * 257
     gray = Picture(rgb, np.zeros((40, 48), np.uint8), 'L', icc=b'profile', remarks=('only a <part>',))
     shown = make_page(tmp_path, gray, compare(rescaler, gray, [2]))
@@ -281,7 +310,7 @@ def test_gray_and_16_bits_and_alpha_are_told(tmp_path, rescaler):
     assert not np.ptp(shown.images['IARN, x2'], axis=2).any()
 
 
-def test_a_picture_too_small_for_ssim(tmp_path, rescaler):
+def test_a_picture_too_small_for_ssim(tmp_path: Path, rescaler: Rescaler) -> None:
     small = Picture(make_image(9, 12, seed=0))
     results = compare(rescaler, small, [2, 4])
     assert not any('ssim' in name for r in results for name in r.metrics)
@@ -291,7 +320,9 @@ def test_a_picture_too_small_for_ssim(tmp_path, rescaler):
     np.testing.assert_array_equal(shown.images['IARN, detail 1, x4'], window.cut(results[1].restored))
 
 
-def test_a_large_picture_is_reduced_but_its_details_are_exact(tmp_path, rescaler, picture, results, monkeypatch):
+def test_a_large_picture_is_reduced_but_its_details_are_exact(tmp_path: Path, rescaler: Rescaler, picture: Picture,
+                                                              results: list[Result],
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (('VIEW_SIDE', 40), ('MAP_SIDE', 30), ('EXACT_PIXELS', 100), ('LR_PIXELS', 900),
                         ('LR_PART', (20, 16)), ('JPEG_QUALITY', 100)):
         monkeypatch.setattr(module, name, value)
@@ -314,16 +345,17 @@ def test_a_large_picture_is_reduced_but_its_details_are_exact(tmp_path, rescaler
     assert 'a part of 16 × 20 pixels around detail 1; the whole has 45 × 33' in shown.text
 
 
-def test_an_interrupted_page_leaves_the_old_one(tmp_path, picture, results, monkeypatch):
+def test_an_interrupted_page_leaves_the_old_one(tmp_path: Path, picture: Picture, results: list[Result],
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / 'page.html'
     target.write_text('old', encoding='utf-8')
 
-    def interrupted(path, text):
-        with open(path, 'w', encoding='utf-8') as file:
-            file.write(text[:100])
+    def interrupted(temporary: str) -> None:
+        Path(temporary).write_text('<!DOCTYPE', encoding='utf-8')
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, '_write', interrupted)
+    atomic_write = files.atomic_write
+    monkeypatch.setattr(files, 'atomic_write', lambda path, write: atomic_write(path, interrupted))
     with pytest.raises(KeyboardInterrupt):
         page('x.png', picture, results, str(target))
     assert [p.name for p in tmp_path.iterdir()] == ['page.html']

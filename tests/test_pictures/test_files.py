@@ -20,18 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
-from iarn_basicsr import images
-from iarn_basicsr.pictures.files import (
-    FORMAT_VERSION,
-    ImageError,
-    Picture,
-    Recipe,
-    checksum,
-    eight_bit,
-    luma,
-    read_picture,
-    write_picture,
-)
+from iarn_basicsr.errors import ImageError
+from iarn_basicsr.pictures import files as images
+from iarn_basicsr.pictures.files import Picture, channel_mean, eight_bit, read_picture, write_picture
+from iarn_basicsr.pictures.recipe import FORMAT_VERSION, Recipe, checksum
 
 RGB = make_image(11, 17, seed=1)[..., ::-1].copy()
 GRAY = RGB[..., 1].copy()
@@ -529,7 +521,7 @@ def test_large_pictures_are_not_copied_whole(tmp_path: Path, mode: str) -> None:
     assert memory < picture.rgb.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes) + strip
     for work, made in ((lambda: write_picture(picture, str(tmp_path / 'y.png')), 1500 * 1200 * (picture.mode == 'L')),
                        (lambda: checksum(picture.rgb), 0),
-                       (lambda: luma(picture.rgb), 1500 * 1200),
+                       (lambda: channel_mean(picture.rgb), 1500 * 1200),
                        (lambda: eight_bit(picture.rgb.astype(np.uint16)), 3 * picture.rgb.nbytes)):
         assert peak(work)[1] < made + strip
 

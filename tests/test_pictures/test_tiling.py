@@ -14,11 +14,11 @@ from helpers import make_image, tiny_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iarn_basicsr import tiling
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
 from iarn_basicsr.ops.size import lr_size
+from iarn_basicsr.pictures import tiling
 from iarn_basicsr.pictures.tiling import (
     BICUBIC_TILE,
     HALO,
@@ -177,8 +177,8 @@ def test_bicubic(monkeypatch: pytest.MonkeyPatch) -> None:
     large = pixels(bicubic_upscale(torch.from_numpy(small).permute(2, 0, 1)[None].float() / 255, (157, 211)))
     assert np.array_equal(bicubic_downscale_tiled(image, size), small) and BICUBIC_TILE > 211
     assert np.array_equal(bicubic_upscale_tiled(small, (157, 211)), large)
-    planes, sizes = tiling._planes, []
-    monkeypatch.setattr(tiling, '_planes', lambda part, device: sizes.append(part.shape) or planes(part, device))
+    planes, sizes = tiling.to_tensor, []
+    monkeypatch.setattr(tiling, 'to_tensor', lambda part: sizes.append(part.shape) or planes(part))
     monkeypatch.setattr(tiling, 'BICUBIC_TILE', 40)
     check_close(bicubic_downscale_tiled(image, size), small)
     check_close(bicubic_upscale_tiled(small, (157, 211)), large)
@@ -225,8 +225,8 @@ def test_maps_come_before_the_first_tile_and_memory_is_given_back_once(monkeypat
     """Maps made between the tiles would pin the C library's memory; giving back has to be asked for."""
     net, events = tiny_net(), []
     image, size = (make_image(150, 170, 0), (75, 85)) if run is downscale_tiled else (make_image(75, 85, 0), (150, 170))
-    count, make = tile_count((150, 170), (75, 85), 48), net.grid
-    monkeypatch.setattr(net, 'grid', lambda *args: events.append('maps') or make(*args))
+    count, make = tile_count((150, 170), (75, 85), 48), net.grid_of
+    monkeypatch.setattr(net, 'grid_of', lambda *args: events.append('maps') or make(*args))
     for trim, first in ((None, []), (lambda pad: events.append('trim'), ['trim'])):
         monkeypatch.setattr(tiling, '_trim', trim)
         events.clear()

@@ -174,7 +174,7 @@ def test_slots_go_on_with_the_same_run(tmp_path, image_folder, pipeline):
     write_yaml(options, tmp_path / 'slots.yml')
 
     def slot(*arguments):
-        done = run(sys.executable, ROOT / 'scripts' / 'train_slot.py', *arguments, cwd=tmp_path)
+        done = run(sys.executable, ROOT / 'scripts' / 'release' / 'train_slot.py', *arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout
 
@@ -189,8 +189,8 @@ def test_slots_go_on_with_the_same_run(tmp_path, image_folder, pipeline):
     for run_name in ('slots', 'whole'):
         assert (tmp_path / 'experiments' / run_name / 'models' / 'net_g_2.pth').is_file()
     assert same(*(load(tmp_path / 'experiments' / n, 'models/net_g_2.pth') for n in ('slots', 'whole')))
-    done = run(sys.executable, ROOT / 'scripts' / 'train_slot.py', 'run', 'out', '--minutes', '1', '-o', 'x',
-               cwd=tmp_path)
+    slot = ROOT / 'scripts' / 'release' / 'train_slot.py'
+    done = run(sys.executable, slot, 'run', 'out', '--minutes', '1', '-o', 'x', cwd=tmp_path)
     assert done.returncode == 2
     assert 'out is not a packed slot: it has no train.yml' in done.stderr
 
@@ -216,7 +216,7 @@ def test_force_yml_is_yaml_not_code(tmp_path, image_folder, pipeline):
     ({'model_type': 'IARNModell'}, "model_type: 'IARNModell' is not registered with BasicSR; did you mean 'IARNModel'"),
     ({'network_g': {'type': 'IRAN'}}, "network_g.type: 'IRAN' is not registered with BasicSR; did you mean 'IRN' or "),
     ({'network_g': {'type': 'IARN', 'groth': 4}}, "network_g: unknown option 'groth'; did you mean 'growth'"),
-    ({'network_g': {'type': 'IARN', 'resample': 'bicubic'}}, "IARN option resample: 'bicubic' is not one of"),
+    ({'network_g': {'type': 'IARN', 'split': 'bicubic'}}, "IARN option split: 'bicubic' is not one of"),
     ({'lodger': {}}, "option file: unknown option 'lodger'; did you mean 'logger'"),
     ({'train': None}, "section or option 'train' is missing"),
     ({'datasets': {'train': {'name': 'x', 'type': 'ArbitraryScale'}}}, "did you mean 'ArbitraryScaleDataset'"),
@@ -302,13 +302,14 @@ STOCK = ("import sys, torchvision.transforms as t, torchvision.transforms.functi
          "runpy.run_module('basicsr.train', run_name='__main__')")
 
 
-def test_stock_basicsr_finds_the_plugin_by_the_yaml_line(tmp_path, image_folder):
-    """basicsr.train as __main__, without importing the plugin: the option file does it."""
+@pytest.mark.parametrize('name', ['iarn_basicsr.plugin.__version__', 'iarn_basicsr.__version__'])
+def test_stock_basicsr_finds_the_plugin_by_the_yaml_line(tmp_path, image_folder, name):
+    """basicsr.train as __main__, without importing the plugin: the option file does it, an older one too."""
     options = train_options(image_folder('hr', [(32, 40)]))
     options['train']['total_iter'] = 1
     options['logger']['save_checkpoint_freq'] = 1
     file = write_yaml(options, tmp_path / 'train.yml')
-    file.write_text("plugin: !!python/name:iarn_basicsr.__version__ ''\n" + file.read_text())
+    file.write_text(f"plugin: !!python/name:{name} ''\n" + file.read_text())
     shadow = tmp_path / 'site' / 'basicsr'  # stock 1.4.2 writes below the folder that holds the package
     shadow.parent.mkdir()
     import basicsr

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Callable, Iterator
+import io
+import re
+import shlex
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,30 +16,11 @@ import numpy as np
 import pytest
 import torch
 
-import iarn_basicsr  # noqa: F401  (makes basicsr importable)
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
+from iarn_basicsr.errors import OptionError
 
-SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
-NAMES = ['bench_dataloader', 'extract_subimages', 'make_lmdb', 'make_lr']
+NAMES = ['bench/dataloader', 'data/extract_subimages', 'data/make_bsds400', 'data/make_lmdb', 'data/make_lr']
 Scripts = Callable[[str], ModuleType]
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripts]:
-    """Loads a script as ``python scripts/NAME.py`` would, with its folder on the path."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-
-    def load(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f'{name}.py')
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    yield load
-    for name in {'_data_tools', *NAMES} - before:
-        sys.modules.pop(name, None)
 
 
 def photograph(height: int, width: int, seed: int) -> np.ndarray:
@@ -49,7 +32,7 @@ def photograph(height: int, width: int, seed: int) -> np.ndarray:
 @pytest.fixture
 def hr(tmp_path: Path) -> Path:
     """Images of several kinds: a sub-folder, a dot in the name, JPEG, gray, one that is small on one axis."""
-    folder = tmp_path / 'hr'
+    folder = tmp_path / 'set' / 'hr'
     (folder / 'sub').mkdir(parents=True)
     cv2.imwrite(str(folder / 'a.png'), photograph(40, 52, 0))
     cv2.imwrite(str(folder / 'a-b.png'), photograph(36, 48, 1))
@@ -99,17 +82,17 @@ def test_help_and_bad_arguments(script: Scripts, name: str, capsys: pytest.Captu
     with pytest.raises(SystemExit) as stop:
         main(['--help'])
     assert stop.value.code == 0
-    assert 'python scripts/' in capsys.readouterr().out
+    assert f'python scripts/{name}.py' in capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:
         main(['--no-such-option'])
     assert stop.value.code == 2
 
 
 @pytest.mark.parametrize(('name', 'options'), [
-    ('extract_subimages', ['-o', 'out']),
-    ('make_lmdb', ['-o', 'out.lmdb']),
-    ('make_lr', ['-o', 'out', '--scales', '2']),
-    ('bench_dataloader', []),
+    ('data/extract_subimages', ['-o', 'out']),
+    ('data/make_lmdb', ['-o', 'out.lmdb']),
+    ('data/make_lr', ['-o', 'out', '--scales', '2']),
+    ('bench/dataloader', []),
 ])
 @pytest.mark.parametrize('exists', [True, False])
 def test_empty_or_missing_folder(script: Scripts, name: str, options: list[str], exists: bool, tmp_path: Path,
@@ -117,7 +100,7 @@ def test_empty_or_missing_folder(script: Scripts, name: str, options: list[str],
     monkeypatch.chdir(tmp_path)
     if exists:
         Path('in').mkdir()
-    arguments = ['--images', 'in'] if name == 'bench_dataloader' else ['in', *options]
+    arguments = ['--images', 'in'] if name == 'bench/dataloader' else ['in', *options]
     assert script(name).main(arguments) == 2
     error = capsys.readouterr().err
     assert error.count('\n') == 1
@@ -133,7 +116,7 @@ def test_empty_or_missing_folder(script: Scripts, name: str, options: list[str],
     (1356, 0, [0, 240, 480, 720, 876]),
 ])
 def test_starts(script: Scripts, length: int, min_rest: int, expected: list[int]) -> None:
-    assert script('extract_subimages').starts(length, 480, 240, min_rest) == expected
+    assert script('data/extract_subimages').starts(length, 480, 240, min_rest) == expected
 
 
 def test_extract(script: Scripts, hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,11 +124,12 @@ def test_extract(script: Scripts, hr: Path, tmp_path: Path, capsys: pytest.Captu
     more.mkdir()
     cv2.imwrite(str(more / 'e.png'), photograph(24, 24, 9))
     out = tmp_path / 'out'
-    assert script('extract_subimages').main([str(hr), str(more), '-o', str(out), '--crop', '24', '--step', '16']) == 0
+    command = [str(hr), str(more), '-o', str(out), '--crop', '24', '--step', '16']
+    assert script('data/extract_subimages').main(command) == 0
     counts = {'a': 6, 'a-b': 6, 'c.v2': 6, 'd': 9, 'sub/a': 4, 'e': 1}
     assert set(files(out)) == {f'{n}_s{k:03d}.png' for n, count in counts.items() for k in range(1, count + 1)}
-    whole = read(hr / 'a.png')
-    pieces = [whole[y:y + 24, x:x + 24] for y in (0, 16) for x in (0, 16, 28)]
+    image = read(hr / 'a.png')
+    pieces = [image[y:y + 24, x:x + 24] for y in (0, 16) for x in (0, 16, 28)]
     for k, piece in enumerate(pieces, 1):
         assert (read(out / f'a_s{k:03d}.png') == piece).all()
     assert read(out / 'sub' / 'a_s001.png').shape == (24, 20, 3)
@@ -155,11 +139,11 @@ def test_extract(script: Scripts, hr: Path, tmp_path: Path, capsys: pytest.Captu
 
 def test_extract_goes_on(script: Scripts, hr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                          capsys: pytest.CaptureFixture[str]) -> None:
-    extract, out, whole = script('extract_subimages'), tmp_path / 'out', tmp_path / 'whole'
+    extract, out, at_once = script('data/extract_subimages'), tmp_path / 'out', tmp_path / 'at_once'
     options = ['--crop', '24', '--step', '16', '--workers', '2']
-    assert extract.main([str(hr), '-o', str(whole), *options]) == 0
+    assert extract.main([str(hr), '-o', str(at_once), *options]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(extract, 'write_bytes', interrupt_after(8, extract.write_bytes))
+        patch.setattr(extract, 'save_bytes', interrupt_after(8, extract.save_bytes))
         assert extract.main([str(hr), '-o', str(out), *options]) == 130
     assert len(files(out)) == 8  # one image done, one in the middle
     assert 'run the same command again' in capsys.readouterr().err
@@ -167,7 +151,7 @@ def test_extract_goes_on(script: Scripts, hr: Path, tmp_path: Path, monkeypatch:
     assert len(times) == 6
     assert extract.main([str(hr), '-o', str(out), *options]) == 0
     assert '1 images were done before' in capsys.readouterr().out
-    assert files(out) == files(whole)
+    assert files(out) == files(at_once)
     assert {p: p.stat().st_mtime_ns for p in times} == times
     assert extract.main([str(hr), '-o', str(out), *options]) == 0
     assert '0 sub-images of 0 images written, 5 images were done before' in capsys.readouterr().out
@@ -177,19 +161,19 @@ def test_extract_unreadable(script: Scripts, hr: Path, tmp_path: Path, capsys: p
     content = damage(hr / 'a-b.png')
     (hr / 'nothing.png').touch()
     command = [str(hr), '-o', str(tmp_path / 'out'), '--crop', '24', '--step', '16']
-    assert script('extract_subimages').main(command) == 1
+    assert script('data/extract_subimages').main(command) == 1
     listed = [line for line in capsys.readouterr().err.splitlines() if line.startswith('extract_subimages: ')]
     assert len(listed) == 2
     assert 'a-b.png' in listed[0] and 'nothing.png' in listed[1]
     assert len(files(tmp_path / 'out')) == 25
     (hr / 'a-b.png').write_bytes(content)
     (hr / 'nothing.png').unlink()
-    assert script('extract_subimages').main(command) == 0
+    assert script('data/extract_subimages').main(command) == 0
     assert len(files(tmp_path / 'out')) == 31
 
 
 def test_extract_refuses(script: Scripts, hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main = script('extract_subimages').main
+    main = script('data/extract_subimages').main
     assert main([str(hr), '-o', str(hr / 'out')]) == 2
     assert 'inside the input folder' in capsys.readouterr().err
     assert main([str(hr), '-o', str(tmp_path / 'out')]) == 0
@@ -205,12 +189,12 @@ def test_extract_refuses(script: Scripts, hr: Path, tmp_path: Path, capsys: pyte
 
 def test_extract_full_disk(script: Scripts, hr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                            capsys: pytest.CaptureFixture[str]) -> None:
-    extract = script('extract_subimages')
+    extract = script('data/extract_subimages')
 
-    def full(path: str, content: bytes) -> None:
+    def full(content: bytes, path: str) -> None:
         raise OSError(28, 'No space left on device', path)
 
-    monkeypatch.setattr(extract, 'write_bytes', full)
+    monkeypatch.setattr(extract, 'save_bytes', full)
     assert extract.main([str(hr), '-o', str(tmp_path / 'out')]) == 1
     assert 'No space left on device' in capsys.readouterr().err
 
@@ -241,7 +225,7 @@ def assert_same_images(first: dict[str, dict[str, Any]], second: dict[str, dict[
 
 def test_lmdb_equals_disk(script: Scripts, hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / 'hr.lmdb'
-    assert script('make_lmdb').main([str(hr), '-o', str(out)]) == 0
+    assert script('data/make_lmdb').main([str(hr), '-o', str(out)]) == 0
     assert 'BasicSR\'s datasets do not' in capsys.readouterr().out  # c.v2
     assert {p.name for p in out.iterdir()} == {'data.mdb', 'meta_info.txt'}
     assert (out / 'meta_info.txt').read_text().splitlines() == [
@@ -253,7 +237,7 @@ def test_lmdb_equals_disk(script: Scripts, hr: Path, tmp_path: Path, capsys: pyt
 def test_lmdb_train_patches_equal_disk(script: Scripts, hr: Path, tmp_path: Path) -> None:
     (hr / 'a-b.png').rename(hr / 'b.png')
     out = tmp_path / 'hr.lmdb'
-    assert script('make_lmdb').main([str(hr), '-o', str(out) + '/']) == 0
+    assert script('data/make_lmdb').main([str(hr), '-o', str(out) + '/']) == 0
     sets = [ArbitraryScaleDataset({'name': 'train', 'phase': 'train', 'dataroot_gt': str(root), 'gt_size': 16,
                                    'batch_size_per_gpu': 2, 'io_backend': {'type': kind}})
             for root, kind in ((hr, 'disk'), (out, 'lmdb'))]
@@ -266,7 +250,7 @@ def test_lmdb_train_patches_equal_disk(script: Scripts, hr: Path, tmp_path: Path
 
 def test_lmdb_goes_on(script: Scripts, hr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                       capsys: pytest.CaptureFixture[str]) -> None:
-    make, out, partial = script('make_lmdb'), tmp_path / 'hr.lmdb', tmp_path / 'hr.lmdb.partial'
+    make, out, partial = script('data/make_lmdb'), tmp_path / 'hr.lmdb', tmp_path / 'hr.lmdb.partial'
     command = [str(hr), '-o', str(out)]
     monkeypatch.setattr(make, 'COMMIT_BYTES', 1)  # every image at once
     with monkeypatch.context() as patch:
@@ -298,17 +282,17 @@ def test_lmdb_goes_on(script: Scripts, hr: Path, tmp_path: Path, monkeypatch: py
 
 def test_lmdb_unreadable(script: Scripts, hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content, out = damage(hr / 'a.png'), tmp_path / 'hr.lmdb'
-    assert script('make_lmdb').main([str(hr), '-o', str(out)]) == 1
+    assert script('data/make_lmdb').main([str(hr), '-o', str(out)]) == 1
     assert not out.exists()
     assert 'a.png\' cannot be decoded' in capsys.readouterr().err
     (hr / 'a.png').write_bytes(content)
-    assert script('make_lmdb').main([str(hr), '-o', str(out)]) == 0
+    assert script('data/make_lmdb').main([str(hr), '-o', str(out)]) == 0
     assert_same_images(eval_items(hr), eval_items(out))
 
 
 def test_lmdb_refuses(script: Scripts, hr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                       capsys: pytest.CaptureFixture[str]) -> None:
-    make = script('make_lmdb')
+    make = script('data/make_lmdb')
     assert make.main([str(hr), '-o', str(tmp_path / 'hr')]) == 2
     assert 'must end in .lmdb' in capsys.readouterr().err
     (tmp_path / 'hr.lmdb').mkdir()
@@ -339,7 +323,7 @@ def test_lmdb_refuses(script: Scripts, hr: Path, tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(('rule', 'mod_crop'), [('round', 1), ('ceil', 12), ('floor', 5)])
 def test_lr_equals_on_the_fly(script: Scripts, hr: Path, tmp_path: Path, rule: str, mod_crop: int) -> None:
     template = str(tmp_path / 'lr' / 'bicubic_{scale}')
-    assert script('make_lr').main([str(hr), '-o', template, '--scales', 'x2', '1.5x3', '--mod-crop', str(mod_crop),
+    assert script('data/make_lr').main([str(hr), '-o', template, '--scales', 'x2', '1.5x3', '--mod-crop', str(mod_crop),
                                    '--size-rule', rule]) == 0
     options = {'size_rule': rule, 'mod_crop': mod_crop}
     made = eval_items(hr, dataroot_lq=template, **options)
@@ -349,7 +333,7 @@ def test_lr_equals_on_the_fly(script: Scripts, hr: Path, tmp_path: Path, rule: s
 
 def test_lr_in_training(script: Scripts, hr: Path, tmp_path: Path) -> None:
     template = str(tmp_path / 'X{factor}')
-    assert script('make_lr').main([str(hr), '-o', template, '--scales', '1', '2']) == 0
+    assert script('data/make_lr').main([str(hr), '-o', template, '--scales', '1', '2']) == 0
     dataset = ArbitraryScaleDataset({'name': 'train', 'phase': 'train', 'dataroot_gt': str(hr), 'dataroot_lq': template,
                                      'scales': [1, 2], 'gt_size': 16})
     item = dataset[0]
@@ -358,10 +342,10 @@ def test_lr_in_training(script: Scripts, hr: Path, tmp_path: Path) -> None:
 
 def test_lr_goes_on(script: Scripts, hr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                     capsys: pytest.CaptureFixture[str]) -> None:
-    make, template = script('make_lr'), str(tmp_path / '{scale}' / 'LR')
+    make, template = script('data/make_lr'), str(tmp_path / '{scale}' / 'LR')
     command = [str(hr), '-o', template, '--scales', '2', '3']
     with monkeypatch.context() as patch:
-        patch.setattr(make, 'write_bytes', interrupt_after(3, make.write_bytes))
+        patch.setattr(make, 'save_bytes', interrupt_after(3, make.save_bytes))
         assert make.main(command) == 130
     assert [len(files(tmp_path / label)) for label in ('x2', 'x3')] == [2, 1]
     content = damage(hr / 'd.jpg')
@@ -384,17 +368,182 @@ def test_lr_goes_on(script: Scripts, hr: Path, tmp_path: Path, monkeypatch: pyte
     ('lr', ['0.5'], 'not a valid scale'),
     ('lr', ['two'], 'not understood'),
     ('hr/{scale}', ['2'], 'inside the input folder'),
+    ('LR/{scale}', ['2'], 'would count as HR'),
 ])
 def test_lr_refuses(script: Scripts, hr: Path, output: str, scales: list[str], message: str,
                     capsys: pytest.CaptureFixture[str]) -> None:
-    assert script('make_lr').main([str(hr), '-o', str(hr.parent / output), '--scales', *scales]) == 2
-    assert message in capsys.readouterr().err
+    assert script('data/make_lr').main([str(hr), '-o', str(hr.parent / output), '--scales', *scales]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count('\n') == 1
+    assert list(hr.parent.iterdir()) == [hr]
+
+
+@pytest.mark.parametrize(('folder', 'output', 'example'), [
+    ('datasets/Set5/GTmod12', 'datasets/Set5/LR/{scale}', 'datasets/LR/Set5/{scale}'),
+    ('datasets/Set5/GTmod12/', 'datasets/../datasets/Set5/{scale}', 'datasets/LR/Set5/{scale}'),
+    ('photos/mine', 'photos/LR/mine/{scale}', 'LR/photos/{scale}'),
+    ('datasets/Set5/GTmod12', 'datasets/LR/Set5/{scale}', None),
+    ('datasets/B100', 'datasets/LR/B100/{scale}', None),  # the folder of all data sets is not one
+])
+def test_lr_does_not_lie_beside_hr(script: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str,
+                                   output: str, example: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is read recursively as HR must not hold LR; the example of the message is accepted."""
+    monkeypatch.chdir(tmp_path)
+    Path(folder).mkdir(parents=True)
+    cv2.imwrite(f'{folder}/a.png', photograph(12, 12, 0))
+    main = script('data/make_lr').main
+    if example is None:
+        assert main([folder, '-o', output, '--scales', '2']) == 0
+        return
+    assert main([folder, '-o', output, '--scales', '2']) == 2
+    error = capsys.readouterr().err
+    assert 'for anyone who reads that folder recursively' in error and error.count('\n') == 1
+    assert len(files(tmp_path)) == 1
+    named = re.search("such as '(.*)'", error)[1]
+    assert named == str(tmp_path / example)
+    assert main([folder, '-o', named, '--scales', '2']) == 0
 
 
 def test_lr_mod_crop_too_large(script: Scripts, hr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert script('make_lr').main([str(hr), '-o', str(tmp_path / 'x2'), '--scales', '2', '--mod-crop', '30']) == 1
+    assert script('data/make_lr').main([str(hr), '-o', str(tmp_path / 'x2'), '--scales', '2', '--mod-crop', '30']) == 1
     assert 'leaves nothing of' in capsys.readouterr().err
     assert len(files(tmp_path / 'x2')) == 4
+
+
+# ------------------------------------------------------------------------------------------------------ make_bsds400
+
+IMAGES = 'BSR/BSDS500/data/images'
+COUNTS = {'train': 2, 'test': 2, 'val': 1}
+
+
+def bsds(counts: dict[str, int] = COUNTS) -> dict[str, bytes]:
+    """Files of an archive like that of BSDS500, with so many images."""
+    images = {f'{IMAGES}/{split}/{k}{split}.jpg': f'{split} {k}'.encode() for split, n in counts.items()
+              for k in range(n)}
+    return {**images, f'{IMAGES}/train/Thumbs.db': b'', f'{IMAGES}/train/._0train.jpg': b'',
+            'BSR/BSDS500/data/groundTruth/train/0train.mat': b'', 'BSR/bench/data/images/2018.jpg': b'another'}
+
+
+def pack(path: Path, content: dict[str, bytes | tarfile.TarInfo]) -> Path:
+    """A .tgz; folders have members of their own, as in the archive."""
+    with tarfile.open(path, 'w:gz') as archive:
+        for folder in sorted({parent for name in content for parent in Path(name.lstrip('/')).parents if parent.name}):
+            member = tarfile.TarInfo(folder.as_posix())
+            member.type = tarfile.DIRTYPE
+            archive.addfile(member)
+        for name, value in content.items():
+            member = value if isinstance(value, tarfile.TarInfo) else tarfile.TarInfo(name)
+            data = b'' if isinstance(value, tarfile.TarInfo) else value
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def unpack(folder: Path, strip: str) -> Path:
+    """The files of :func:`bsds` in a folder, without the beginning of their names."""
+    for name, content in bsds().items():
+        if name.startswith(strip):
+            path = folder / name[len(strip):].lstrip('/')
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    return folder
+
+
+def images_of(*splits: str) -> dict[str, bytes]:
+    return {name[len(IMAGES) + 1:]: content for name, content in bsds().items()
+            if name.startswith(tuple(f'{IMAGES}/{split}/{digit}' for split in splits for digit in '01'))}
+
+
+@pytest.mark.parametrize('strip', ['archive', '', 'BSR', 'BSR/BSDS500', 'BSR/BSDS500/data', IMAGES])
+def test_bsds(script: Scripts, tmp_path: Path, strip: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the archive and from every folder that extracting it gives; val is taken only where it is asked for."""
+    make, out, b100 = script('data/make_bsds400').make, tmp_path / 'BSDS400', tmp_path / 'B100'
+    source = pack(tmp_path / 'a.tgz', bsds()) if strip == 'archive' else unpack(tmp_path / 'in', strip)
+    assert make(str(source), str(out), None, COUNTS) == 0
+    assert capsys.readouterr().out == f'{out}: 4 photographs, 4 of them written now\n'
+    assert files(out) == images_of('train', 'test')
+    assert make(str(source), str(out), str(b100), COUNTS) == 0
+    assert capsys.readouterr().out.splitlines() == [f'{out}: 4 photographs, 0 of them written now',
+                                                    f'{b100}: 1 photographs, 1 of them written now']
+    assert files(out) == images_of('train', 'test')
+    assert {f'val/{name}': content for name, content in files(b100).items()} == images_of('val')
+
+
+def test_bsds_goes_on(script: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                      capsys: pytest.CaptureFixture[str]) -> None:
+    module, out = script('data/make_bsds400'), tmp_path / 'out'
+    command = [str(pack(tmp_path / 'a.tgz', bsds({'train': 200, 'test': 200, 'val': 100}))), '-o', str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, 'save_bytes', interrupt_after(3, module.save_bytes))
+        assert module.main(command) == 130
+    assert len(files(out)) == 3
+    assert 'run the same command again' in capsys.readouterr().err
+    (out / 'train' / '0train.jpg').write_bytes(b'tra')  # damaged since
+    assert module.main(command) == 0
+    assert capsys.readouterr().out == f'{out}: 400 photographs, 398 of them written now\n'
+    assert len(files(out)) == 400 and files(out).items() >= images_of('train', 'test').items()
+    (tmp_path / 'file').touch()
+    assert module.main([command[0], '-o', str(tmp_path / 'file')]) == 1  # the disk's fault, not the command's
+    assert capsys.readouterr().err.count('\n') == 1
+
+
+def link(name: str, kind: bytes) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, '/etc/passwd'
+    return member
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    ({f'{IMAGES}/test/1test.jpg': None}, 'has 1 photographs in test, expected 2: it is not BSDS500, or a part of it'),
+    ({f'{IMAGES}/train/2train.jpg': b'2'}, 'has 3 photographs in train, expected 2'),
+    ({f'{IMAGES}/train/1train.jpg': link(f'{IMAGES}/train/1train.jpg', tarfile.SYMTYPE)}, 'is a link or leads outside'),
+    ({f'{IMAGES}/train/1train.jpg': link(f'{IMAGES}/train/1train.jpg', tarfile.LNKTYPE)}, 'is a link or leads outside'),
+    ({'../train/1train.jpg': b''}, "'../train/1train.jpg' is a link or leads outside"),
+    ({'/train/1train.jpg': b''}, "'/train/1train.jpg' is a link or leads outside"),
+    ({IMAGES + '/train/a\\..\\1.jpg': b''}, 'is a link or leads outside'),
+])
+def test_bsds_refuses_archives(script: Scripts, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    module, content = script('data/make_bsds400'), {**bsds(), **change}
+    archive = pack(tmp_path / 'a.tgz', {name: value for name, value in content.items() if value is not None})
+    with pytest.raises(OptionError, match=re.escape(message)) as error:
+        module.make(str(archive), str(tmp_path / 'out'), None, COUNTS)
+    assert '\n' not in str(error.value)
+    assert [p.name for p in tmp_path.iterdir()] == ['a.tgz']
+
+
+@pytest.mark.parametrize('damage_to', ['half', 'bytes', 'text'])
+def test_bsds_damaged_archive(script: Scripts, tmp_path: Path, damage_to: str,
+                              capsys: pytest.CaptureFixture[str]) -> None:
+    archive = pack(tmp_path / 'a.tgz', {f'{IMAGES}/train/0.jpg': np.random.default_rng(0).bytes(30000)})
+    content = damage(archive)
+    if damage_to == 'bytes':
+        archive.write_bytes(content[:9000] + bytes(50) + content[9050:])
+    elif damage_to == 'text':
+        archive.write_text('<html>not found</html>')
+    assert script('data/make_bsds400').main([str(archive), '-o', str(tmp_path / 'out')]) == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1 and 'is not a tar archive, or is damaged' in error and 'fetch it again' in error
+
+
+def test_bsds_refuses_folders(script: Scripts, tmp_path: Path) -> None:
+    make, out = script('data/make_bsds400').make, tmp_path / 'out'
+    source = str(unpack(tmp_path / 'in', IMAGES))
+
+    def refusal(*arguments: str | None) -> str:
+        with pytest.raises(OptionError) as error:
+            make(*arguments, COUNTS)
+        assert '\n' not in str(error.value)
+        return str(error.value)
+
+    assert 'does not exist: name BSR_bsds500.tgz' in refusal(str(tmp_path / 'nix'), str(out), None)
+    assert 'holds no folders train and test' in refusal(str(tmp_path / 'in' / 'train'), str(out), None)
+    assert 'must lie apart' in refusal(source, str(out), str(out / 'B100'))
+    assert 'must lie apart' in refusal(source, str(out / 'BSDS400'), str(out))
+    (out / 'more').mkdir(parents=True)
+    (out / 'more' / 'val.jpg').touch()
+    assert f"holds other images, such as '{out}/more/val.jpg'" in refusal(source, str(out), None)
+    assert [*files(out)] == ['more/val.jpg']
+    assert 'holds other images' in refusal(source, source, None)  # val lies there too
 
 
 # ---------------------------------------------------------------------------------------------- all of them, together
@@ -403,11 +552,11 @@ def test_lr_mod_crop_too_large(script: Scripts, hr: Path, tmp_path: Path, capsys
 def test_stock_dataset_reads_the_lmdb(script: Scripts, hr: Path, tmp_path: Path) -> None:
     from basicsr.data import build_dataset
     (hr / 'c.v2.png').unlink()  # BasicSR cuts keys at the first dot
-    sub, lr = tmp_path / 'sub', tmp_path / 'X2'
-    assert script('extract_subimages').main([str(hr), '-o', str(sub), '--crop', '20', '--step', '20']) == 0
-    assert script('make_lr').main([str(sub), '-o', str(lr), '--scales', '2']) == 0
+    sub, lr = tmp_path / 'parts' / 'sub', tmp_path / 'X2'
+    assert script('data/extract_subimages').main([str(hr), '-o', str(sub), '--crop', '20', '--step', '20']) == 0
+    assert script('data/make_lr').main([str(sub), '-o', str(lr), '--scales', '2']) == 0
     for folder in (sub, lr):
-        assert script('make_lmdb').main([str(folder), '-o', f'{folder}.lmdb']) == 0
+        assert script('data/make_lmdb').main([str(folder), '-o', f'{folder}.lmdb']) == 0
     dataset = build_dataset({
         'name': 'stock', 'type': 'PairedImageDataset', 'phase': 'train', 'dataroot_gt': f'{sub}.lmdb',
         'dataroot_lq': f'{lr}.lmdb', 'io_backend': {'type': 'lmdb'}, 'scale': 2, 'gt_size': 20, 'use_hflip': False,
@@ -422,10 +571,30 @@ def test_stock_dataset_reads_the_lmdb(script: Scripts, hr: Path, tmp_path: Path)
 
 
 def test_bench(script: Scripts, hr: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert script('bench_dataloader').main(['--images', str(hr), '--patch', '16', '--batch', '2', '--batches', '3',
+    assert script('bench/dataloader').main(['--images', str(hr), '--patch', '16', '--batch', '2', '--batches', '3',
                                             '--repeats', '1', '--count', '3']) == 0
     table = capsys.readouterr().out
     assert '| ratio | ' in table
     assert f'torch {torch.__version__}' in table
-    assert script('bench_dataloader').main(['--images', str(hr), '--patch', '512']) == 2
+    assert script('bench/dataloader').main(['--images', str(hr), '--patch', '512']) == 2
     assert 'extract_subimages.py' in capsys.readouterr().err
+
+
+def test_commands_of_the_readme(script: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They run in their order, on small data where the README's would be."""
+    text = (Path(__file__).resolve().parents[2] / 'scripts' / 'README.md').read_text(encoding='utf-8')
+    lines = [line.split('#')[0].strip() for block in re.findall(r'```bash\n(.*?)```', text, re.S)
+             for line in block.splitlines()]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith('python scripts/data/')]
+    assert [Path(words[0]).stem for words in commands] == [
+        'make_bsds400', 'extract_subimages', 'make_lmdb', 'make_lr', 'prepare_quick_data']
+    monkeypatch.chdir(tmp_path)
+    pack(Path('BSR_bsds500.tgz'), bsds({'train': 200, 'test': 200, 'val': 100}))
+    for folder in ('datasets/DIV2K/DIV2K_train_HR', 'datasets/Set5/GTmod12'):
+        Path(folder).mkdir(parents=True)
+        cv2.imwrite(f'{folder}/a.png', photograph(48, 36, 0))
+    for name, *arguments in commands:
+        assert script(name.removeprefix('scripts/').removesuffix('.py')).main(arguments) == 0
+    assert {name: len(files(Path('datasets', name))) for name in (
+        'BSDS400', 'B100', 'DIV2K/DIV2K_train_HR_sub', 'LR/Set5/x1.5', 'Set5', 'quick')} == {
+            'BSDS400': 400, 'B100': 100, 'DIV2K/DIV2K_train_HR_sub': 1, 'LR/Set5/x1.5': 1, 'Set5': 1, 'quick': 11}

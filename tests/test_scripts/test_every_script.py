@@ -1,34 +1,32 @@
-"""Every script says what it does, and refuses what it does not know."""
+"""Every script says what it does, refuses what it does not know, and stands in scripts/README.md."""
 
-import importlib.util
-import sys
+import re
 from pathlib import Path
 
 import pytest
 
-SCRIPTS = sorted(p for p in (Path(__file__).resolve().parents[2] / 'scripts').glob('*.py') if p.name[0] != '_')
+SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
+NAMES = sorted(p.relative_to(SCRIPTS).with_suffix('').as_posix() for p in SCRIPTS.rglob('*.py') if p.name[0] != '_')
 
 
-@pytest.fixture(params=SCRIPTS, ids=lambda p: p.stem)
-def script(request, monkeypatch):
-    monkeypatch.syspath_prepend(str(request.param.parent))
-    spec = importlib.util.spec_from_file_location(f'script_{request.param.stem}', request.param)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_help(script, capsys):
+@pytest.mark.parametrize('name', NAMES)
+def test_help(script, name, capsys):
+    module = script(name)
     with pytest.raises(SystemExit) as stop:
-        script.main(['--help'])
+        module.main(['--help'])
     assert stop.value.code == 0
     assert 'usage:' in capsys.readouterr().out
-    assert f'python scripts/{Path(script.__file__).name}' in script.__doc__
+    assert f'python scripts/{name}.py' in module.__doc__
 
 
-def test_unknown_option(script, capsys):
+@pytest.mark.parametrize('name', NAMES)
+def test_unknown_option(script, name, capsys):
     with pytest.raises(SystemExit) as stop:
-        script.main(['--no-such-option'])
+        script(name).main(['--no-such-option'])
     assert stop.value.code == 2
     assert 'error: ' in capsys.readouterr().err
+
+
+def test_readme_names_every_script():
+    named = re.findall(r'python scripts/([\w/]+)\.py', (SCRIPTS / 'README.md').read_text(encoding='utf-8'))
+    assert sorted(set(named)) == NAMES

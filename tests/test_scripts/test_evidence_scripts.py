@@ -1,35 +1,32 @@
-"""The scripts behind the tables: weights of others, curves of runs, speed."""
+"""The scripts behind the tables: weights of others, curves of runs, speed, releasing weights."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from helpers import tiny_net
 
-SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
+from iarn_basicsr import zoo
+from iarn_basicsr.pictures.verify import verify
+from iarn_basicsr.weights import weights_hash
 
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f'{name}.py')
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def fetch_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., ModuleType]:
+def fetch_weights(script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., ModuleType]:
     """The script with two files to fetch and a network that serves ``content`` (None: there is no network)."""
 
     def make(content: bytes | None, expected: str | None = None) -> ModuleType:
-        module = load('fetch_weights')
+        module = script('bench/fetch_weights')
         digest = expected or hashlib.sha256(content or b'').hexdigest()[:8]
         module.FILES = {'NET': {f'NET/net-{digest}.pth': module.Source('id'),
                                 'NET/other.pth': module.Source(page='https://example.org/page')}}
@@ -83,13 +80,13 @@ def test_what_cannot_be_fetched_leaves_nothing_behind(fetch_weights, tmp_path, c
     assert not [p for p in (tmp_path / 'experiments').rglob('*') if p.is_file()]
 
 
-def test_real_addresses(capsys):
-    module = load('fetch_weights')
+def test_real_addresses(script, capsys):
+    module = script('bench/fetch_weights')
     assert module.main(['--list']) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == sum(len(files) for files in module.FILES.values())
     assert all(re.match(r'\S+\texperiments/pretrained_models/\S+\.pth\thttps://\S+$', line) for line in lines)
-    benchmark = (SCRIPTS.parent / 'options/benchmark_Set5.yml').read_text()
+    benchmark = (ROOT / 'options/benchmark_Set5.yml').read_text()
     assert all(line.split('\t')[1] in benchmark for line in lines)  # fetched to where the benchmark looks
     with pytest.raises(SystemExit):
         module.main(['EDSR'])
@@ -102,8 +99,8 @@ def report(folder: Path, iteration: int, **psnr: float) -> None:
         {'iter': iteration, 'mean': {s: {'psnr_y': v, 'lr_psnr_y': 45.06} for s, v in psnr.items()}}))
 
 
-def test_table_and_curves(tmp_path, capsys):
-    module = load('ablation_table')
+def test_table_and_curves(script, tmp_path, capsys):
+    module = script('figures/ablation_table')
     for name, value in (('ablation_base', 40.0), ('ablation_area', 39.5)):
         for iteration in (9, 10):
             report(tmp_path / name / 'metrics', iteration, x2=value + iteration, x3=30)
@@ -130,22 +127,42 @@ def test_table_and_curves(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == again
 
 
-def test_speed_of_both(capsys):
-    module = load('bench_speed')
+def test_speed_of_both(script, capsys):
+    module = script('bench/speed')
     assert module.main(['--blocks', '1', '--growth', '4', '--patch', '8', '--batch', '1', '--image', '8', '12',
                         '--repeats', '1', '--threads', '1', '--dtypes', 'fp32']) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('| I')]
     assert [line.split(' | ')[0] for line in lines] == [f'| {n}' for n in (
-        'IRN x2', 'IRN x4', 'IARN x1.5', 'IARN x2', 'IARN x3', 'IARN x4') for _ in range(2)]
+        'IRN x2', 'IRN x4', 'IARN x1.5', 'IARN x2', 'IARN x3', 'IARN x4')]
     assert '| 1.00 |' in lines[0]
     with pytest.raises(SystemExit):
         module.main(['--patch', '10'])
 
 
-def test_other_layout_is_the_same_network():
-    """What the benchmark runs without channels_last gives the same result."""
-    from iarn_basicsr.archs.coupling import dense
-    module = load('bench_speed')
-    hidden = torch.nn.ModuleList(torch.nn.Conv2d(3 + 4 * k, 4, 3, padding=1) for k in range(2))
-    last, x = torch.nn.Conv2d(11, 5, 3, padding=1), torch.rand(2, 3, 7, 9)
-    assert torch.allclose(module.dense_nchw(x, hidden, last), dense(x, hidden, last), atol=1e-6)
+def test_release_of_earlier_weights(script, tmp_path, monkeypatch, capsys):
+    """Into a copy of the zoo: the file lies in the folder earlier, the default stays, the numbers can be verified."""
+    copy = tmp_path / 'zoo'
+    copy.mkdir()
+    shutil.copy(Path(zoo.FOLDER) / 'registry.json', copy)
+    monkeypatch.setattr(zoo, 'FOLDER', str(copy))
+    default = zoo.list_models()[0]
+    module = script('release/release_weights')
+    module.SCALES = ['2']
+    net = tiny_net()
+    net.save(tmp_path / 'run.pth')
+    arguments = [str(tmp_path / 'run.pth'), '--name', 'old', '--training', 'options/a.yml (4 of its iterations)',
+                 '--data', 'none', '--steps', '4', '--earlier']
+    assert module.main(arguments) == 0
+    assert 'old: ' in capsys.readouterr().out
+    entry = zoo.entries()['old']
+    assert entry['file'] == 'earlier/old.pth' and entry['training'] == 'options/a.yml (4 of its iterations)'
+    assert set(entry) == set(zoo.entries()[default]) and set(entry['expected']) == {'2'}
+    assert entry['weights_hash'] == weights_hash(net.state_dict()) and zoo.list_models()[0] == default
+    assert zoo.resolve('old') == (str(copy / 'earlier' / 'old.pth'), 'old')
+    assert [good for _, good, _ in verify(['old'])] == [True]
+    with pytest.raises(SystemExit):
+        module.main([*arguments, '--first'])
+    (tmp_path / 'run.pth').write_bytes(b'')
+    with pytest.raises(SystemExit) as stop:
+        module.main(arguments)
+    assert stop.value.code == 2 and 'is not a PyTorch weight file' in capsys.readouterr().err

@@ -22,16 +22,28 @@ from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.files import save_json
 from iarn_basicsr.pictures.cli import main
-from iarn_basicsr.pictures.rescaler import Rescaler, weights_hash
+from iarn_basicsr.pictures.rescaler import Rescaler
 from iarn_basicsr.pictures.verify import PHOTOGRAPH, TOLERANCE, measure, verify
+from iarn_basicsr.weights import weights_hash as hash_of
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(weights: str) -> tuple[IARN, str]:
+    """(network, name), as ``Rescaler.load`` and the commands find them."""
+    path, name = zoo.resolve(weights)
+    return IARN.from_file(path), name
+
+
+def weights_hash(net: IARN) -> str:
+    return hash_of(net.state_dict())
 
 
 @pytest.fixture(scope='module')
 def release() -> ModuleType:
     """The script, with two scales in place of six."""
-    spec = importlib.util.spec_from_file_location('release_weights', ROOT / 'scripts' / 'release_weights.py')
+    script = ROOT / 'scripts' / 'release' / 'release_weights.py'
+    spec = importlib.util.spec_from_file_location('release_weights', script)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.SCALES = ['2', '1.5x4']
@@ -57,7 +69,7 @@ def released(folder: Path, release: ModuleType, tmp_path: Path, capsys: pytest.C
         other = {k: v + 1 for k, v in net.state_dict().items()}
         torch.save({'params': other, 'params_ema': net.state_dict(), 'arch': {'type': 'IARN', **net.hparams}},
                    tmp_path / f'{name}_run.pth')
-        assert release.main([str(tmp_path / f'{name}_run.pth'), '--name', name, '--recipe', 'options/x.yml', '--data',
+        assert release.main([str(tmp_path / f'{name}_run.pth'), '--name', name, '--training', 'options/x.yml', '--data',
                              'none', '--steps', '0', *more]) == 0
     assert 'best: ' in capsys.readouterr().out
     return folder
@@ -87,9 +99,9 @@ def test_half(folder: Path, release: ModuleType, tmp_path: Path) -> None:
     net = tiny_net()
     torch.save({'params': net.state_dict(), 'arch': {'type': 'IARN', **net.hparams}}, tmp_path / 'run.pth')
     for name, more in (('full', []), ('half', ['--half'])):
-        assert release.main([str(tmp_path / 'run.pth'), '--name', name, '--recipe', 'r', '--data', 'd', '--steps', '1',
-                             *more]) == 0
-    full, half = (zoo.load(name)[0].state_dict() for name in ('full', 'half'))
+        assert release.main([str(tmp_path / 'run.pth'), '--name', name, '--training', 'r', '--data', 'd', '--steps',
+                             '1', *more]) == 0
+    full, half = (load(name)[0].state_dict() for name in ('full', 'half'))
     assert all(torch.equal(half[k], v.half().float()) for k, v in full.items())
     assert (folder / 'half.pth').stat().st_size < 0.75 * (folder / 'full.pth').stat().st_size
     assert [good for _, good, _ in verify()] == [True, True]
@@ -109,18 +121,18 @@ def test_release(released: Path) -> None:
 
 def test_load_by_name(released: Path) -> None:
     for name, expected in (('default', 'best'), ('best', 'best'), ('second', 'second')):
-        net, found = zoo.load(name)
+        net, found = load(name)
         assert found == expected and weights_hash(net) == zoo.entries()[expected]['weights_hash']
 
 
 def test_a_file_of_that_name_does_not_hide_a_released_one(released: Path) -> None:
     Path('best').write_bytes(b'something else')
     Path('default').write_bytes(b'something else')
-    assert zoo.load('best')[1] == zoo.load('default')[1] == 'best'
+    assert load('best')[1] == load('default')[1] == 'best'
 
 
 def test_releasing_again_replaces(released: Path, release: ModuleType, tmp_path: Path) -> None:
-    release.main([str(tmp_path / 'second_run.pth'), '--name', 'best', '--recipe', 'r', '--data', 'd', '--steps', '7'])
+    release.main([str(tmp_path / 'second_run.pth'), '--name', 'best', '--training', 'r', '--data', 'd', '--steps', '7'])
     assert list(zoo.entries()) == ['second', 'best'] and zoo.entries()['best']['steps'] == 7
     assert zoo.entries()['best']['weights_hash'] == zoo.entries()['second']['weights_hash']
 
@@ -128,15 +140,15 @@ def test_releasing_again_replaces(released: Path, release: ModuleType, tmp_path:
 def test_unknown_names(released: Path) -> None:
     with pytest.raises(ValueError, match=r"weights 'bests': no such file, and no released weights of this name; did "
                                          r"you mean 'best'\?"):
-        zoo.load('bests')
+        load('bests')
     with pytest.raises(ValueError, match=r"weights 'models/x.pth': .*; known: best, default, second$"):
-        zoo.load('models/x.pth')
+        load('models/x.pth')
 
 
 def test_empty_registry(folder: Path, capsys: pytest.CaptureFixture) -> None:
     for name in ('default', 'best'):
         with pytest.raises(ValueError, match=f"weights '{name}': .*; this package holds none, name a file"):
-            zoo.load(name)
+            load(name)
     assert main(['verify']) == 0 and capsys.readouterr().out == 'no released weights in this package\n'
     assert main(['verify', 'best']) == 2
     assert capsys.readouterr().err == 'iarn verify: no released weights in this package\n'
@@ -159,7 +171,7 @@ def test_verify_fails_on_a_changed_file(released: Path, capsys: pytest.CaptureFi
     data[len(data) // 2] ^= 1
     (released / 'best.pth').write_bytes(data)
     with pytest.raises(ValueError, match=r'best\.pth is damaged: sha256 \w{16}\.{3}, expected \w{16}\.{3}: install'):
-        zoo.load('best')
+        load('best')
     assert main(['verify']) == 1  # and goes on with the others
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith('FAIL  best: ') and 'is damaged' in out[0] and out[1].startswith('ok    second: ')
@@ -199,9 +211,9 @@ def test_real_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every entry: its file, its hash, its numbers, and what it says of itself."""
     monkeypatch.setattr(sys.modules['iarn_basicsr.pictures.verify'], 'PHOTOGRAPH', PHOTOGRAPH)
     for name, entry in zoo.entries().items():
-        net = zoo.load(name)[0]
+        net = load(name)[0]
         assert entry['parameters'] == sum(p.numel() for p in net.parameters()), name
-        recipes = re.findall(r'options/[\w./-]+\.yml', entry['recipe'])
+        recipes = re.findall(r'options/[\w./-]+\.yml', entry['training'])
         assert recipes and all((ROOT / recipe).is_file() for recipe in recipes), name
         assert entry['training_data'] and entry['steps'] > 0, name
     assert [(name, text) for name, good, text in verify() if not good] == []
@@ -217,7 +229,7 @@ def test_export_and_back(folder: Path, capsys: pytest.CaptureFixture, ending: st
     net.save('run.pth')
     assert main(['export', 'run.pth', f'out/x.{ending}']) == 0
     assert capsys.readouterr().out == f'run -> out/x.{ending}\n'
-    back, name = zoo.load(f'out/x.{ending}')
+    back, name = load(f'out/x.{ending}')
     assert name == 'x' and back.hparams == net.hparams and weights_hash(back) == weights_hash(net)
     for key, value in net.state_dict().items():
         assert torch.equal(back.state_dict()[key], value)
@@ -230,7 +242,7 @@ def test_export_refusals(folder: Path, capsys: pytest.CaptureFixture) -> None:
     tiny_net().save('run.pth')
     Path('file').write_text('in the way')
     for arguments, code, message in (
-            (['run.pth', 'x.bin'], 2, 'x.bin: choose a name that ends in .safetensors or .pth'),
+            (['run.pth', 'x.bin'], 2, 'x.bin: choose a name that ends in .safetensors, .pth or .onnx'),
             (['run.pth', 'run.pth'], 2, 'run.pth exists: pass --overwrite to replace it'),
             (['nix.pth', 'x.pth'], 2, "weights 'nix.pth': no such file, and no released weights of this name; this "
                                       'package holds none, name a file'),
@@ -249,7 +261,7 @@ def test_without_the_package_safetensors(folder: Path, monkeypatch: pytest.Monke
         return work(name, *args)
 
     monkeypatch.setattr(builtins, '__import__', without)
-    for call in (lambda: zoo.save_safetensors(tiny_net(), 'x.safetensors'), lambda: zoo.load_file('x.safetensors')):
+    for call in (lambda: tiny_net().save('x.safetensors'), lambda: IARN.from_file('x.safetensors')):
         with pytest.raises(ValueError, match=r'^x\.safetensors: needs the package safetensors \(pip install'):
             call()
 
@@ -264,12 +276,12 @@ def weight_files() -> dict[str, Any]:
     return {
         'esrgan': ({'params_ema': {'conv.weight': torch.zeros(3)}}, 'holds no architecture options: expected a file'),
         'other': ({'params': state, 'arch': {'type': 'RRDBNet'}}, r"holds architecture options \{'type': 'RRDBNet'\}"),
-        'list': ([1, 2], 'holds no architecture options'),
+        'list': ([1, 2], 'holds no state dict'),
         'growth': ({'params': state, 'arch': {**arch, 'growth': 5}}, 'do not make an IARN: .*size mismatch'),
         'option': ({'params': state, 'arch': {**arch, 'order': 99}}, 'do not make an IARN: IARN option order: 99'),
         'keyword': ({'params': state, 'arch': {**arch, 'new': 1}}, 'do not make an IARN: .*new'),
         'missing': ({'params': dict(list(state.items())[1:]), 'arch': arch}, 'do not make an IARN: .*Missing key'),
-        'no_params': ({'arch': arch}, 'do not make an IARN'),
+        'no_params': ({'arch': arch}, 'holds no state dict'),
     }
 
 
@@ -278,13 +290,13 @@ def test_weights_of_another_kind(tmp_path: Path, name: str) -> None:
     content, message = weight_files()[name]
     torch.save(content, tmp_path / f'{name}.pth')
     with pytest.raises(ValueError, match=message) as error:
-        zoo.load(str(tmp_path / f'{name}.pth'))
+        load(str(tmp_path / f'{name}.pth'))
     assert str(error.value).startswith(str(tmp_path / name)) and '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize(('name', 'content', 'message'), [
     ('text.pth', b'hello\n', 'is not a PyTorch weight file'),
-    ('empty.pth', b'', r'is not a PyTorch weight file \(or it is damaged\)$'),
+    ('empty.pth', b'', r'is not a PyTorch weight file \(or it is damaged\): '),
     ('zip.pth', b'PK\3\4' + bytes(50), 'is not a PyTorch weight file'),
     ('pickle.pth', b'\x80\x02cos\nsystem\nX\x04\0\0\0echo\x85R.', 'is not a PyTorch weight file, or holds more than'),
     ('text.safetensors', b'hello, this is some text', r'is not a safetensors file \(or it is damaged\)'),
@@ -293,13 +305,13 @@ def test_weights_of_another_kind(tmp_path: Path, name: str) -> None:
 def test_files_that_hold_no_weights(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message) as error:
-        zoo.load_file(str(tmp_path / name))
+        IARN.from_file(str(tmp_path / name))
     assert str(error.value).startswith(str(tmp_path / name)) and '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize(('metadata', 'message'), [
-    (None, 'is not for IARN: its metadata hold arch = None'),
-    ({'arch': '{"type": "RRDBNet"}'}, r"is not for IARN: its metadata hold arch = \{'type': 'RRDBNet'\}"),
+    (None, 'holds no architecture options'),
+    ({'arch': '{"type": "RRDBNet"}'}, r"holds architecture options \{'type': 'RRDBNet'\}"),
     ({'arch': '{broken'}, r'is not a safetensors file \(or it is damaged\): Expecting property name'),
     ({'arch': '{"type": "IARN", "order": 99}'}, 'do not make an IARN: IARN option order: 99'),
 ])
@@ -307,17 +319,17 @@ def test_safetensors_of_another_kind(tmp_path: Path, metadata: dict[str, str] | 
     from safetensors.torch import save_file
     save_file({'x': torch.zeros(3)}, tmp_path / 'x.safetensors', metadata)
     with pytest.raises(ValueError, match=rf'x\.safetensors.* {message}'):
-        zoo.load(str(tmp_path / 'x.safetensors'))
+        load(str(tmp_path / 'x.safetensors'))
 
 
 def test_truncated_weights(tmp_path: Path) -> None:
     tiny_net().save(tmp_path / 'x.pth')
-    zoo.save_safetensors(tiny_net(), tmp_path / 'x.safetensors')
+    tiny_net().save(tmp_path / 'x.safetensors')
     for name in ('x.pth', 'x.safetensors'):
         data = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(data[:len(data) // 2])
         with pytest.raises(ValueError, match=rf'{name} is not a \w+ (weight )?file'):
-            zoo.load(str(tmp_path / name))
+            load(str(tmp_path / name))
 
 
 def test_unreadable_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,4 +338,4 @@ def test_unreadable_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(torch, 'load', forbidden)
     with pytest.raises(ValueError, match=r'x\.pth: cannot be read \(Permission denied\)'):
-        zoo.load_file(str(tmp_path / 'x.pth'))
+        IARN.from_file(str(tmp_path / 'x.pth'))

@@ -241,8 +241,9 @@ def _asked_for(argument: str, of: Size) -> Iterator[None]:
     try:
         yield
     except SizeError as error:
-        raise UsageError(f'{argument}: {_wh(error.asked)} is out of range: {_wh(of)} can become {_wh(error.low)} to '
-                         f'{_wh(error.high)}') from None
+        asked = argument if argument.endswith(_wh(error.asked)) else f'{argument}: {_wh(error.asked)}'
+        limits = f'{_wh(error.low)} to {_wh(error.high)}'
+        raise UsageError(f'{asked} is out of range: {_wh(of)} can become {limits}') from None
 
 
 def _wh(size: Size) -> str:

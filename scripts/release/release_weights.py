@@ -1,0 +1,79 @@
+"""Put trained weights into the package: the file, its sha256 and the numbers that ``iarn verify`` expects.
+
+    python scripts/release/release_weights.py experiments/RUN/models/net_g_latest.pth --name iarn_light_x1-4 --half \\
+        --training "options/released/iarn_light_x1-4/1_start.yml (4000 of its iterations)" \\
+        --data "BSDS500 train + test, 400 photographs" --steps 4000
+
+The first entry of the registry is what ``default`` means; ``--first`` puts this one there. ``--earlier`` puts the file
+into the folder ``earlier`` of the zoo, which is in the repository and not in installed packages: for weights that have
+been replaced, and that old LR files still need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from os import path as osp
+from pathlib import Path
+from typing import Any
+
+from iarn_basicsr import zoo
+from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.errors import IARNError
+from iarn_basicsr.files import save_json
+from iarn_basicsr.pictures.rescaler import Rescaler
+from iarn_basicsr.pictures.verify import measure
+
+SCALES = ['1.5', '2', '2.5', '3', '4', '1.5x3']
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the file and the registry entry; exit code 2 for weights that cannot be released."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('weights', help='.pth saved by IARNModel; params_ema where it has them')
+    parser.add_argument('--name', required=True)
+    parser.add_argument('--training', required=True, help='option files it was trained with, in their order')
+    parser.add_argument('--data', required=True, help='training images, in words')
+    parser.add_argument('--steps', required=True, type=int, help='iterations done')
+    parser.add_argument('--note', default='', help='what a user must know')
+    parser.add_argument('--half', action='store_true', help='store float16, half the size')
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument('--first', action='store_true', help='make it the default')
+    place.add_argument('--earlier', action='store_true', help='put the file into the folder earlier')
+    args = parser.parse_args(argv)
+    try:
+        net = IARN.from_file(args.weights)
+    except IARNError as error:
+        parser.error(str(error))
+    file = f'earlier/{args.name}.pth' if args.earlier else f'{args.name}.pth'
+    path = osp.join(zoo.FOLDER, *file.split('/'))
+    (net.half() if args.half else net).save(path)
+    entry = {'file': file, **described(path), 'training': args.training, 'training_data': args.data,
+             'steps': args.steps, 'note': args.note, 'expected': expected(path)}
+    others = {k: v for k, v in zoo.entries().items() if k != args.name}
+    save_json({args.name: entry, **others} if args.first else {**others, args.name: entry},
+              osp.join(zoo.FOLDER, 'registry.json'))
+    print(f'{args.name}: {path}, {osp.getsize(path)} bytes')
+    for scale, row in entry['expected'].items():
+        print(f'  x{scale}: {row}')
+    return 0
+
+
+def described(path: str) -> dict[str, Any]:
+    """What the registry says of a file, read from the file."""
+    rescaler = Rescaler.load(path, device='cpu')
+    return {
+        'sha256': hashlib.sha256(Path(path).read_bytes()).hexdigest(), 'weights_hash': rescaler.weights_hash,
+        'parameters': sum(p.numel() for p in rescaler.net.parameters()),
+        'scales': f'1 to {rescaler.net.max_scale:g}, per axis',
+    }
+
+
+def expected(path: str) -> dict[str, dict[str, float]]:
+    """scale -> metric -> value on the packaged photograph."""
+    found = measure(Rescaler.load(path, device='cpu'), SCALES)
+    return {scale: {metric: round(value, 3) for metric, value in row.items()} for scale, row in found.items()}
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,136 @@
+"""What imports what: one way, no circles, and nothing heavy before it is needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / 'iarn_basicsr'
+
+# From the ground up; a room may import its own floor and those below. The two wings do not see each other.
+FLOORS = [
+    {'version', 'errors'},
+    {'files', 'checks'},
+    {'ops'},
+    {'weights', 'zoo'},
+    {'archs'},
+    {'compat', 'metrics'},
+    {'data', 'models', 'toolbox', 'pictures'},
+    {'benchmark', 'plugin', 'train', 'test'},
+]
+TOOLBOX = {'data', 'models', 'toolbox'}
+
+
+def module_of(path: Path) -> str:
+    """Name of a module below the package, without the package: ``ops.size``; a package itself: ``ops``."""
+    parts = path.relative_to(PACKAGE).with_suffix('').parts
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+def imports(path: Path, *, at_top: bool = False) -> set[str]:
+    """Modules of this package that a file imports (without the package's name)."""
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    found = set()
+    for node in tree.body if at_top else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names if a.name.startswith('iarn_basicsr.')}
+        elif isinstance(node, ast.ImportFrom):
+            inside = ['iarn_basicsr', *path.relative_to(PACKAGE).parts[:-1]]
+            base = '.'.join(inside[:len(inside) - node.level + 1]) if node.level else ''
+            place = '.'.join(p for p in (base, node.module) if p)
+            if place.split('.')[0] == 'iarn_basicsr':
+                found |= {f'{place}.{a.name}' for a in node.names} | {place}
+    names = {name.removeprefix('iarn_basicsr').lstrip('.') for name in found}
+    return {n for n in names if n and ((PACKAGE / Path(*n.split('.'))).is_dir()
+                                       or (PACKAGE / Path(*n.split('.'))).with_suffix('.py').is_file())}
+
+
+MODULES = {module_of(p): p for p in sorted(PACKAGE.rglob('*.py')) if module_of(p)}
+
+
+def floor(module: str) -> int:
+    return next(k for k, rooms in enumerate(FLOORS) if module.split('.')[0] in rooms)
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_nothing_imports_upward(module: str) -> None:
+    for name in imports(MODULES[module]):
+        assert floor(name) <= floor(module), f'{module} imports {name}, which stands above it'
+
+
+@pytest.mark.parametrize('module', [m for m in MODULES if m.split('.')[0] in TOOLBOX | {'pictures'}])
+def test_the_wings_do_not_see_each_other(module: str) -> None:
+    other = {'pictures'} if module.split('.')[0] in TOOLBOX else TOOLBOX
+    assert not [name for name in imports(MODULES[module]) if name.split('.')[0] in other]
+
+
+def test_no_circle() -> None:
+    arrows = {m: {n for n in imports(p, at_top=True) if n != m and not m.startswith(f'{n}.')}
+              for m, p in MODULES.items()}
+    left = dict(arrows)
+    while left:
+        free = [m for m in left if not arrows[m] & left.keys()]
+        assert free, f'a circle among {sorted(left)}'
+        for m in free:
+            del left[m]
+
+
+PLAIN = ('ops', 'archs', 'weights', 'zoo', 'pictures')
+
+
+@pytest.mark.parametrize('module', [m for m in MODULES if m.split('.')[0] in PLAIN])
+def test_networks_and_pictures_need_no_basicsr(module: str) -> None:
+    """Only the functions that measure do: ``compare`` and ``verify``; ``doctor`` looks whether it is there."""
+    if module not in ('pictures.compare', 'pictures.verify', 'pictures.doctor'):
+        assert 'basicsr' not in {word for line in MODULES[module].read_text(encoding='utf-8').splitlines()
+                                 if line.lstrip().startswith(('import ', 'from ')) for word in line.split()}
+
+
+def modules_after(program: str) -> set[str]:
+    """Top-level modules that are loaded after a program in a process of its own."""
+    done = subprocess.run([sys.executable, '-c', f'{program}\nimport sys; print("MODULES", *sys.modules)'],
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rsplit('MODULES', 1)[1].split())
+
+
+HEAVY = {'torch', 'torchvision', 'basicsr', 'numpy', 'cv2', 'scipy', 'PIL'}
+
+
+@pytest.mark.parametrize('program', [
+    'import iarn_basicsr; iarn_basicsr.__version__',
+    'import iarn_basicsr; assert iarn_basicsr.list_models()',
+    'from iarn_basicsr.pictures.cli.arguments import make_parser; make_parser().format_help()',
+    'from iarn_basicsr.ops.size import lr_size; lr_size((10, 10), 2.5)',
+    'from iarn_basicsr.pictures.cli import main\ntry:\n  main(["--version"])\nexcept SystemExit: pass',
+])
+def test_import_and_help_are_light(program: str) -> None:
+    assert not modules_after(program) & HEAVY
+
+
+def test_downscaling_does_not_import_basicsr(tmp_path: Path) -> None:
+    program = (f'from iarn_basicsr.pictures.cli import main; code = main(["downscale", {str(PACKAGE / "zoo")!r}, "-o", '
+               f'{str(tmp_path)!r}, "--scale", "4"]); assert not code')
+    loaded = modules_after(program)
+    assert 'torch' in loaded and not loaded & {'basicsr', 'torchvision', 'matplotlib'}
+    assert (tmp_path / 'chelsea.png').is_file()
+
+
+def test_public_names() -> None:
+    import iarn_basicsr
+    for name in iarn_basicsr.__all__:
+        assert getattr(iarn_basicsr, name) is not None
+    with pytest.raises(AttributeError, match="'iarn_basicsr' has no attribute 'Rescaller'"):
+        _ = iarn_basicsr.Rescaller
+
+
+def test_registration_follows_the_plugin_alone() -> None:
+    """Importing the package first and BasicSR then registers nothing; the plugin does, whenever it is imported."""
+    program = ('import iarn_basicsr.compat; iarn_basicsr.compat.prepare_import(); import basicsr\n'
+               'from basicsr.utils.registry import ARCH_REGISTRY\n'
+               'assert "IARN" not in ARCH_REGISTRY\nimport iarn_basicsr.plugin\nassert "IARN" in ARCH_REGISTRY')
+    assert 'basicsr' in modules_after(program)
