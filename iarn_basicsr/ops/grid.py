@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import scipy.sparse
 import torch
@@ -28,36 +29,34 @@ class AxisWindow(NamedTuple):
     lr_stop: int
 
 
-class Axis(Protocol):
-    """The maps along one axis of a :class:`Grid`."""
+class Axis:
+    """The maps along one axis of a :class:`Grid`; each is made when it is first used, by ``make`` of its name.
 
-    @property
-    def hr(self) -> int:
-        """HR samples."""
+    Attributes:
+        hr, lr: number of samples.
+        down, up: D and U.
+        pool, unpool: P and Q, K rows or columns for each LR sample.
+        offset: (hr,) position of each HR sample relative to the nearest LR sample.
+    """
 
-    @property
-    def lr(self) -> int:
-        """LR samples."""
+    def __init__(self, hr: int, lr: int, offset: torch.Tensor, make: Callable[[str], AxisMap]) -> None:
+        self.hr, self.lr, self.offset, self._make = hr, lr, offset, make
 
-    @property
+    @functools.cached_property
     def down(self) -> AxisMap:
-        """D."""
+        return self._make('down')
 
-    @property
+    @functools.cached_property
     def up(self) -> AxisMap:
-        """U."""
+        return self._make('up')
 
-    @property
+    @functools.cached_property
     def pool(self) -> AxisMap:
-        """P, K rows for each LR sample."""
+        return self._make('pool')
 
-    @property
+    @functools.cached_property
     def unpool(self) -> AxisMap:
-        """Q."""
-
-    @property
-    def offset(self) -> torch.Tensor:
-        """(hr,) position of each HR sample relative to the nearest LR sample."""
+        return self._make('unpool')
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,68 +157,22 @@ def make_grid(hr: Size, lr: Size, split: str, order: int, dtype: torch.dtype, de
 
 @functools.lru_cache(maxsize=512)
 def _axis(n: int, m: int, split: str, order: int, dtype: torch.dtype, device: torch.device,
-          window: AxisWindow) -> _WindowAxis:
+          window: AxisWindow) -> Axis:
     check_pair(split, n, m)
-    return _WindowAxis(n, m, split, order, dtype, device, window)
+    hr, lr = slice(window.hr_start, window.hr_stop), slice(window.lr_start, window.lr_stop)
+    cells = slice(lr.start * order, lr.stop * order)
 
+    def make(name: str) -> AxisMap:
+        if name in ('down', 'up'):
+            d, u = _pair(split, n, m, drop_tolerance(dtype))
+            matrix = d[lr, hr] if name == 'down' else u[hr, lr]
+        else:
+            p, q = _pooling(n, m, order)
+            matrix = p[cells, hr] if name == 'pool' else q[hr, cells]
+        return AxisMap.from_matrix(matrix, dtype, device)
 
-@dataclass(frozen=True, eq=False)
-class _WindowAxis:
-    """A window of an axis of n HR and m LR samples; every map is made when it is first used."""
-
-    n: int
-    m: int
-    split: str
-    order: int
-    dtype: torch.dtype
-    device: torch.device
-    window: AxisWindow
-
-    @property
-    def hr(self) -> int:
-        return self.window.hr_stop - self.window.hr_start
-
-    @property
-    def lr(self) -> int:
-        return self.window.lr_stop - self.window.lr_start
-
-    @functools.cached_property
-    def down(self) -> AxisMap:
-        return self._map(self._pair()[0][self._lr_part, self._hr_part])
-
-    @functools.cached_property
-    def up(self) -> AxisMap:
-        return self._map(self._pair()[1][self._hr_part, self._lr_part])
-
-    @functools.cached_property
-    def pool(self) -> AxisMap:
-        return self._map(_pooling(self.n, self.m, self.order)[0][self._cells, self._hr_part])
-
-    @functools.cached_property
-    def unpool(self) -> AxisMap:
-        return self._map(_pooling(self.n, self.m, self.order)[1][self._hr_part, self._cells])
-
-    @functools.cached_property
-    def offset(self) -> torch.Tensor:
-        return torch.from_numpy(position_offset(self.n, self.m)[self._hr_part]).to(self.device, self.dtype)
-
-    def _pair(self) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
-        return _pair(self.split, self.n, self.m, drop_tolerance(self.dtype))
-
-    def _map(self, matrix: scipy.sparse.csr_matrix) -> AxisMap:
-        return AxisMap.from_matrix(matrix, self.dtype, self.device)
-
-    @property
-    def _hr_part(self) -> slice:
-        return slice(self.window.hr_start, self.window.hr_stop)
-
-    @property
-    def _lr_part(self) -> slice:
-        return slice(self.window.lr_start, self.window.lr_stop)
-
-    @property
-    def _cells(self) -> slice:
-        return slice(self.window.lr_start * self.order, self.window.lr_stop * self.order)
+    offset = torch.from_numpy(position_offset(n, m)[hr]).to(device, dtype)
+    return Axis(hr.stop - hr.start, lr.stop - lr.start, offset, make)
 
 
 _pair = functools.lru_cache(maxsize=8)(pair_matrices)  # of the last few sizes only: what serves many windows
@@ -266,17 +219,17 @@ class PaddedGrid:
         self.grid.ratios.copy_(true.ratios)
 
 
-class _PaddedAxis:
+class _PaddedAxis(Axis):
     """The maps along one axis in one block of memory, padded to n HR samples."""
 
     def __init__(self, n: int, m: int, order: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.hr, self.lr = n, m
         cells = m * order
         self._shapes = [(m, n), (n, m), (cells, n), (n, cells), (n, )]
         self._memory = torch.zeros(sum(math.prod(shape) for shape in self._shapes), dtype=dtype, device=device)
-        *maps, self.offset = self._parts(self._memory)
-        self.down, self.up, self.pool, self.unpool = (AxisMap(p.shape[1], p.shape[0], float('nan'), p[None], None)
-                                                      for p in maps)
+        *parts, offset = self._parts(self._memory)
+        maps = {name: AxisMap(part.shape[1], part.shape[0], float('nan'), part[None], None)
+                for name, part in zip(('down', 'up', 'pool', 'unpool'), parts)}
+        super().__init__(n, m, offset, maps.__getitem__)
         self._padded: dict[int, torch.Tensor] = {}
 
     def _parts(self, memory: torch.Tensor) -> list[torch.Tensor]:
