@@ -31,10 +31,11 @@ fast: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m 'not slow'
 
 # torch and torchvision together first: a torch without its own torchvision fails with "torchvision::nms does not exist"
-$(VENV)/installed: setup.py
+$(VENV)/installed: setup.py scripts/install/install_basicsr.py
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/python -m pip install --quiet setuptools wheel
 	$(RUN)/python -m pip install --quiet $(TORCH)
+	$(RUN)/python scripts/install/install_basicsr.py --quiet
 	$(RUN)/python -m pip install --quiet -e '.[test,demo,dev]'
 	touch $@
 

@@ -1,17 +1,34 @@
 """Installs the plugin: ``pip install -e .`` (torch and torchvision first, together; see README)."""
 
 import re
-import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
+FROM_THE_TOP = {'options/*.yml': 'iarn_basicsr/options', 'scripts/install/install_basicsr.py': 'iarn_basicsr'}
 
-if sys.version_info >= (3, 13):
-    sys.exit('iarn_basicsr needs Python 3.9 to 3.12: basicsr 1.4.2 (its only source distribution) cannot be built on '
-             f'Python {sys.version_info.major}.{sys.version_info.minor} (KeyError: __version__ in its setup.py). '
-             'Make an environment with one of those, for example: python3.12 -m venv .venv')
+
+class BuildPy(build_py):
+    """Puts into a wheel what stands elsewhere in the repository; an editable install finds it there."""
+
+    def _from_the_top(self):
+        """(file of the repository, file of the build)."""
+        return [(path.relative_to(HERE).as_posix(), str(Path(self.build_lib, folder, path.name)))
+                for pattern, folder in FROM_THE_TOP.items() for path in sorted(HERE.glob(pattern))]
+
+    def run(self):
+        super().run()
+        if not getattr(self, 'editable_mode', False):
+            for source, target in self._from_the_top():
+                self.mkpath(str(Path(target).parent))
+                self.copy_file(source, target)
+
+    def get_source_files(self):
+        """Makes them part of a source distribution."""
+        return [*super().get_source_files(), *(source for source, _ in self._from_the_top())]
+
 
 version = re.search(r"__version__ = '(.+)'", (HERE / 'iarn_basicsr' / 'version.py').read_text(encoding='utf-8'))
 
@@ -22,17 +39,20 @@ setup(
     long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    cmdclass={'build_py': BuildPy},
     packages=find_packages(include=['iarn_basicsr', 'iarn_basicsr.*']),
     package_data={  # not zoo/earlier: what restores files of earlier versions stays in the repository
         'iarn_basicsr': ['py.typed'],
         'iarn_basicsr.pictures': ['*.jinja'],
         'iarn_basicsr.zoo': ['*.json', '*.pth', '*.png'],
     },
-    python_requires='>=3.9,<3.13',
+    python_requires='>=3.9',
     install_requires=[
         'torch>=2.1',
         'torchvision>=0.16',
-        'basicsr>=1.4.2',
+        # From 3.13 on pip cannot build basicsr, and all else here works without it: scripts/install/install_basicsr.py
+        # installs it, and iarn_basicsr.compat says so where it is missing.
+        'basicsr>=1.4.2; python_version < "3.13"',
         'opencv-python>=4.8',
         'lmdb',
         'pyyaml',

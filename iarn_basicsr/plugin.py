@@ -18,6 +18,7 @@ from basicsr.utils.registry import ARCH_REGISTRY  # noqa: E402  (after what make
 from .archs.iarn import IARN  # noqa: E402
 from .archs.irn import IRN  # noqa: E402
 from .data import arbitrary_scale_dataset  # noqa: E402, F401  (imported to register)
+from .metrics import colour  # noqa: E402, F401
 from .models import iarn_model  # noqa: E402, F401
 
 for network in (IARN, IRN):

@@ -8,6 +8,7 @@ type                down -> up
                     multiple of the LR size, IRN, and the restored image resized back to the HR size
 ``SR``              bicubic LR, then a one-way network of BasicSR's registry; at a scale it is not made for, the network
                     of the next integer scale, and its result resized to the HR size
+``spandrel``        the same with a network of which spandrel finds architecture and scale from the file
 ``bicubic``         antialiased bicubic, plain bicubic interpolation
 ``least_squares``   antialiased bicubic D, its right inverse U: the HR image of least norm that has this LR
 ``area``            mean over the HR area, plain bicubic interpolation
@@ -20,6 +21,7 @@ Every LR and every restored image has 8-bit values: what would be stored is what
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,16 +34,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.archs.one_way import SpandrelNet, reaches, resized
 from iarn_basicsr.checks import check_keys, near, number
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.ops.grid import make_grid
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_lr, bicubic_upscale
-from iarn_basicsr.ops.size import Size, check_lr_size, compute_padding, max_scale_of, smallest_lr_size
+from iarn_basicsr.ops.size import Size, check_lr_size, compute_padding, max_scale_of
 from iarn_basicsr.weights import read_weights
 
-__all__ = ['METHODS', 'Method', 'MissingWeightsError', 'UnsupportedSizeError', 'build_method', 'fingerprint']
+__all__ = ['METHODS', 'ONE_WAY', 'Method', 'MissingWeightsError', 'UnsupportedSizeError', 'build_method', 'fingerprint']
 
+ONE_WAY = ('SR', 'spandrel')  # types of methods whose LR is bicubic, whatever restores it
 COUNTED_LR = 48  # pixels; side of the LR image on which the operations of a one-way network are counted
 
 
@@ -141,7 +145,7 @@ class PerScale(Method):
     def factor(self, hr: Size, lr: Size) -> int:
         """Integer scale of the network used at these sizes."""
         for k in self.nets:
-            if all(n >= least for n, least in zip(lr, smallest_lr_size(hr, k))):
+            if reaches(k, hr, lr):
                 return k
         raise UnsupportedSizeError(f'no network for a scale of {max_scale_of(hr, lr):.4g}; there are '
                                    f'{", ".join(f"x{k}" for k in self.nets)}')
@@ -158,12 +162,12 @@ class IRNMethod(PerScale):
 
     def downscale(self, hr: Tensor, size: Size) -> Tensor:
         k = self.factor(_size(hr), size)
-        return quantise(self.nets[k].downscale(_resized(hr, (k * size[0], k * size[1])), size).lr)
+        return quantise(self.nets[k].downscale(resized(hr, (k * size[0], k * size[1])), size).lr)
 
     def upscale(self, lr: Tensor, size: Size) -> Tensor:
         k = self.factor(size, _size(lr))
         h, w = _size(lr)
-        return quantise(_resized(self.nets[k].upscale(lr, (k * h, k * w)), size))
+        return quantise(resized(self.nets[k].upscale(lr, (k * h, k * w)), size))
 
     def complexity(self, hr: Size, lr: Size) -> dict[str, float]:
         k = self.factor(hr, lr)
@@ -197,28 +201,34 @@ class SRMethod(PerScale):
         k = self.factor(size, _size(lr))
         pad, unpad = compute_padding(_size(lr), self.multiple[k])
         hr = F.pad(self.nets[k](F.pad(lr, pad, mode='reflect')), [k * n for n in unpad])
-        return quantise(_resized(hr, size))
+        return quantise(resized(hr, size))
 
     def complexity(self, hr: Size, lr: Size) -> dict[str, float]:
         k = self.factor(hr, lr)
-        net = self.nets[k]
-        image = next(net.parameters()).new_zeros(1, 3, COUNTED_LR, COUNTED_LR)
+        net, side = self.nets[k], self._counted_side(k)
+        image = next(net.parameters()).new_zeros(1, 3, side, side)
         with FlopCounterMode(display=False) as counter:
             net(image)
-        per_lr_pixel = counter.get_total_flops() / 2 / COUNTED_LR**2
+        per_lr_pixel = counter.get_total_flops() / 2 / side**2
         return {'params': self._params(hr, lr), 'macs_down': 0,
                 'macs_up': per_lr_pixel * lr[0] * lr[1] / (hr[0] * hr[1])}
+
+    def _counted_side(self, k: int) -> int:
+        return COUNTED_LR + -COUNTED_LR % self.multiple[k]
+
+
+class SpandrelMethod(SRMethod):
+    """One-way networks that spandrel found from their files; they extend their LR themselves."""
+
+    def __init__(self, nets: Mapping[int, SpandrelNet], weights: tuple[str, ...]) -> None:
+        super().__init__(nets, weights, dict.fromkeys(nets, 1))
+
+    def _counted_side(self, k: int) -> int:
+        return self.nets[k].padded_side(COUNTED_LR)
 
 
 def _size(x: Tensor) -> Size:
     return x.shape[-2], x.shape[-1]
-
-
-def _resized(x: Tensor, size: Size) -> Tensor:
-    """Bicubic resize, each axis up, down or not at all; antialiased where it gets smaller."""
-    low = min(size[0], x.shape[-2]), min(size[1], x.shape[-1])
-    x = x if _size(x) == low else bicubic_downscale(x, low)
-    return x if _size(x) == size else bicubic_upscale(x, size)
 
 
 def _lanczos(x: Tensor, size: Size) -> Tensor:
@@ -241,7 +251,7 @@ _INTERPOLATIONS: dict[str, tuple[Callable[[Tensor, Size], Tensor], Callable[[Ten
     'area': (_area_down, bicubic_upscale),
     'lanczos': (_lanczos, _lanczos),
 }
-METHODS = ('IARN', 'IRN', 'SR', *_INTERPOLATIONS)
+METHODS = ('IARN', 'IRN', *ONE_WAY, *_INTERPOLATIONS)
 
 
 def build_method(name: str, options: Mapping[str, Any]) -> Method:
@@ -249,11 +259,13 @@ def build_method(name: str, options: Mapping[str, Any]) -> Method:
 
     Args:
         name: of the method, for messages.
-        options: ``type`` and, by type, ``weights`` (IARN: released name or file; ``default``) or ``nets`` (IRN, SR): a
-            list of ``{scale, path, network: options of the architecture, multiple}``.
+        options: ``type`` and, by type, ``weights`` (IARN: released name or file; ``default``), ``nets`` (IRN, SR): a
+            list of ``{scale, path, network: options of the architecture, multiple}``, or ``path`` (spandrel): a file;
+            of several scales ``paths``.
 
     Raises:
         OptionError: naming the option.
+        WeightsError: naming the file.
         MissingWeightsError: naming the file.
     """
     section, kind = f'methods.{name}', options.get('type')
@@ -265,6 +277,27 @@ def build_method(name: str, options: Mapping[str, Any]) -> Method:
         return IARNMethod(options.get('weights', 'default'))
     if kind not in METHODS:
         raise OptionError(f'{section}.type: {kind!r} is no method; {near(kind, METHODS)}')
+    return _spandrel(section, options) if kind == 'spandrel' else _per_scale(section, kind, options)
+
+
+def _spandrel(section: str, options: Mapping[str, Any]) -> SpandrelMethod:
+    """Networks whose scale is found from the file."""
+    check_keys(section, options, {'type', 'path', 'paths'})
+    paths = options['paths'] if 'paths' in options else [options.get('path')]
+    if ('path' in options) == ('paths' in options) or not isinstance(paths, list) or not paths or not all(paths):
+        raise OptionError(f'{section}: expected path: FILE or, for several scales, paths: [FILE, FILE]')
+    nets: dict[int, SpandrelNet] = {}
+    for path in map(str, paths):
+        _need(path)
+        net = SpandrelNet.from_file(path)
+        if net.scale in nets:
+            raise OptionError(f'{section}.paths: {path} is for x{net.scale}, as another is; give one file a scale')
+        nets[net.scale] = net
+    return SpandrelMethod(nets, tuple(map(str, paths)))
+
+
+def _per_scale(section: str, kind: str, options: Mapping[str, Any]) -> PerScale:
+    """Networks of BasicSR's registry, IRN or SR."""
     check_keys(section, options, {'type', 'nets'})
     if not isinstance(options.get('nets'), list) or not options['nets']:
         raise OptionError(f'{section}.nets: expected a list of {{scale: 2, path: FILE, network: {{type: ...}}}}')
@@ -275,7 +308,7 @@ def build_method(name: str, options: Mapping[str, Any]) -> Method:
         scale = number(place, entry, 'scale', None, 2, 8, int)
         nets[scale] = _network(place, kind, scale, entry)
         multiple[scale] = number(place, entry, 'multiple', 1, 1, 1024, int)
-        weights.append(str(entry['path']))
+        weights += [str(entry['path']), *_own_source(nets[scale])]
     return IRNMethod(nets, tuple(weights)) if kind == 'IRN' else SRMethod(nets, tuple(weights), multiple)
 
 
@@ -302,9 +335,16 @@ def _network(place: str, kind: str, scale: int, entry: Mapping[str, Any]) -> nn.
     return net
 
 
+def _own_source(net: nn.Module) -> list[str]:
+    """The file that defines a network of the user's own: its results change with it as with the weights."""
+    if type(net).__module__.partition('.')[0] in ('basicsr', 'iarn_basicsr'):
+        return []
+    return [path for path in [inspect.getsourcefile(type(net))] if path and os.path.isfile(path)]
+
+
 def _need(path: str) -> None:
     if not os.path.isfile(path):
-        raise MissingWeightsError(f'weights not found: {path} (scripts/fetch_weights.py knows where official ones are)')
+        raise MissingWeightsError(f'weights not found: {path} (scripts/bench/fetch_weights.py fetches official ones)')
 
 
 def fingerprint(options: Mapping[str, Any], method: Method) -> str:

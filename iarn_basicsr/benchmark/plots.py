@@ -9,7 +9,7 @@ from typing import Any
 from iarn_basicsr.files import atomic_write
 from iarn_basicsr.ops.size import parse_scale, scale_label
 
-from .tables import means, quality_table
+from .tables import label, means, quality_table
 
 __all__ = ['draw_plots']
 
@@ -55,7 +55,7 @@ def _against_scale(results: dict[str, Any], dataset: str, path: str) -> bool:
         points = [(s, table[scale_label(s)][method]['psnr_y']) for s in symmetric
                   if method in table.get(scale_label(s), {})]
         if points:
-            axes.plot(*zip(*points), marker='o', label=method)
+            axes.plot(*zip(*points), marker='o', label=label(results, method))
     published = results['published'].get(dataset) or {}
     for method, row in published.items():
         points = [(s, row[scale_label(s)]) for s in symmetric if scale_label(s) in row]
@@ -72,7 +72,7 @@ def _against_cost(results: dict[str, Any], dataset: str, path: str) -> bool:
         points = [(row[method]['seconds_down'] + row[method]['seconds_up'], quality[s][method]['psnr_y'], s)
                   for s, row in cost.items() if method in row and method in quality.get(s, {})]
         if points:
-            axes.plot(*zip(*[p[:2] for p in points]), marker='o', label=method)
+            axes.plot(*zip(*[p[:2] for p in points]), marker='o', label=label(results, method))
             for x, y, s in points:
                 axes.annotate(s, (x, y), fontsize=7, textcoords='offset points', xytext=(4, 4))
     return _save(figure, axes, path)
@@ -85,7 +85,7 @@ def _bytes(results: dict[str, Any], dataset: str, path: str) -> bool:
         points = [(row[method]['lr_bytes_ratio'], row[method]['psnr_y'], s)
                   for s, row in table.items() if method in row]
         if points:
-            axes.plot(*zip(*[p[:2] for p in points]), linestyle='none', marker='o', label=method)
+            axes.plot(*zip(*[p[:2] for p in points]), linestyle='none', marker='o', label=label(results, method))
             for x, y, s in points:
                 axes.annotate(s, (x, y), fontsize=6, textcoords='offset points', xytext=(3, 3))
     return _save(figure, axes, path)

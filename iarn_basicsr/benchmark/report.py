@@ -13,7 +13,7 @@ from iarn_basicsr.metrics.rescaling import PROTOCOL
 from iarn_basicsr.ops.size import parse_scale, scale_label
 
 from .plots import draw_plots
-from .tables import means, quality_table
+from .tables import label, means, quality_table
 
 __all__ = ['summary', 'write_report']
 
@@ -53,6 +53,7 @@ def _markdown(results: dict[str, Any], plots: Sequence[str] | str) -> Iterator[s
     yield f'# {results["name"]}\n'
     yield f'{PROTOCOL}. PSNR in dB. LR bytes: PNG, relative to the bicubic LR. Machine: {results["machine"]}.'
     yield 'Published figures are their authors\', by their own protocol and training data; the others were run here.'
+    yield 'Methods with a bicubic LR are one-way networks: they restore an LR that was made without them.'
     for dataset, options in results['options']['datasets'].items():
         crop = options.get('mod_crop')
         yield f'\n## {dataset}\n\nHR cropped to multiples of {crop}.' if crop else f'\n## {dataset}'
@@ -76,7 +77,7 @@ def _psnr_table(results: dict[str, Any], dataset: str) -> Iterator[str]:
     shown = [s for s in scales if any(s in row for row in published.values())]
     methods = [*results['methods'], *(m for m in published if m not in results['methods'])]
     head = [f'{dataset} PSNR-Y', *scales, *(f'{s} (published)' for s in shown)]
-    rows = [[m, *(_cell(table.get(s, {}).get(m), 'psnr_y', '.2f') for s in scales),
+    rows = [[label(results, m), *(_cell(table.get(s, {}).get(m), 'psnr_y', '.2f') for s in scales),
              *(_cell(published.get(m), s, '.2f') for s in shown)] for m in methods]
     yield ''
     yield from _table(head, rows)
@@ -87,7 +88,7 @@ def _detail_tables(results: dict[str, Any], dataset: str) -> Iterator[str]:
         images = next(iter(methods.values()))['images']
         columns = {c: v for c, v in _DETAIL.items() if any(v[0] in row for row in methods.values())}
         yield f'\n### {dataset} {scale} ({images:.0f} images)\n'
-        yield from _table(['method', *columns], _rows(methods, columns))
+        yield from _table(['method', *columns], _rows(results, methods, columns))
 
 
 def _cost_tables(results: dict[str, Any]) -> Iterator[str]:
@@ -99,7 +100,7 @@ def _cost_tables(results: dict[str, Any]) -> Iterator[str]:
             yield (f'\n## Cost\n\nHR {width}x{height}, median of {options.get("repeats", 5)} after one that warms up; '
                    'MP: HR megapixel; peak: largest memory of a process that does nothing else.')
         yield f'\n### {scale}\n'
-        yield from _table(['method', *_COST], _rows(methods, _COST))
+        yield from _table(['method', *_COST], _rows(results, methods, _COST))
 
 
 def _extra_tables(results: dict[str, Any], section: str, title: str, explanation: str) -> Iterator[str]:
@@ -110,11 +111,13 @@ def _extra_tables(results: dict[str, Any], section: str, title: str, explanation
     for scale, methods in means(results, (section,)).items():
         names = dict.fromkeys(n for row in methods.values() for n in row if n != 'images' and not n.endswith('bytes'))
         yield f'\n### {title}, {scale}\n'
-        yield from _table(['method', *names], _rows(methods, {n: (n, '.2f') for n in names}))
+        yield from _table(['method', *names], _rows(results, methods, {n: (n, '.2f') for n in names}))
 
 
-def _rows(methods: dict[str, dict[str, float]], columns: dict[str, tuple[str, str]]) -> list[list[str]]:
-    return [[m, *(_cell(row, name, form) for name, form in columns.values())] for m, row in methods.items()]
+def _rows(results: dict[str, Any], methods: dict[str, dict[str, float]],
+          columns: dict[str, tuple[str, str]]) -> list[list[str]]:
+    return [[label(results, m), *(_cell(row, name, form) for name, form in columns.values())]
+            for m, row in methods.items()]
 
 
 def _cell(row: dict[str, float] | None, name: str, form: str) -> str:

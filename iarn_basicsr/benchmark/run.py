@@ -6,7 +6,7 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from os import path as osp
 from typing import Any
@@ -25,6 +25,7 @@ from iarn_basicsr.ops.size import lr_size, parse_scale, scale_label
 
 from . import tasks
 from .methods import Method, MissingWeightsError, UnsupportedSizeError, build_method, fingerprint
+from .own import import_networks
 from .records import Records
 from .report import summary, write_report
 
@@ -41,19 +42,27 @@ Job = tuple[tuple[str, ...], Callable[[], dict[str, Any]]]  # what it is called,
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark of an option file; exit code 2 for a mistake in it."""
+    """Run the benchmark of an option file; exit code 2 for a mistake in it or in a module to import."""
     parser = argparse.ArgumentParser(
         prog='iarn-benchmark', description='Measure rescaling methods side by side. An interrupted run goes on where '
         'it stopped; results are kept per image.')
     parser.add_argument('-opt', required=True, metavar='FILE', help='YAML, see options/benchmark_*.yml')
     parser.add_argument('-o', '--output', metavar='FOLDER', help='default: results/NAME below the current directory')
+    parser.add_argument('--import', dest='modules', action='append', default=[], metavar='MODULE', help='import this '
+                        'module, which registers a network of your own with BasicSR: its name, or a file with its .py; '
+                        'several are possible')
     args = parser.parse_args(argv)
+    try:
+        import_networks(args.modules)
+    except OptionError as error:
+        print(f'iarn-benchmark: {error}', file=sys.stderr)
+        return 2
     try:
         with open(args.opt, encoding='utf-8') as file:
             options = yaml.safe_load(file)
         check_benchmark(options)
         folder = args.output or osp.join('results', str(options['name']))
-        results = run(options, folder)
+        results = run(options, folder, args.modules)
     except (OptionError, OSError, yaml.YAMLError, ValueError) as error:
         print(f'iarn-benchmark: {args.opt}: {error}', file=sys.stderr)
         return 2
@@ -102,12 +111,13 @@ def _scales(place: str, scales: Any) -> list[str]:
 
 @torch.no_grad()
 @full_float32()
-def run(options: dict[str, Any], folder: str) -> dict[str, Any]:
+def run(options: dict[str, Any], folder: str, modules: Sequence[str] = ()) -> dict[str, Any]:
     """Measure what is missing, write the report into ``folder`` and return its numbers.
 
     Args:
         options: of the option file, see ``options/benchmark_Set5.yml``.
         folder: keeps ``records.jsonl`` too; a second run with the same options measures nothing again.
+        modules: that were imported to register networks; processes that measure cost import them too.
     """
     threads = number('option file', options, 'threads', os.cpu_count(), 1, 1024, int)
     torch.set_num_threads(threads)
@@ -126,7 +136,7 @@ def run(options: dict[str, Any], folder: str) -> dict[str, Any]:
         identity = fingerprint(method_options, method)
         jobs = [*_quality_jobs(method, datasets), *_extra_jobs('cycles', name, method, options, datasets),
                 *_extra_jobs('lossy', name, method, options, datasets),
-                *_cost_jobs(name, method_options, options, threads, device)]
+                *_cost_jobs(name, method_options, options, threads, device, modules)]
         for key, measure in tqdm(jobs, desc=name, disable=None, leave=False):
             values = records.get((name, identity, *key), partial(_or_reason, measure))
             rows.append({'method': name, 'key': key, **values})
@@ -199,7 +209,7 @@ def _extra(section: str, wanted: Mapping[str, Any], method: Method, images: Arbi
 
 
 def _cost_jobs(name: str, method_options: Mapping[str, Any], options: Mapping[str, Any], threads: int,
-               device: str) -> Iterator[Job]:
+               device: str, modules: Sequence[str]) -> Iterator[Job]:
     wanted = options.get('cost')
     if not wanted:
         return
@@ -207,5 +217,5 @@ def _cost_jobs(name: str, method_options: Mapping[str, Any], options: Mapping[st
     repeats = number('cost', wanted, 'repeats', 5, 1, 1000, int)
     for scale in _scales('cost.scales', wanted['scales']):
         key = ('cost', f'{hr[0]}x{hr[1]}', scale, f'{repeats} runs', f'{threads} threads', device)
-        yield key, partial(tasks.cost, name, method_options, hr, scale[1:], repeats, threads, device)
+        yield key, partial(tasks.cost, name, method_options, hr, scale[1:], repeats, threads, device, modules)
 

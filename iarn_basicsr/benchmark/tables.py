@@ -5,9 +5,17 @@ from __future__ import annotations
 from statistics import fmean
 from typing import Any
 
-__all__ = ['Table', 'means', 'quality_table']
+from .methods import ONE_WAY
+
+__all__ = ['Table', 'label', 'means', 'quality_table']
 
 Table = dict[str, dict[str, dict[str, float]]]  # scale -> method -> metric -> value
+
+
+def label(results: dict[str, Any], method: str) -> str:
+    """Name of a method in tables and plots; that of a one-way network says that its LR is bicubic."""
+    options = results['options']['methods'].get(method) or {}
+    return f'{method} (bicubic LR)' if options.get('type') in ONE_WAY else method
 
 
 def quality_table(results: dict[str, Any], dataset: str) -> Table:

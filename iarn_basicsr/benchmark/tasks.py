@@ -25,6 +25,7 @@ from iarn_basicsr.ops.size import Size, lr_size, parse_scale
 from iarn_basicsr.pictures.files import png_bytes
 
 from .methods import Method, build_method
+from .own import import_networks
 
 __all__ = ['cost', 'cycles', 'lossy', 'lossy_copy', 'quality']
 
@@ -91,16 +92,16 @@ def _psnr_y(image: Tensor, hr: Tensor, lr: Tensor) -> float:
     return evaluate((tensor2img(image), tensor2img(hr)), (low, low), PSNR_Y)['psnr_y']
 
 
-def cost(name: str, options: Mapping[str, Any], hr: Size, scale: str, repeats: int, threads: int,
-         device: str) -> dict[str, float]:
-    """Parameters, operations, seconds and memory at one size, in a process of its own.
+def cost(name: str, options: Mapping[str, Any], hr: Size, scale: str, repeats: int, threads: int, device: str,
+         modules: Sequence[str] = ()) -> dict[str, float]:
+    """Parameters, operations, seconds and memory at one size, in a process of its own, which imports ``modules``.
 
     Returns:
         ``params``; ``macs_down``, ``macs_up`` per HR pixel; ``seconds_down``, ``seconds_up`` per HR megapixel, median
         of ``repeats`` after one that warms up; ``peak_mib``, largest memory of the process (CPU) or of the device.
     """
     context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, context, import_networks, (tuple(modules), )) as pool:
         return pool.submit(_cost, name, dict(options), hr, scale, repeats, threads, device).result()
 
 

@@ -57,7 +57,7 @@ class ImageSource:
         meta = osp.join(self.root, 'meta_info.txt')
         if not osp.isfile(meta):
             raise OptionError(f'{self.key}: {self.root!r} has no meta_info.txt: make the LMDB with '
-                              'scripts/make_lmdb.py or BasicSR\'s create_lmdb.py')
+                              'scripts/data/make_lmdb.py or BasicSR\'s create_lmdb.py')
         return sorted(self._listed(meta))
 
     def __contains__(self, name: str) -> bool:
