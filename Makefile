@@ -22,7 +22,7 @@ lint: $(VENV)/installed
 	$(RUN)/ruff check .
 
 types: $(VENV)/installed
-	$(RUN)/mypy
+	@if [ -x $(RUN)/mypy ]; then $(RUN)/mypy; else echo 'types are not checked: mypy needs Python 3.10 or newer'; fi
 
 unit: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(RUN)/python -m pytest
@@ -40,4 +40,4 @@ $(VENV)/installed: setup.py scripts/install/install_basicsr.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build dist *.egg-info

@@ -68,7 +68,7 @@ setup(
         'onnx': ['onnx', 'onnxscript', 'onnxruntime'],
         'test': ['pytest>=8', 'hypothesis>=6.100', 'scikit-image>=0.22', 'matplotlib>=3.8', 'safetensors>=0.4',
                  'onnx', 'onnxscript', 'onnxruntime'],
-        'dev': ['ruff==0.17.6', 'mypy==2.4.1', 'types-PyYAML'],
+        'dev': ['ruff==0.17.6', 'mypy==2.4.1; python_version >= "3.10"', 'types-PyYAML'],
         'demo': ['scikit-image>=0.22', 'matplotlib>=3.8'],
     },
     entry_points={

@@ -5,6 +5,7 @@ sub-package that imports basicsr calls the first, :mod:`iarn_basicsr.plugin` bot
 where stock BasicSR fails:
 
 * ``torchvision.transforms.functional_tensor`` is gone since torchvision 0.17        -> an alias
+* ``distutils`` is gone since Python 3.12, BasicSR compares versions with it          -> the one in setuptools
 * ``init_dist``: NCCL and ``rank % gpus`` hard-coded                                   -> gloo without CUDA
 * ``BaseModel.model_to_device``: DDP on CUDA only                                      -> on CPU too
 * ``BaseModel.get_optimizer``: Adam only (1.4.2)                                       -> any of ``torch.optim``
@@ -17,6 +18,7 @@ What has to replace a name in ``basicsr.train`` (options, resuming) stands in :m
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -27,22 +29,46 @@ from typing import Any
 import torch
 
 from .checks import near
-from .errors import OptionError
+from .errors import IARNError, OptionError
 
-__all__ = ['init_dist', 'patch_basicsr', 'prepare_import']
+__all__ = ['NoBasicSRError', 'init_dist', 'patch_basicsr', 'prepare_import']
 
 DIST_TIMEOUT = timedelta(hours=2)  # one rank may be busy saving or validating a large image
 
 
+class NoBasicSRError(IARNError, ImportError):
+    """BasicSR is not installed."""
+
+
 def prepare_import() -> None:
-    """Let ``import basicsr`` succeed on torchvision >= 0.17."""
-    name = 'torchvision.transforms.functional_tensor'
+    """Let ``import basicsr`` succeed on torchvision >= 0.17 and Python >= 3.12.
+
+    Raises:
+        NoBasicSRError: naming the line that installs BasicSR, if it is not there.
+    """
+    if 'basicsr' not in sys.modules and importlib.util.find_spec('basicsr') is None:
+        raise NoBasicSRError(f'BasicSR is not installed; this line does it: {_install_line()}')
+    _alias('torchvision.transforms.functional_tensor', 'torchvision.transforms.functional')
+    _alias('distutils', 'setuptools._distutils')
+
+
+def _install_line() -> str:
+    """The script is part of an installed package; in a clone, and an editable install of it, it stands beside it."""
+    package = osp.dirname(osp.abspath(__file__))
+    script = osp.join(osp.dirname(package), 'scripts', 'install', 'install_basicsr.py')
+    if osp.isfile(osp.join(package, 'install_basicsr.py')) or not osp.isfile(script):
+        return 'python -m iarn_basicsr.install_basicsr'
+    return f'python "{script}"' if ' ' in script else f'python {script}'
+
+
+def _alias(name: str, instead: str) -> None:
+    """Let another module stand in for one that is gone."""
     if name in sys.modules:
         return
     try:
         importlib.import_module(name)
     except ModuleNotFoundError:
-        sys.modules[name] = importlib.import_module('torchvision.transforms.functional')
+        sys.modules[name] = importlib.import_module(instead)
 
 
 def patch_basicsr() -> None:

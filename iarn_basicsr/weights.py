@@ -26,7 +26,7 @@ from .files import atomic_write
 
 __all__ = ['WeightFile', 'read_weights', 'save_torch', 'weights_hash', 'write_weights']
 
-_STATE_KEYS = ('params_ema', 'params', 'state_dict')
+_STATE_KEYS = ('params_ema', 'params', 'state_dict', 'model_state_dict', 'params-ema', 'model', 'net')
 
 
 class WeightFile(NamedTuple):

@@ -25,7 +25,8 @@ class Downscaled(NamedTuple):
         lr: LR image (N, 3, h, w), nominally in [0, 1], not clamped.
         latent: z, what the LR does not hold; training makes it negligible. (N, 3, H, W) of an IARN,
             (N, 3 (s^2 - 1), h, w) of an IRN of scale s.
-        low: the low branch at the end of the chain: ``lr`` itself, or l at HR resolution for ``cubic_interp``.
+        low: the low branch at the end of the chain: ``lr`` itself; l at HR resolution for ``cubic_interp``; with
+            ``extra_channels`` also those, which are dropped as the latent is.
     """
 
     lr: Tensor

@@ -67,11 +67,11 @@ class GridMaps(nn.Module):
     """How Phi, s and t cross between the grids. Subclasses MUST define all three functions."""
 
     def shift_low(self, r: Tensor, grid: Grid) -> Tensor:
-        """Phi: HR (N, 3, H, W) -> LR (N, 3, h, w)."""
+        """Phi: HR (N, 3, H, W) -> LR, as many channels as the low branch has (N, C, h, w)."""
         raise NotImplementedError(type(self).__name__)
 
     def scale_and_shift_high(self, low: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        """(s before its bound, t): LR (N, 3, h, w) -> HR (N, 3, H, W) each."""
+        """(s before its bound, t): LR (N, C, h, w) -> HR (N, 3, H, W) each."""
         raise NotImplementedError(type(self).__name__)
 
     def macs(self, grid: Grid) -> int:
@@ -91,14 +91,15 @@ class LRGridMaps(GridMaps):
         order: K of the pooling basis; K^2 channels on the LR grid for each HR channel.
         encoding: whether the networks are told h/H and w/W.
         init_last: see :class:`DenseBlock`.
+        extra: channels of the low branch beside those of the image; Phi shifts them, s and t see them.
     """
 
-    def __init__(self, *, growth: int, order: int, encoding: bool, init_last: float) -> None:
+    def __init__(self, *, growth: int, order: int, encoding: bool, init_last: float, extra: int = 0) -> None:
         super().__init__()
         self.encoding = encoding
-        told = 2 * encoding
-        self.phi = DenseBlock(IMAGE_CHANNELS * order**2 + told, IMAGE_CHANNELS, growth, init_last)
-        self.affine = DenseBlock(IMAGE_CHANNELS + told, 2 * IMAGE_CHANNELS * order**2, growth, init_last)
+        told, low = 2 * encoding, IMAGE_CHANNELS + extra
+        self.phi = DenseBlock(IMAGE_CHANNELS * order**2 + told, low, growth, init_last)
+        self.affine = DenseBlock(low + told, 2 * IMAGE_CHANNELS * order**2, growth, init_last)
 
     def shift_low(self, r: Tensor, grid: Grid) -> Tensor:
         return self.phi(self._tell_scale(grid.pool(r), grid))

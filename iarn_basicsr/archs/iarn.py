@@ -24,7 +24,7 @@ from iarn_basicsr.ops.resample import PAIRS
 from iarn_basicsr.ops.size import check_lr_size
 
 from .base import Downscaled, RescalingNet, check_arguments, check_image
-from .coupling import COUPLINGS, Coupling
+from .coupling import COUPLINGS, IMAGE_CHANNELS, Coupling
 
 __all__ = ['IARN', 'Downscaled']
 
@@ -47,6 +47,9 @@ class IARN(RescalingNet):
         clamp: bound of the log-scale of each block.
         init_last: initial gain of the last convolution of every subnet; 0 starts the network at (D x, U LR).
         max_scale: largest HR / LR that is accepted; 4 for the x1-4 model.
+        extra_channels: channels of the low branch beside the three of the LR, zero at the start of both ways and
+            dropped at the end (an augmented flow, arXiv:2002.07101; ours here): room in which the blocks hand on what
+            the LR does not hold. ``lr_grid`` with ``area`` or ``cubic`` only.
         resample: name of ``split`` in older files.
 
     Raises:
@@ -65,6 +68,7 @@ class IARN(RescalingNet):
                  clamp: float = 1.0,
                  init_last: float = 0.3,
                  max_scale: float = 4.0,
+                 extra_channels: int = 0,
                  resample: str | None = None) -> None:
         super().__init__()
         if resample is not None and split not in ('cubic', resample):
@@ -74,15 +78,20 @@ class IARN(RescalingNet):
         self.hparams: dict[str, Any] = {
             'num_block': num_block, 'growth': growth, 'split': split, 'coupling': coupling, 'order': order,
             'fold': fold, 'encoding': encoding, 'clamp': clamp, 'init_last': init_last, 'max_scale': max_scale,
+            'extra_channels': extra_channels,
         }
         check_arguments(
             'IARN', self.hparams,
             choices={'split': [*PAIRS], 'coupling': [*COUPLINGS], 'encoding': [False, True]},
-            integers={'num_block': (1, 64), 'growth': (1, 512), 'order': (1, 8), 'fold': (1, 8)},
+            integers={'num_block': (1, 64), 'growth': (1, 512), 'order': (1, 8), 'fold': (1, 8),
+                      'extra_channels': (0, 512)},
             reals={'clamp': (0.01, 10), 'init_last': (0, 10), 'max_scale': (1, 64)})
         self.split, self.max_scale = split, float(max_scale)
-        self.order = order
-        own = {'order': order} if coupling == 'lr_grid' else {'fold': fold}
+        self.order, self.extra_channels = order, extra_channels
+        if extra_channels and (coupling != 'lr_grid' or split == 'cubic_interp'):
+            raise OptionError(f'IARN option extra_channels: {extra_channels} needs coupling: lr_grid and split: area '
+                              f'or cubic; here are {coupling} and {split}')
+        own = {'order': order, 'extra': extra_channels} if coupling == 'lr_grid' else {'fold': fold}
         self.blocks = nn.ModuleList(
             Coupling(COUPLINGS[coupling](growth=growth, encoding=encoding, init_last=init_last, **own), clamp)
             for _ in range(num_block))
@@ -108,9 +117,10 @@ class IARN(RescalingNet):
     def downscale_on(self, g: Grid, hr: Tensor) -> Downscaled:
         """:meth:`downscale` on a grid of :meth:`grid_of`, which may be a window of a larger one."""
         low, high = g.split(hr)
+        low = self._augmented(low)
         for block in self._chain():
             low, high = block(low, high, g)
-        return Downscaled(low if g.exact else g.down(low), high, low)
+        return Downscaled(self._image_part(low) if g.exact else g.down(low), high, low)
 
     def upscale(self, lr: Tensor, size: tuple[int, int], latent: Tensor | None = None,
                 low: Tensor | None = None) -> Tensor:
@@ -120,22 +130,33 @@ class IARN(RescalingNet):
             lr: LR image, as stored.
             size: HR size (H, W).
             latent: z (N, 3, H, W); zeros if None, as in use. A sample of N(0, sigma^2) gives a variant.
-            low: the true low branch at HR resolution (``cubic_interp`` only), for the exact inverse.
+            low: the true low branch where the LR does not hold all of it, for the exact inverse: (N, 3, H, W) of
+                ``cubic_interp``, (N, 3 + extra_channels, h, w) of an augmented one.
         """
         return self.upscale_on(self.grid_of(lr, size, (lr.shape[-2], lr.shape[-1])), lr, latent, low)
 
     def upscale_on(self, g: Grid, lr: Tensor, latent: Tensor | None = None, low: Tensor | None = None) -> Tensor:
         """:meth:`upscale` on a grid of :meth:`grid_of`, which may be a window of a larger one."""
-        shape = (len(lr), lr.shape[1], *g.hr)
+        shapes = {'latent': (len(lr), lr.shape[1], *g.hr),
+                  'low': (len(lr), IMAGE_CHANNELS + self.extra_channels, *(g.lr if g.exact else g.hr))}
         for name, given in (('latent', latent), ('low', low)):
-            if given is not None and (given.shape != shape or (name == 'low' and g.exact)):
-                raise OptionError(f'{name} of shape {tuple(given.shape)}: expected {shape}, low for cubic_interp only')
-        high = lr.new_zeros(shape) if latent is None else latent
+            if given is not None and given.shape != shapes[name]:
+                raise OptionError(f'{name} of shape {tuple(given.shape)}: expected {shapes[name]}')
+        high = lr.new_zeros(shapes['latent']) if latent is None else latent
         if low is None:
-            low = lr if g.exact else g.up(lr)
+            low = self._augmented(lr if g.exact else g.up(lr))
         for block in reversed(self._chain()):
             low, high = block.inverse(low, high, g)
-        return g.merge(low, high)
+        return g.merge(self._image_part(low), high)
+
+    def _augmented(self, low: Tensor) -> Tensor:
+        """The low branch with its extra channels, which start at zero on both ways."""
+        if not self.extra_channels:
+            return low
+        return torch.cat([low, low.new_zeros(len(low), self.extra_channels, *low.shape[-2:])], 1)
+
+    def _image_part(self, low: Tensor) -> Tensor:
+        return low[:, :IMAGE_CHANNELS] if self.extra_channels else low
 
     def _chain(self) -> list[Coupling]:
         return cast('list[Coupling]', list(self.blocks))

@@ -26,18 +26,20 @@ class SpandrelNet(nn.Module):
     Args:
         descriptor: spandrel's ``ImageModelDescriptor``. Where the network needs another size (a multiple, a minimum, a
             square), it extends the image by reflection at the bottom and on the right, and cuts the result.
+        file: name of the file that it came from.
 
     Attributes:
         scale: k.
         architecture: spandrel's name of it.
     """
 
-    def __init__(self, descriptor: Any) -> None:
+    def __init__(self, descriptor: Any, file: str = '') -> None:
         super().__init__()
         self._descriptor = descriptor
         self.model = descriptor.model
         self.scale = int(descriptor.scale)
         self.architecture = str(descriptor.architecture.name)
+        self.file = file
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> SpandrelNet:
@@ -61,7 +63,7 @@ class SpandrelNet(nn.Module):
         if not plain or (found.input_channels, found.output_channels) != (3, 3) or found.scale < 1:
             raise WeightsError(f'{path} is {found.architecture.name} ({found.purpose}, {found.input_channels} to '
                                f'{found.output_channels} channels): expected super-resolution from RGB to RGB')
-        return cls(found).eval()
+        return cls(found, os.path.basename(path)).eval()
 
     def padded_side(self, side: int) -> int:
         """Side of the square that the network computes on when it is given one."""

@@ -24,6 +24,8 @@ _DETAIL = {  # column -> (metric, format)
     'SSIM-RGB': ('ssim_rgb', '.4f'),
     'LR PSNR-Y': ('lr_psnr_y', '.2f'),
     'LR SSIM-Y': ('lr_ssim_y', '.4f'),
+    'LR PSNR-RGB': ('lr_psnr_rgb', '.2f'),
+    'LR CIEDE2000': ('lr_ciede2000', '.2f'),
     'LR NIQE': ('lr_niqe', '.2f'),
     'LR bytes': ('lr_bytes_ratio', '.3f'),
 }

@@ -19,7 +19,8 @@ from basicsr.utils import tensor2img
 from PIL import Image
 from torch import Tensor
 
-from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, evaluate
+from iarn_basicsr.metrics.colour import calculate_ciede2000
+from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, border_of, evaluate
 from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.size import Size, lr_size, parse_scale
 from iarn_basicsr.pictures.files import png_bytes
@@ -35,7 +36,7 @@ NIQE_BLOCKS = 4  # fewer blocks give no statistics: smaller LR images have no NI
 
 
 def quality(method: Method, hr: Tensor, reference: Tensor) -> dict[str, float]:
-    """Every metric of the protocol, bytes of the LR as PNG, and its NIQE where it is large enough.
+    """Every metric of the protocol, CIEDE2000 and bytes (as PNG) of the LR, and its NIQE where it is large enough.
 
     Args:
         method: what is measured.
@@ -47,6 +48,8 @@ def quality(method: Method, hr: Tensor, reference: Tensor) -> dict[str, float]:
     restored = method.upscale(lr, (hr.shape[-2], hr.shape[-1]))
     low, bicubic = tensor2img(lr), tensor2img(reference)
     values = evaluate((tensor2img(restored), tensor2img(hr)), (low, bicubic), DEFAULT_METRICS)
+    border = border_of((hr.shape[-2], hr.shape[-1]), size)
+    values['lr_ciede2000'] = calculate_ciede2000(low, bicubic, min(border, (min(size) - 1) // 2))
     values['lr_bytes'] = len(png_bytes(low[..., ::-1]))
     values['lr_bytes_bicubic'] = len(png_bytes(bicubic[..., ::-1]))
     if (size[0] // NIQE_BLOCK) * (size[1] // NIQE_BLOCK) >= NIQE_BLOCKS:

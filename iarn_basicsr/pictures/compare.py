@@ -1,4 +1,6 @@
-"""IARN beside bicubic for one picture: measured, as a table for a terminal, and as a page that needs no network.
+"""IARN beside bicubic for one picture: measured, as a table for a terminal, and as a page that loads nothing.
+
+A one-way network can be put beside both: it restores the LR of bicubic.
 
 ``compare`` measures, ``table`` and ``page`` show. The page is one HTML file, made from ``compare.html.jinja``; its
 images are data URIs. Details and LR images are exact pixels, and so are full views unless the picture is large.
@@ -16,12 +18,16 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from iarn_basicsr.archs.one_way import SpandrelNet, reaches, resized
+from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import save_text
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.pixels import to_pixels, to_tensor
+from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.resample import bicubic_lr, bicubic_upscale
 from iarn_basicsr.ops.size import Scale, Size, parse_scale, scale_label
 from iarn_basicsr.version import __version__
@@ -29,7 +35,7 @@ from iarn_basicsr.version import __version__
 from .files import Picture, channel_mean, eight_bit, png_bytes
 from .rescaler import Rescaler, RoundTrip
 
-__all__ = ['Result', 'Window', 'bicubic_roundtrip', 'colour_map', 'compare', 'error_map', 'page', 'table',
+__all__ = ['OneWay', 'Result', 'Window', 'bicubic_roundtrip', 'colour_map', 'compare', 'error_map', 'page', 'table',
            'worst_windows']
 
 VIEW_SIDE = 1280  # pixels; longer full views are reduced by an integer factor
@@ -38,10 +44,28 @@ EXACT_PIXELS = 4e6  # of all full views together: up to here PNG, JPEG beyond
 JPEG_QUALITY = 92
 LR_PIXELS, LR_PART = 5e5, (432, 560)  # an LR image of more pixels is shown in part, (height, width)
 DETAIL, DETAILS = 48, 3  # side in pixels and number
-GROUPS = (('', 2), ('PSNR-Y (dB)', 3), ('SSIM-Y', 2), ('LR against bicubic LR', 3))  # title and columns
-HEADINGS = ('scale', 'LR size', 'bicubic', 'IARN', 'gain', 'bicubic', 'IARN', 'PSNR-Y', 'bytes', 'ratio')
 TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
                         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+
+
+@dataclass(frozen=True, eq=False)
+class OneWay:
+    """What a one-way network makes of the bicubic LR at one scale.
+
+    Attributes:
+        network: the network.
+        restored: (H, W, 3) uint8 RGB; None where the scale is beyond that of the network.
+        metrics: as those of :class:`Result`; none without a restored picture.
+    """
+
+    network: SpandrelNet
+    restored: np.ndarray | None
+    metrics: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        """Architecture and scale."""
+        return f'{self.network.architecture} x{self.network.scale}'
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +80,7 @@ class Result:
         metrics, metrics_bicubic: name -> value, see ``metrics.DEFAULT_METRICS``; a picture too small has no SSIM.
         lr_bytes, lr_bicubic_bytes: of the LR image as a PNG without metadata.
         model, weights_hash: name and hash of the weights.
+        one_way: the same of a one-way network, if one was given.
     """
 
     scale: tuple[float, float]
@@ -70,6 +95,7 @@ class Result:
     lr_bicubic_bytes: int
     model: str
     weights_hash: str
+    one_way: OneWay | None = None
 
     @property
     def label(self) -> str:
@@ -102,31 +128,58 @@ class Window(NamedTuple):
 # ------------------------------------------------------------------------------------------------------ measuring
 
 
-def compare(rescaler: Rescaler, picture: Picture, scales: Sequence[Scale]) -> list[Result]:
+def compare(rescaler: Rescaler, picture: Picture, scales: Sequence[Scale],
+            network: SpandrelNet | None = None) -> list[Result]:
     """Down and up at every scale, by IARN and by bicubic, from the 8-bit pixels of a picture.
 
-    A picture that is gray is restored gray, as :func:`iarn_basicsr.pictures.files.write_picture` does.
+    A picture that is gray is restored gray, as :func:`iarn_basicsr.pictures.files.write_picture` does. A one-way
+    ``network`` restores the bicubic LR too; below its own scale its result is resized to the size of the picture.
 
     Raises:
         OptionError, SizeError: before anything is computed, if a scale is none or out of the network's range.
+        OptionError: if there is not enough memory for the one-way network, which takes the picture as a whole.
     """
     hr = eight_bit(picture.rgb)
     sizes = [rescaler.lr_size(picture.size, scale=scale) for scale in scales]
-    return [_compare_one(rescaler, hr, picture.mode == 'L', parse_scale(scale), size)
+    if network:
+        network.to(rescaler.device)
+    return [_compare_one(rescaler, hr, picture.mode == 'L', parse_scale(scale), size, network)
             for scale, size in zip(scales, sizes)]
 
 
-def _compare_one(rescaler: Rescaler, hr: np.ndarray, gray: bool, scale: tuple[float, float], size: Size) -> Result:
+def _compare_one(rescaler: Rescaler, hr: np.ndarray, gray: bool, scale: tuple[float, float], size: Size,
+                 network: SpandrelNet | None) -> Result:
     cubic = bicubic_roundtrip(hr, size)
     lr, restored = rescaler.roundtrip(hr, size=size)
+    by_network = _restored_by(network, cubic.lr, (hr.shape[0], hr.shape[1])) if network else None
     if gray:
-        restored = np.repeat(channel_mean(restored)[..., None], 3, 2)
+        restored, by_network = _gray(restored), None if by_network is None else _gray(by_network)
 
     def measure(lr: np.ndarray, restored: np.ndarray) -> dict[str, float]:
         return evaluate((_bgr(restored), _bgr(hr)), (_bgr(lr), _bgr(cubic.lr)), DEFAULT_METRICS)
 
+    one_way = OneWay(network, by_network, {} if by_network is None else measure(cubic.lr, by_network)) \
+        if network else None
     return Result(scale, size, lr, cubic.lr, restored, cubic.restored, measure(lr, restored), measure(*cubic),
-                  len(png_bytes(lr)), len(png_bytes(cubic.lr)), rescaler.name, rescaler.weights_hash)
+                  len(png_bytes(lr)), len(png_bytes(cubic.lr)), rescaler.name, rescaler.weights_hash, one_way)
+
+
+@torch.no_grad()
+@full_float32()
+def _restored_by(network: SpandrelNet, lr: np.ndarray, size: Size) -> np.ndarray | None:
+    """What a one-way network makes of an LR image, if it reaches ``size`` (H, W)."""
+    if not reaches(network.scale, size, (lr.shape[0], lr.shape[1])):
+        return None
+    try:
+        x = to_tensor(lr)[None].to(next(network.parameters()).device)
+        return to_pixels(resized(network(x), size)[0])
+    except RuntimeError as error:  # of torch, on every device
+        raise OptionError(f'{network.file} cannot restore an LR of {lr.shape[1]}x{lr.shape[0]}: '
+                          f'{" ".join(str(error).split())[:200]}') from None
+
+
+def _gray(rgb: np.ndarray) -> np.ndarray:
+    return np.repeat(channel_mean(rgb)[..., None], 3, 2)
 
 
 def _bgr(rgb: np.ndarray) -> np.ndarray:
@@ -174,10 +227,11 @@ def worst_windows(hr: np.ndarray, images: Sequence[np.ndarray], count: int = DET
 
 def table(results: Sequence[Result]) -> str:
     """Aligned text for a terminal, about 80 columns wide, and the protocol in the last line."""
-    rows = [list(HEADINGS), *(_cells(result) for result in results)]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(HEADINGS))]
+    groups, headings = _headings(results[0])
+    rows = [headings, *(_cells(result) for result in results)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(headings))]
     above, first = [], 0
-    for title, span in GROUPS:
+    for title, span in groups:
         title = f' {title} ' if title else ''
         width = sum(widths[first:first + span]) + 2 * (span - 1)
         widths[first + 1] += max(0, len(title) - width)
@@ -187,12 +241,25 @@ def table(results: Sequence[Result]) -> str:
     return '\n'.join(['  '.join(above), *lines, PROTOCOL])
 
 
+def _headings(result: Result) -> tuple[list[tuple[str, int]], list[str]]:
+    """(title and width in columns of every group, heading of every column) of the table."""
+    names = [name for name, _ in _restorers(result)]
+    groups = [('', 2), ('PSNR-Y (dB)', len(names) + 1), ('SSIM-Y', len(names)), ('LR against bicubic LR', 3)]
+    return groups, ['scale', 'LR size', *names, 'gain', *names, 'PSNR-Y', 'bytes', 'ratio']
+
+
+def _restorers(result: Result) -> list[tuple[str, dict[str, float]]]:
+    """Name and metrics of everything that restored the picture, in the order of the table."""
+    one_way = [(result.one_way.name, result.one_way.metrics)] if result.one_way else []
+    return [('bicubic', result.metrics_bicubic), *one_way, ('IARN', result.metrics)]
+
+
 def _cells(result: Result) -> list[str]:
-    """One row of the table, below :data:`HEADINGS`."""
-    ours, cubic = result.metrics, result.metrics_bicubic
+    """One row of the table, below :func:`_headings`."""
+    metrics = [values for _, values in _restorers(result)]
     return [result.label, f'{result.lr_size[1]}x{result.lr_size[0]}',
-            _number(cubic, 'psnr_y'), _number(ours, 'psnr_y'), f'{result.gain:+.2f}',
-            _number(cubic, 'ssim_y'), _number(ours, 'ssim_y'), _number(ours, 'lr_psnr_y'),
+            *(_number(values, 'psnr_y') for values in metrics), f'{result.gain:+.2f}',
+            *(_number(values, 'ssim_y') for values in metrics), _number(result.metrics, 'lr_psnr_y'),
             f'{result.lr_bytes:,}', f'{result.bytes_ratio:.2f}']
 
 
@@ -227,7 +294,7 @@ class _Layout:
         cubic = [result.restored_bicubic for result in results]
         top = max(float(np.percentile(error_map(image, hr), 99.5)) for image in cubic)
         factor, map_factor = (math.ceil(max(hr.shape) / side) for side in (VIEW_SIDE, MAP_SIDE))
-        exact = 3 * len(results) * hr.shape[0] * hr.shape[1] / factor**2 <= EXACT_PIXELS
+        exact = sum(len(_pictures(r, hr)) for r in results) * hr.shape[0] * hr.shape[1] / factor**2 <= EXACT_PIXELS
         return cls(worst_windows(hr, cubic), max(4, math.ceil(top)), factor, map_factor, exact)
 
 
@@ -255,21 +322,30 @@ def page(name: str, picture: Picture, results: Sequence[Result], path: str) -> N
     """
     hr = eight_bit(picture.rgb)
     layout = _Layout.of(hr, results)
+    groups, headings = _headings(results[0])
+    one_way = results[0].one_way
     save_text(TEMPLATES.get_template('compare.html.jinja').render(
         name=name, picture=picture, width=hr.shape[1], height=hr.shape[0], deep=picture.rgb.dtype == np.uint16,
         model=results[0].model, weights_hash=results[0].weights_hash, version=__version__, protocol=PROTOCOL,
-        groups=GROUPS, headings=HEADINGS, layout=layout, quality=JPEG_QUALITY,
+        groups=groups, headings=headings, one_way=one_way, layout=layout, quality=JPEG_QUALITY,
         colours=[f'#{bytes(colour).hex()}' for colour in colour_map()[::15]],
         scales=[_scale(result, hr, layout) for result in results]), path)
 
 
+def _pictures(result: Result, hr: np.ndarray) -> dict[str, np.ndarray]:
+    """The original and what was restored, by the names of the template."""
+    restored = result.one_way.restored if result.one_way else None
+    return {'hr': hr, 'bicubic': result.restored_bicubic, **({} if restored is None else {'network': restored}),
+            'iarn': result.restored}
+
+
 def _scale(result: Result, hr: np.ndarray, layout: _Layout) -> dict[str, Any]:
     """What the template shows of one scale."""
-    images = {'hr': hr, 'bicubic': result.restored_bicubic, 'iarn': result.restored}
+    images = _pictures(result, hr)
     rows, columns = _lr_part(result.lr_size, hr, layout.windows[0])
     return {
         'result': result, 'cells': _cells(result), 'lr_psnr': _number(result.metrics, 'lr_psnr_y'),
-        'measurements': [(name, _number(result.metrics_bicubic, name), _number(result.metrics, name))
+        'measurements': [(name, *(_number(values, name) for _, values in _restorers(result)))
                          for name in DEFAULT_METRICS],
         'full': _panel(images, layout.top, layout.factor, layout.map_factor, layout.exact),
         'details': [_panel({name: window.cut(image) for name, image in images.items()}, layout.top)

@@ -17,14 +17,14 @@ __all__ = ['checks']
 
 PACKAGES = ('torch', 'torchvision', 'basicsr', 'opencv-python', 'lmdb', 'pyyaml', 'numpy', 'scipy', 'pillow',
             'safetensors')
+TESTED = 'Python 3.9 to 3.13'
 
 
 def checks() -> Iterator[tuple[str, bool, str]]:
     """(name, good, text) of every check."""
     from iarn_basicsr.version import __version__
-    good = (3, 9) <= sys.version_info[:2] <= (3, 12)
-    hint = '' if good else '; supported are 3.9 to 3.12 (basicsr cannot be built on newer ones)'
-    yield 'python', good, f'{platform.python_version()} on {platform.system()} {platform.machine()}{hint}'
+    yield 'python', sys.version_info >= (3, 9), (f'{platform.python_version()} on {platform.system()} '
+                                                 f'{platform.machine()}; tested: {TESTED}')
     yield 'iarn_basicsr', True, __version__
     for name in PACKAGES:
         try:

@@ -2,22 +2,27 @@
 
     python scripts/bench/fetch_weights.py [EDSR-M EDSR-L RRDBNet SwinIR ...] [-o experiments/pretrained_models] [--list]
 
-A file is checked before it gets its name: against the first eight digits of its SHA-256, which BasicSR writes into the
-names of its files, or, where none is published, by loading it. Files that are there are checked and kept. Without a
-network the script says what to put where; ``iarn-benchmark`` leaves out methods whose weights are missing.
+A file is checked before it gets its name: its size against what the server said, its SHA-256 against the first eight
+digits that BasicSR writes into the names of its files, and that it holds a state dict. Files that are there are checked
+and kept. A download that broke off stays as NAME.part, and the next call goes on from there. Without a network the
+script says which address to fetch on another machine and where to put the file; ``iarn-benchmark`` leaves out methods
+whose weights are missing.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import http.client
 import os
 import re
-import shutil
 import sys
-import tempfile
+import urllib.error
+import urllib.request
 from os import path as osp
 from typing import NamedTuple
+
+from tqdm import tqdm
 
 from iarn_basicsr.errors import WeightsError
 from iarn_basicsr.weights import read_weights
@@ -26,6 +31,9 @@ DRIVE_FOLDER = 'https://drive.google.com/drive/folders/15DgDtfaLASQ3iAPJEVHQF49g
 REPRODUCED = 'https://drive.google.com/drive/folders/1XN4WXKJ53KQ0Cu0Yv-uCt8DZWq6uufaP'  # BasicSR's own trainings
 IRN_PAGE = 'https://github.com/pkuxmq/Invertible-Image-Rescaling'
 SWINIR = 'https://github.com/JingyunLiang/SwinIR/releases/download/v0.0/001_classicalSR_DF2K_s64w8_SwinIR-M_x{}.pth'
+DRIVE = 'https://drive.usercontent.google.com/download?export=download&confirm=t&id={}'  # the file, no page before it
+TIMEOUT = 30  # seconds without a byte
+CHUNK = 2**18  # bytes
 
 
 class Source(NamedTuple):
@@ -36,7 +44,7 @@ class Source(NamedTuple):
     page: str = ''
 
     def __str__(self) -> str:
-        return self.url or self.page or f'https://drive.google.com/uc?export=download&id={self.drive}'
+        return self.url or self.page or DRIVE.format(self.drive)
 
 
 FILES = {
@@ -75,35 +83,64 @@ def problem(path: str, name: str) -> str | None:
     return None
 
 
-def download(source: Source, target: str) -> None:
-    """To ``target``; raises ``OSError`` without a network."""
-    if source.drive:
-        import iarn_basicsr.plugin  # noqa: F401, I001  (makes basicsr importable)
-        from basicsr.utils.download_util import download_file_from_google_drive
-        download_file_from_google_drive(source.drive, target)
-    else:
-        from torch.hub import download_url_to_file
-        download_url_to_file(source.url, target)
+def download(url: str, part: str) -> str | None:
+    """Fetch into ``part``, after what is there already; returns why the file is not whole, or None.
+
+    Raises:
+        OSError, HTTPException: without a network; what arrived earlier stays in ``part``.
+    """
+    have = osp.getsize(part) if osp.isfile(part) else 0
+    request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        return None  # there is nothing after what we have; the check of the file decides
+    with response:
+        have = have if response.status == 206 else 0  # a server that knows no ranges sends the whole file
+        length = response.headers.get('Content-Length')
+        total = have + int(length) if length else None
+        with open(part, 'ab' if have else 'wb') as file, tqdm(
+                desc=osp.basename(part), total=total, initial=have, unit='B', unit_scale=True, disable=None) as bar:
+            while chunk := _read(response):
+                file.write(chunk)
+                bar.update(len(chunk))
+    size = osp.getsize(part)
+    return None if total in (None, size) else f'broke off after {size:,} of {total:,} bytes; run this again to go on'
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """The next bytes; none at the end, or where the connection broke: the size tells."""
+    try:
+        return response.read(CHUNK)
+    except (OSError, http.client.HTTPException):
+        return b''
 
 
 def fetch(name: str, source: Source, root: str) -> str | None:
-    """Make sure that a file is there and right; returns what is wrong with it, or None."""
+    """Make sure that a file is there and right; returns what is wrong with it and what to do, or None."""
     path = osp.join(root, name)
     if osp.isfile(path):
-        return problem(path, name)
+        wrong = problem(path, name)
+        return wrong and f'{wrong}; remove it and run this again'
     if source.page:
-        return f'has no direct address; it is linked from {source}'
+        return f'has no direct address; fetch it from where {source} links it and save it as {path}'
     os.makedirs(osp.dirname(path), exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=osp.dirname(path)) as folder:
-        temporary = osp.join(folder, osp.basename(path))
-        try:
-            download(source, temporary)
-        except OSError as error:  # requests' and urllib's errors are OSErrors
-            return f'cannot be fetched from {source} ({type(error).__name__}: {str(error)[:120]})'
-        wrong = problem(temporary, name)
-        if wrong is None:
-            shutil.move(temporary, path)
-        return wrong and f'as fetched from {source}: {wrong}'
+    part = f'{path}.part'
+    try:
+        broken = download(str(source), part)
+    except (OSError, http.client.HTTPException) as error:
+        return (f'cannot be fetched ({type(error).__name__}: {str(error)[:120]}); fetch {source} on a machine with a '
+                f'network and save it as {path}')
+    if broken:
+        return broken
+    wrong = problem(part, name)
+    if wrong:
+        os.remove(part)
+        return f'as fetched from {source}: {wrong}'
+    os.replace(part, path)
+    return None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -126,8 +163,7 @@ def main(argv: list[str] | None = None) -> int:
             failed += wrong is not None
             print(f'{osp.join(args.output, name)}: {wrong or "ok"}', flush=True)
     if failed:
-        print(f'\n{failed} files are not there. Fetch each by hand from the address above, on any machine, and put it '
-              'where its line says; then run this again to have it checked.', file=sys.stderr)
+        print(f'\n{failed} files are not there; each line above says what to do.', file=sys.stderr)
     return 1 if failed else 0
 
 

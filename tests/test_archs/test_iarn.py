@@ -494,3 +494,47 @@ def test_from_pretrained_is_the_released_file() -> None:
     assert not net.training and sum(p.numel() for p in net.parameters()) == 488996
     with pytest.raises(WeightsError, match="weights 'iarn_ligth_x1-4': no such file, .*did you mean 'iarn_light_x1-4"):
         IARN.from_pretrained('iarn_ligth_x1-4')
+
+
+# ------------------------------------------------------------------------------------------------- augmented low branch
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(st.integers(1, 20), st.floats(1, 4), st.floats(1, 4), st.sampled_from(['area', 'cubic']))
+def test_augmented_round_trip_is_exact(extra: int, s_v: float, s_h: float, split: str) -> None:
+    """With the true latent and the true low branch; with its extra channels at zero something is lost."""
+    net = randomise(IARN(extra_channels=extra, order=3, split=split, **TINY)).double()
+    x = image(19, 22).double()
+    size = (max(5, round(19 / s_v)), max(6, round(22 / s_h)))
+    with torch.no_grad():
+        lr, latent, low = net.downscale(x, size)
+        assert low.shape == (1, 3 + extra, *size) and low[:, 3:].abs().max() > 1e-4 and torch.equal(low[:, :3], lr)
+        torch.testing.assert_close(net.upscale(lr, (19, 22), latent, low), x, rtol=0, atol=1e-9)
+        assert (net.upscale(lr, (19, 22), latent) - x).abs().max() > 1e-6
+
+
+def test_extra_channels_start_at_zero() -> None:
+    """An untrained network whose last convolutions are zero gives D x, and nothing in the extra channels."""
+    net, x = IARN(extra_channels=5, init_last=0, **TINY), image(16, 12)
+    down = net.downscale(x, (8, 6))
+    assert not down.low[:, 3:].any()
+    torch.testing.assert_close(down.lr, net.grid_of(x, (16, 12), (8, 6)).down(x), rtol=0, atol=1e-6)
+
+
+def test_wrong_low_branch_is_refused() -> None:
+    net, lr = IARN(extra_channels=4, **TINY), torch.rand(1, 3, 7, 7)
+    with pytest.raises(OptionError, match=r'low of shape \(1, 6, 7, 7\): expected \(1, 7, 7, 7\)'):
+        net.upscale(lr, (14, 14), low=torch.rand(1, 6, 7, 7))
+
+
+@pytest.mark.parametrize('options', [{'coupling': 'hr_grid'}, {'split': 'cubic_interp'}])
+def test_extra_channels_need_the_lr_grid_and_an_exact_split(options: dict) -> None:
+    with pytest.raises(OptionError, match='extra_channels: 2 needs coupling: lr_grid and split: area or cubic'):
+        IARN(extra_channels=2, **options)
+
+
+def test_gradient_reaches_the_extra_channels() -> None:
+    net = randomise(IARN(extra_channels=3, **TINY))
+    net(image(12, 12), (6, 6))['sr'].square().mean().backward()
+    for block in net.blocks:
+        assert block.maps.phi.last.weight.grad[3:].abs().max() > 0

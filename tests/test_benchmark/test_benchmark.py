@@ -64,7 +64,7 @@ def test_report(tmp_path, options, benchmark, capsys):
     assert rows['two PSNR-Y'] == ['x2', 'x2.5', 'x1.5x3', 'x2 (published)', 'x2.5 (published)']
     assert rows['ours'][3:] == ['12.34', '–']
     assert rows['others'] == ['–', '–', '–', '–', '56.78']
-    assert rows['absent'][:3] == ['–'] * 3
+    assert rows['absent (bicubic LR)'][:3] == ['–'] * 3
     results = json.loads((out / 'benchmark.json').read_text())
     values = [r['psnr_y'] for r in results['rows']
               if (r['method'], r['key'][:3]) == ('ours', ['quality', 'two', 'x2'])]

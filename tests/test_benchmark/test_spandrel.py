@@ -139,6 +139,14 @@ def test_safetensors(tmp_path):
         assert torch.equal(SpandrelNet.from_file(tmp_path / 'w.safetensors')(x), net(x).clamp(0, 1))
 
 
+def test_half_precision_is_computed_in_full(tmp_path):
+    net = network('Compact', upscale=2).half()
+    torch.save(net.state_dict(), tmp_path / 'w.pth')
+    x = image(8, 9)
+    with torch.no_grad():
+        assert torch.equal(SpandrelNet.from_file(tmp_path / 'w.pth')(x), net.float()(x).clamp(0, 1))
+
+
 # ------------------------------------------------------------------------------------------------------ the command
 
 
@@ -160,7 +168,8 @@ def test_tables_say_that_the_lr_is_bicubic(tmp_path, benchmark, capsys):
     cost = {'hr_size': [32, 48], 'scales': [2], 'repeats': 1}
     methods = {'mine': {'type': 'spandrel', 'path': path}, 'bicubic': {'type': 'bicubic'},
                'absent': {'type': 'spandrel', 'path': 'nope.pth'}}
-    assert benchmark(methods, lossy=lossy, cost=cost, published={'set': {'mine': {'x2': 1.0}, 'theirs': {'x2': 2.0}}}) == 0
+    published = {'set': {'mine': {'x2': 1.0}, 'theirs': {'x2': 2.0}}}
+    assert benchmark(methods, lossy=lossy, cost=cost, published=published) == 0
     shown = capsys.readouterr()
     assert 'absent: left out, weights not found: nope.pth' in shown.err
     text = (tmp_path / 'out/benchmark.md').read_text()

@@ -14,17 +14,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import make_image
+from helpers import make_image, tiny_net
 from PIL import Image
 
 from iarn_basicsr import files
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.errors import SizeError
+from iarn_basicsr.errors import OptionError, SizeError
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
 from iarn_basicsr.ops.size import Scale, Size
 from iarn_basicsr.pictures import compare as module
+from iarn_basicsr.pictures.cli import main
 from iarn_basicsr.pictures.compare import (
     Result,
     Window,
@@ -212,7 +213,8 @@ def test_table_shows_the_numbers(results: list[Result]) -> None:
     lines = table(results).splitlines()
     assert lines[-1] == PROTOCOL
     assert len({len(line) for line in lines[:-1]}) == 1, 'aligned'
-    assert lines[1].split() == ['scale', 'LR', 'size', *module.HEADINGS[2:]]
+    assert lines[1].split() == ['scale', 'LR', 'size', 'bicubic', 'IARN', 'gain', 'bicubic', 'IARN', 'PSNR-Y', 'bytes',
+                                'ratio']
     for r, line in zip(results, lines[2:]):
         ours, cubic = r.metrics, r.metrics_bicubic
         label = {(2, 2): 'x2', (1.5, 3): 'x1.5x3', (2.5, 2.5): 'x2.5'}[r.scale]
@@ -343,6 +345,129 @@ def test_a_large_picture_is_reduced_but_its_details_are_exact(tmp_path: Path, re
     assert abs(y - np.clip((window.top + window.side / 2) / 2 - 10, 0, 13)) <= 1
     assert abs(x - np.clip((window.left + window.side / 2) / 2 - 8, 0, 29)) <= 1
     assert 'a part of 16 × 20 pixels around detail 1; the whole has 45 × 33' in shown.text
+
+
+# --------------------------------------------------------------------------------------------- a one-way network
+
+
+class Enlarge(torch.nn.Module):
+    """A network of known result: replication, then a value that may leave [0, 1]."""
+
+    def __init__(self, scale: int, name: str = 'Net <b>') -> None:
+        super().__init__()
+        self.scale, self.architecture, self.file = scale, name, 'net & co.pth'
+        self.gain = torch.nn.Parameter(torch.tensor(1.1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gain * x.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
+
+
+@pytest.fixture(scope='module')
+def beside(rescaler: Rescaler, picture: Picture) -> list[Result]:
+    return compare(rescaler, picture, SCALES, Enlarge(2))
+
+
+def test_a_network_restores_the_bicubic_lr(picture: Picture, results: list[Result], beside: list[Result]) -> None:
+    """At its scale as it is, below it resized (1.5 x 3 and 2.5 are beyond it)."""
+    first = beside[0]
+    x = torch.tensor(first.lr_bicubic).permute(2, 0, 1)[None] / 255 * 1.1
+    expected = (quantise(x.repeat_interleave(2, -1).repeat_interleave(2, -2))[0] * 255).round().byte()
+    assert first.one_way is not None and first.one_way.name == 'Net <b> x2'
+    np.testing.assert_array_equal(first.one_way.restored, expected.permute(1, 2, 0).numpy())
+    lr, hr = (cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR) for rgb in (first.lr_bicubic, picture.rgb))
+    restored = cv2.cvtColor(first.one_way.restored, cv2.COLOR_RGB2BGR)
+    assert first.one_way.metrics == evaluate((restored, hr), (lr, lr), DEFAULT_METRICS)
+    assert [r.one_way.restored is None and r.one_way.metrics == {} for r in beside if r.one_way] == [False, True, True]
+    assert [r.metrics for r in beside] == [r.metrics for r in results], 'the others stay'
+
+
+def test_below_its_scale_the_result_of_a_network_is_resized(rescaler: Rescaler, picture: Picture) -> None:
+    result, = compare(rescaler, picture, [1.5], Enlarge(2))
+    x = torch.tensor(result.lr_bicubic).permute(2, 0, 1)[None] / 255 * 1.1
+    resized = bicubic_downscale(x.repeat_interleave(2, -1).repeat_interleave(2, -2), (66, 90))
+    assert result.one_way is not None and result.one_way.restored is not None
+    difference = result.one_way.restored - (quantise(resized)[0] * 255).permute(1, 2, 0).numpy()
+    assert np.abs(difference).max() < 1e-3
+
+
+def test_a_network_restores_gray_as_gray(rescaler: Rescaler) -> None:
+    class Coloured(Enlarge):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * torch.tensor([0.8, 0.9, 1])[:, None, None]
+
+    gray = Picture(np.repeat(make_image(48, 40, seed=1)[..., :1], 3, 2), mode='L')
+    result, = compare(rescaler, gray, [2], Coloured(2))
+    assert result.one_way is not None and result.one_way.restored is not None
+    assert not np.ptp(result.one_way.restored, axis=2).any()
+
+
+def test_a_network_without_memory_is_one_line(rescaler: Rescaler, picture: Picture) -> None:
+    class Large(Enlarge):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError('not enough memory:\nyou tried to allocate')
+
+    with pytest.raises(OptionError, match='net & co.pth cannot restore an LR of 45x33: not enough memory: you tried'):
+        compare(rescaler, picture, [2], Large(2))
+
+
+def test_table_with_a_network(beside: list[Result]) -> None:
+    lines = table(beside).splitlines()
+    assert len({len(line) for line in lines[:-1]}) == 1, 'aligned'
+    names = ['bicubic', 'Net', '<b>', 'x2', 'IARN']
+    assert lines[1].split() == ['scale', 'LR', 'size', *names, 'gain', *names, 'PSNR-Y', 'bytes', 'ratio']
+    for r, line in zip(beside, lines[2:]):
+        assert r.one_way is not None
+        values = r.one_way.metrics
+        psnr, ssim = (f'{values["psnr_y"]:.2f}', f'{values["ssim_y"]:.4f}') if values else ('-', '-')
+        cells = line.split()
+        assert (cells[3], cells[7]) == (psnr, ssim)
+        assert (cells[2], cells[4]) == (f'{r.metrics_bicubic["psnr_y"]:.2f}', f'{r.metrics["psnr_y"]:.2f}')
+
+
+def test_page_with_a_network(tmp_path: Path, picture: Picture, results: list[Result], beside: list[Result]) -> None:
+    shown = make_page(tmp_path, picture, beside)
+    name, first = 'Net <b> x2', beside[0].one_way
+    assert first is not None and first.restored is not None
+    mine = {alt: image for alt, image in shown.images.items() if name in alt}
+    windows = worst_windows(picture.rgb, [r.restored_bicubic for r in results])
+    np.testing.assert_array_equal(mine.pop(f'{name}, x2'), first.restored)
+    for n, window in enumerate(windows):
+        np.testing.assert_array_equal(mine.pop(f'{name}, detail {n + 1}, x2'), window.cut(first.restored))
+    assert set(mine) == {f'error of {name}, x2', *(f'error of {name}, detail {n + 1}, x2' for n in range(3))}
+    assert 'Net <b>' not in shown.source and shown.source.count('class="detail more"') == 3
+    assert shown.source.count('value="network iarn"') == shown.source.count('value="hr network"') == 1
+    assert 'data-left="Net &lt;b&gt; x2" data-right="IARN"' in shown.source
+    for words in (f'one-way network {name} (net & co.pth)', f'{name} and IARN', 'restores the LR of bicubic'):
+        assert words in re.sub(r'\s+', ' ', shown.text)
+    text = re.sub(r'\s+', ' ', re.sub(r'<[^>]+>', ' ', shown.source))
+    for r in beside:
+        assert ' '.join(module._cells(r)) in shown.text
+        metrics = [r.metrics_bicubic, r.one_way.metrics if r.one_way else {}, r.metrics]
+        assert all(' '.join([m, *(module._number(v, m) for v in metrics)]) in text for m in DEFAULT_METRICS)
+
+
+def test_page_without_a_network_does_not_speak_of_one(tmp_path: Path, picture: Picture, results: list[Result]) -> None:
+    shown = make_page(tmp_path, picture, results)
+    assert 'one-way' not in shown.text and 'value="network' not in shown.source
+    assert 'class="detail more"' not in shown.source
+
+
+def test_the_command_with_a_network(tmp_path: Path, picture: Picture, monkeypatch: pytest.MonkeyPatch,
+                                    capsys: pytest.CaptureFixture) -> None:
+    compact = pytest.importorskip('spandrel.architectures.Compact').Compact
+    monkeypatch.chdir(tmp_path)
+    tiny_net().save('tiny.pth')
+    torch.save(compact(num_feat=4, num_conv=1, upscale=2).state_dict(), 'net.pth')
+    Image.fromarray(picture.rgb).save('a.png')
+    arguments = ['compare', 'a.png', '--weights', 'tiny.pth', '--device', 'cpu', '--scale', '2', '--network']
+    assert main([*arguments, 'net.pth']) == 0
+    assert 'RealESRGAN Compact x2' in capsys.readouterr().out
+    assert 'RealESRGAN Compact x2, detail 1, x2' in Page(tmp_path / 'a_compare.html').images
+    for name, message in (('nope.pth', 'nope.pth: cannot be read (No such file or directory)'),
+                          ('tiny.pth', r'tiny.pth: spandrel \S+ knows no network with these weights')):
+        assert main([*arguments, name, '--overwrite']) == 2
+        assert re.fullmatch(f'iarn compare: {message}\n'.replace('(', '\\(').replace(')', '\\)'),
+                            capsys.readouterr().err)
 
 
 def test_an_interrupted_page_leaves_the_old_one(tmp_path: Path, picture: Picture, results: list[Result],

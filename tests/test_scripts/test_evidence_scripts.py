@@ -1,96 +1,17 @@
-"""The scripts behind the tables: weights of others, curves of runs, speed, releasing weights."""
+"""The scripts behind the tables: curves of runs, speed, releasing weights."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-import torch
 from helpers import tiny_net
 
 from iarn_basicsr import zoo
 from iarn_basicsr.pictures.verify import verify
 from iarn_basicsr.weights import weights_hash
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def fetch_weights(script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., ModuleType]:
-    """The script with two files to fetch and a network that serves ``content`` (None: there is no network)."""
-
-    def make(content: bytes | None, expected: str | None = None) -> ModuleType:
-        module = script('bench/fetch_weights')
-        digest = expected or hashlib.sha256(content or b'').hexdigest()[:8]
-        module.FILES = {'NET': {f'NET/net-{digest}.pth': module.Source('id'),
-                                'NET/other.pth': module.Source(page='https://example.org/page')}}
-
-        def download(source: object, target: str) -> None:
-            if content is None:
-                raise ConnectionError('no route')
-            Path(target).write_bytes(content)
-
-        monkeypatch.setattr(module, 'download', download)
-        monkeypatch.chdir(tmp_path)
-        return module
-
-    return make
-
-
-def weights() -> bytes:
-    import io
-    buffer = io.BytesIO()
-    torch.save({'params': {'a': torch.zeros(2)}}, buffer)
-    return buffer.getvalue()
-
-
-def test_weights_are_fetched_and_checked(fetch_weights, tmp_path, capsys):
-    content = weights()
-    module = fetch_weights(content)
-    assert module.main([]) == 1  # the other file has no direct address
-    shown = capsys.readouterr()
-    name, = (tmp_path / 'experiments/pretrained_models/NET').iterdir()
-    assert name.read_bytes() == content
-    assert f'{name.name}: ok' in shown.out
-    assert 'other.pth: has no direct address; it is linked from https://example.org/page' in shown.out
-    assert '1 files are not there' in shown.err
-    (name.parent / 'other.pth').write_bytes(content)
-    assert module.main([]) == 0
-    name.write_bytes(content + b'x')  # damaged since
-    assert module.main([]) == 1
-    assert 'its SHA-256 begins' in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(('content', 'expected', 'message'), [
-    (None, None, r'cannot be fetched from https://drive\.google\.com/.*id=id \(ConnectionError: no route\)'),
-    (b'<html>quota</html>', '00000000', 'its SHA-256 begins [0-9a-f]{8}, expected 00000000'),
-    (b'<html>quota</html>', None, 'is not a PyTorch weight file'),
-])
-def test_what_cannot_be_fetched_leaves_nothing_behind(fetch_weights, tmp_path, capsys, content, expected, message):
-    assert fetch_weights(content, expected).main(['NET']) == 1
-    shown = capsys.readouterr()
-    assert re.search(message, shown.out)
-    assert 'put it where its line says' in shown.err
-    assert not [p for p in (tmp_path / 'experiments').rglob('*') if p.is_file()]
-
-
-def test_real_addresses(script, capsys):
-    module = script('bench/fetch_weights')
-    assert module.main(['--list']) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == sum(len(files) for files in module.FILES.values())
-    assert all(re.match(r'\S+\texperiments/pretrained_models/\S+\.pth\thttps://\S+$', line) for line in lines)
-    benchmark = (ROOT / 'options/benchmark_Set5.yml').read_text()
-    assert all(line.split('\t')[1] in benchmark for line in lines)  # fetched to where the benchmark looks
-    with pytest.raises(SystemExit):
-        module.main(['EDSR'])
-    assert "unknown network 'EDSR': choose from EDSR-M" in capsys.readouterr().err
 
 
 def report(folder: Path, iteration: int, **psnr: float) -> None:

@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   iarn upscale small/ -o whole/
   iarn compare photo.jpg --scale 2 --scale 1.5x3 -o page.html
   iarn info small.png
+  iarn recipes train_IARN_light_x1-4.yml -o own.yml
   iarn export iarn_x1-4 down.onnx --direction down --hr-size 1280x720 --scale 2"""
 
 
@@ -81,6 +82,8 @@ def _upscale_arguments(command: argparse.ArgumentParser) -> None:
 def _compare_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument('source', metavar='IN')
     command.add_argument('--scale', action='append', type=_scale, metavar='S', help='several are possible')
+    command.add_argument('--network', metavar='FILE', help='weights of a one-way network (ESRGAN, SwinIR, HAT, ...) to '
+                         'restore the bicubic LR; needs the package spandrel')
     command.add_argument('-o', '--output', metavar='PAGE', help='default: IN_compare.html in the current directory')
     _computing(command)
     _overwriting(command)
@@ -102,6 +105,12 @@ def _export_arguments(command: argparse.ArgumentParser) -> None:
     size = command.add_mutually_exclusive_group()
     size.add_argument('--scale', type=_scale, metavar='S', help='of an .onnx: 2.5, or vertical x horizontal: 1.5x3')
     size.add_argument('--size', type=_size, metavar='WxH', help='of an .onnx: exact LR size, width x height')
+    _overwriting(command)
+
+
+def _recipes_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument('name', nargs='?', metavar='NAME', help='copy this one (default: list all)')
+    command.add_argument('-o', '--output', metavar='OUT', help='file, or folder (default: the current one)')
     _overwriting(command)
 
 
@@ -129,6 +138,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], object], str]] = {
     'upscale': (_upscale_arguments, 'restore the originals from LR images'),
     'compare': (_compare_arguments, 'one page that shows IARN beside bicubic, with a slider'),
     'info': (_info_arguments, 'what a file is and how it was made'),
+    'recipes': (_recipes_arguments, 'list the option files that come with the package, or copy one to start from'),
     'doctor': (lambda command: None, 'check the installation'),
     'verify': (_verify_arguments, 'recompute the numbers of the released weights and compare'),
     'export': (_export_arguments, 'write weights as .safetensors or .pth, or a network as .onnx'),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from iarn_basicsr import zoo
 from iarn_basicsr.errors import ImageError, NoRecipeError, OtherWeightsError, RecipeError, SizeError
+from iarn_basicsr.files import save_bytes
 from iarn_basicsr.ops.size import Size, check_hr_size, check_lr_size, lr_size, scale_label
+from iarn_basicsr.pictures import recipes
 from iarn_basicsr.pictures.files import LOSSLESS_ENDINGS, Picture, read_picture, write_picture
 from iarn_basicsr.pictures.recipe import checksum
 
@@ -90,6 +93,7 @@ def _upscale(args: argparse.Namespace) -> int:
 
 
 def _compare(args: argparse.Namespace) -> int:
+    from iarn_basicsr.archs.one_way import SpandrelNet
     from iarn_basicsr.pictures.compare import compare, page, table
     picture = read_picture(args.source)
     scales = args.scale or [(2.0, 2.0), (3.0, 3.0), (1.5, 3.0)]
@@ -98,10 +102,11 @@ def _compare(args: argparse.Namespace) -> int:
         raise UsageError(f'-o {target}: the page is HTML, choose a name that ends in .html')
     _refuse_existing(args, target)
     rescaler = _rescaler(args, args.weights)
+    network = SpandrelNet.from_file(args.network) if args.network else None
     for scale in scales:
         with _asked_for(f'{args.source}: --scale {scale_label(scale)[1:]}', picture.size):
             check_lr_size(picture.size, lr_size(picture.size, scale), rescaler.net.max_scale)
-    results = compare(rescaler, picture, scales)
+    results = compare(rescaler, picture, scales, network)
     print(table(results))
     with _writing(target):
         page(osp.basename(args.source), picture, results, target)
@@ -138,6 +143,26 @@ def _describe(path: str, picture: Picture) -> Iterator[str]:
         yield f'  was {_wh(recipe.lr_size)} when made: resized since, what it hid is lost'
     elif recipe.pixels != checksum(picture.rgb):
         yield '  edited or recompressed since it was made: what it hid is damaged'
+
+
+def _recipes(args: argparse.Namespace) -> int:
+    if args.name is None:
+        if args.output is not None or args.overwrite:
+            raise UsageError('-o and --overwrite are for copying: name the option file to copy')
+        width = max(map(len, recipes.names()), default=0)
+        for name in recipes.names():
+            print(f'{name:{width}}  {recipes.summary(name)}')
+        return 0
+    source, target = recipes.file_of(args.name), args.name if args.output is None else args.output
+    if not target:
+        raise UsageError("-o '': name a file or a folder")
+    if osp.isdir(target) or target.endswith(('/', os.sep)):
+        target = osp.join(target, args.name)
+    _refuse_existing(args, target)
+    with open(source, 'rb') as file, _writing(target):
+        save_bytes(file.read(), target)
+    print(f'{args.name} -> {target}')
+    return 0
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -190,6 +215,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     'upscale': _upscale,
     'compare': _compare,
     'info': _info,
+    'recipes': _recipes,
     'doctor': _doctor,
     'verify': _verify,
     'export': _export,

@@ -1,0 +1,206 @@
+"""BasicSR is installed on every Python, and a line says how where it is missing."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import os
+import shlex
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from iarn_basicsr import compat
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / 'scripts' / 'install' / 'install_basicsr.py'
+NEEDS_PATCH = sys.version_info >= (3, 13)
+
+SETUP = """from setuptools import setup
+
+
+def get_version():
+    with open('fake_basicsr.py') as f:
+        exec(compile(f.read(), 'fake_basicsr.py', 'exec'))
+    return locals()['__version__']
+
+
+if __name__ == '__main__':
+    setup(name='fake_basicsr', version=get_version(), py_modules=['fake_basicsr'], setup_requires=['no_such_package'])
+"""
+
+
+@pytest.fixture(scope='module')
+def script() -> ModuleType:
+    """The script, as a module."""
+    spec = importlib.util.spec_from_file_location('install_basicsr', SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def patched(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``exec`` is the patched one until the end of a test."""
+    monkeypatch.setattr(builtins, 'exec', builtins.exec)
+    script.patch_exec()
+
+
+# ---------------------------------------------------------------------------------------------------- patch of exec
+
+
+@pytest.mark.usefixtures('patched')
+def test_names_are_in_locals_of_the_caller() -> None:
+    def get_version() -> str:
+        exec(compile("__version__ = '1.4.2'", 'version.py', 'exec'))
+        return locals()['__version__']
+
+    assert get_version() == '1.4.2'
+    assert '__version__' not in globals()
+
+
+@pytest.mark.usefixtures('patched')
+def test_own_namespaces_are_used_alone() -> None:
+    one, two = {}, {}
+    exec('name = 1', one)
+    exec('other = __name__', globals(), two)
+    assert one['name'] == 1 and two == {'other': __name__}
+    assert not {'name', 'other'} & {*locals(), *globals()}
+
+
+@pytest.mark.usefixtures('patched')
+def test_own_locals_alone() -> None:
+    own = {}
+    exec('name = __name__', None, own)
+    assert own == {'name': __name__} and 'name' not in globals()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason='exec has no closure there')
+@pytest.mark.usefixtures('patched')
+def test_closure() -> None:
+    found = []
+
+    def function() -> None:
+        found.append(1)
+
+    exec(function.__code__, globals(), closure=function.__closure__)
+    assert found == [1]
+
+
+@pytest.mark.skipif(NEEDS_PATCH, reason='there it would be the patch that makes it work')
+def test_older_pythons_are_the_model() -> None:
+    exec('name = 1')
+    assert locals()['name'] == 1
+
+
+# ------------------------------------------------------------------------------------------------------- the script
+
+
+@pytest.fixture
+def sdist(tmp_path: Path) -> Path:
+    """A source distribution that finds its version as BasicSR does."""
+    folder = tmp_path / 'fake_basicsr-1.4.2'
+    folder.mkdir()
+    (folder / 'setup.py').write_text(SETUP)
+    (folder / 'fake_basicsr.py').write_text("__version__ = '1.4.2'\n")
+    (folder / 'PKG-INFO').write_text('Metadata-Version: 2.1\nName: fake_basicsr\nVersion: 1.4.2\n')
+    with tarfile.open(tmp_path / 'fake_basicsr-1.4.2.tar.gz', 'w:gz') as archive:
+        archive.add(folder, folder.name)
+    return tmp_path / 'fake_basicsr-1.4.2.tar.gz'
+
+
+def offline(target: Path) -> dict[str, str]:
+    """The environment in which pip fetches nothing, and installs into a folder."""
+    return {**os.environ, 'PIP_TARGET': str(target), 'PIP_NO_INDEX': '1', 'PIP_NO_CACHE_DIR': '1'}
+
+
+@pytest.mark.slow
+def test_install(sdist: Path, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, SCRIPT, sdist], env=offline(tmp_path / 'site'), cwd=tmp_path, timeout=300,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / 'site' / 'fake_basicsr.py').is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not NEEDS_PATCH, reason='pip alone can do it')
+def test_pip_alone_fails(sdist: Path, tmp_path: Path) -> None:
+    """Once this fails, the script has no more reason."""
+    done = subprocess.run([sys.executable, '-m', 'pip', 'install', '--use-pep517', '--no-build-isolation', sdist],
+                          env=offline(tmp_path / 'site'), cwd=tmp_path, timeout=300, capture_output=True, text=True)
+    assert done.returncode and "KeyError: '__version__'" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_pip_that_fails(tmp_path: Path) -> None:
+    source = str(tmp_path / 'nowhere' / 'basicsr.tar.gz')
+    done = subprocess.run([sys.executable, SCRIPT, '--quiet', source], env=offline(tmp_path), timeout=300,
+                          capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f'install_basicsr: {source} was not installed; pip says why above'
+
+
+def test_without_pip(script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(SystemExit, match='2'):
+        script.main([])
+    assert 'this Python has no pip: run "python -m ensurepip" first' in capsys.readouterr().err
+
+
+def test_setuptools_and_wheel_come_first(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(subprocess, 'run', lambda command, **_: calls.append(command[2:]))
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == 'wheel' else object())
+    assert script.main([]) == 0
+    assert calls == [['pip', 'install', 'wheel'], ['pip', 'install', '--no-build-isolation', 'basicsr>=1.4.2']]
+
+
+# --------------------------------------------------------------------------------------------- where BasicSR is missing
+
+WITHOUT = ('import importlib.util as util, sys; find = util.find_spec\n'
+           'util.find_spec = lambda name, *more: None if name == "basicsr" else find(name, *more)\n')
+
+
+def run(program: str, **env: str) -> subprocess.CompletedProcess:
+    """A program in a process of its own, which finds the package first."""
+    return subprocess.run([sys.executable, '-c', program], env={**os.environ, 'PYTHONPATH': str(ROOT), **env},
+                          capture_output=True, text=True, timeout=120)
+
+
+def test_plugin_names_the_line() -> None:
+    done = run(WITHOUT + 'import iarn_basicsr.plugin')
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('iarn_basicsr.compat.NoBasicSRError: BasicSR is not installed; this line does it: python ')
+    assert shlex.split(last.split('does it: ')[1]) == ['python', str(SCRIPT)]
+
+
+def test_command_that_measures_names_the_line() -> None:
+    done = run(WITHOUT + 'from iarn_basicsr.pictures.cli import main; sys.exit(main(["verify"]))')
+    assert done.returncode == 2
+    assert done.stderr.startswith('iarn verify: BasicSR is not installed; this line does it: python ')
+    assert done.stderr.count('\n') == 1
+
+
+def test_line_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compat, '__file__', str(tmp_path / 'iarn_basicsr' / 'compat.py'))
+    assert compat._install_line() == 'python -m iarn_basicsr.install_basicsr'
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason='distutils is there')
+def test_basicsr_without_distutils() -> None:
+    """The one in setuptools is taken, also where setuptools does not offer it (after ``pip install --target``)."""
+    done = run('import sys\n'
+               'sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != "DistutilsMetaFinder"]\n'
+               'import iarn_basicsr.plugin')
+    assert done.returncode == 0, done.stderr
+
+
+def test_alias(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, 'module_that_is_gone', raising=False)
+    compat._alias('module_that_is_gone', 'json')
+    assert sys.modules.pop('module_that_is_gone') is sys.modules['json']

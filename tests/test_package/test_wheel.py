@@ -1,0 +1,149 @@
+"""The wheel: made as ``python -m build`` makes it, installed far from the repository, and used there."""
+
+from __future__ import annotations
+
+import email
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ('iarn', 'iarn-train', 'iarn-test', 'iarn-benchmark')
+pytestmark = pytest.mark.slow
+
+
+def run(*words: object, cwd: Path, **env: str) -> str:
+    """What a command prints; it must succeed."""
+    outside = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    done = subprocess.run([str(w) for w in words], cwd=cwd, env={**outside, 'OMP_NUM_THREADS': '1', **env},
+                          capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope='module')
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source distribution, of a copy: what building leaves behind stays out of the repository."""
+    source = tmp_path_factory.mktemp('source') / 'repository'
+    ignored = [line.rstrip('/') for line in (ROOT / '.gitignore').read_text(encoding='utf-8').split()]
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns('.git', *ignored))
+    target = tmp_path_factory.mktemp('sdist')
+    program = 'import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])'
+    run(sys.executable, '-c', program, target, cwd=source)
+    return next(target.glob('*.tar.gz'))
+
+
+@pytest.fixture(scope='module')
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('wheel')
+    run(sys.executable, '-m', 'pip', 'wheel', sdist, '--no-deps', '--no-index', '--no-build-isolation', '-w', folder,
+        cwd=folder)
+    return next(folder.glob('*.whl'))
+
+
+@pytest.fixture(scope='module')
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package and, in ``bin``, its commands."""
+    folder = tmp_path_factory.mktemp('installed')
+    run(sys.executable, '-m', 'pip', 'install', wheel, '--no-deps', '--no-index', '--target', folder, cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def iarn(installed: Path, tmp_path: Path) -> Callable[..., str]:
+    """Runs a command line of the installed package, in an empty folder."""
+    return lambda *words: run(sys.executable, '-m', 'iarn_basicsr.pictures.cli', *words, cwd=tmp_path,
+                              PYTHONPATH=str(installed))
+
+
+def test_files(wheel: Path) -> None:
+    """What people need and nothing else: modules, option files, weights, and what those need."""
+    names = {n for n in zipfile.ZipFile(wheel).namelist() if '.dist-info/' not in n}
+    options = {f'iarn_basicsr/options/{p.name}' for p in (ROOT / 'options').glob('*.yml')}
+    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / 'iarn_basicsr').rglob('*.py')}
+    assert names - options - modules == {f'iarn_basicsr/{name}' for name in (
+        'py.typed', 'install_basicsr.py', 'pictures/compare.html.jinja', 'zoo/registry.json', 'zoo/chelsea.png',
+        'zoo/iarn_light_x1-4.pth', 'zoo/iarn_x1-4.pth')}
+    assert options | modules <= names
+
+
+def test_only_the_package(wheel: Path) -> None:
+    """No tests, logs, figures, nor what restores files of earlier versions."""
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {n.split('/')[0] for n in names if '.dist-info/' not in n} == {'iarn_basicsr'}
+    assert not [n for n in names if re.search(r'earlier|\.log$|tests?/|released|ablation|figure', n)]
+
+
+def test_source_distribution_makes_the_same_wheel(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {n.split('/', 1)[1] for n in archive.getnames() if '/' in n}
+    assert {'setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'options/train_IARN_x1-4.yml',
+            'scripts/install/install_basicsr.py', 'iarn_basicsr/zoo/registry.json'} <= names
+    assert not [n for n in names if re.search(r'earlier|\.log$|^tests|released|ablation|figure', n)]
+
+
+def test_metadata(wheel: Path) -> None:
+    """Every Python from 3.9 on; BasicSR only where pip can build it."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(n for n in archive.namelist() if n.endswith('.dist-info/METADATA'))
+        metadata = email.message_from_bytes(archive.read(name))
+    assert metadata['Requires-Python'] == '>=3.9'
+    basicsr = next(r for r in metadata.get_all('Requires-Dist') if r.startswith('basicsr'))
+    assert basicsr.replace(' ', '').replace("'", '"') == 'basicsr>=1.4.2;python_version<"3.13"'
+
+
+def test_it_is_the_wheel_that_runs(installed: Path, tmp_path: Path) -> None:
+    place = run(sys.executable, '-c', 'import iarn_basicsr; print(iarn_basicsr.__file__)', cwd=tmp_path,
+                PYTHONPATH=str(installed))
+    assert Path(place.strip()) == installed / 'iarn_basicsr' / '__init__.py'
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_commands(installed: Path, tmp_path: Path, command: str) -> None:
+    assert 'usage: ' in run(installed / 'bin' / command, '--help', cwd=tmp_path, PYTHONPATH=str(installed))
+
+
+def test_pictures(iarn: Callable[..., str], installed: Path, tmp_path: Path) -> None:
+    """A photograph of the package, with weights of the package, there and back."""
+    assert re.fullmatch(r'iarn_basicsr [\d.]+\w*\n', iarn('--version'))
+    photograph = installed / 'iarn_basicsr' / 'zoo' / 'chelsea.png'
+    iarn('downscale', photograph, '-o', 'small.png', '--scale', '3', '--weights', 'iarn_light_x1-4', '--device', 'cpu')
+    assert 'made with weights iarn_light_x1-4' in iarn('info', 'small.png')
+    iarn('upscale', 'small.png', '-o', 'whole.png', '--device', 'cpu')
+    assert (tmp_path / 'whole.png').is_file()
+
+
+def test_recipes(iarn: Callable[..., str], tmp_path: Path) -> None:
+    names = [line.split()[0] for line in iarn('recipes').splitlines()]
+    assert sorted(names) == sorted(p.name for p in (ROOT / 'options').glob('*.yml'))
+    iarn('recipes', 'test_IARN_light_x1-4.yml', '-o', '.')
+    expected = (ROOT / 'options' / 'test_IARN_light_x1-4.yml').read_bytes()
+    assert (tmp_path / 'test_IARN_light_x1-4.yml').read_bytes() == expected
+
+
+def test_a_recipe_starts(iarn: Callable[..., str], installed: Path, tmp_path: Path) -> None:
+    """One iteration of training, far from the repository, on the photograph of the package."""
+    iarn('recipes', 'train_IARN_light_x1-4.yml')
+    photographs = tmp_path / 'photographs'
+    photographs.mkdir()
+    shutil.copy(installed / 'iarn_basicsr' / 'zoo' / 'chelsea.png', photographs)
+    data = [f'datasets:{phase}:{rest}' for phase in ('train', 'val')
+            for rest in ('dataroot_gt=photographs', 'io_backend={type: disk}')]
+    run(sys.executable, '-m', 'iarn_basicsr.train', '-opt', 'train_IARN_light_x1-4.yml', '--force_yml', *data,
+        'datasets:val:scales=[2]', 'datasets:train:num_worker_per_gpu=0', 'datasets:train:batch_size_per_gpu=1',
+        'datasets:train:persistent_workers=false', 'train:total_iter=1', 'num_gpu=0', cwd=tmp_path,
+        PYTHONPATH=str(installed))
+    assert list(tmp_path.rglob('net_g_latest.pth'))
+
+
+def test_basicsr_is_installed_from_the_wheel_too(installed: Path, tmp_path: Path) -> None:
+    text = run(sys.executable, '-m', 'iarn_basicsr.install_basicsr', '--help', cwd=tmp_path, PYTHONPATH=str(installed))
+    assert 'basicsr>=1.4.2' in text

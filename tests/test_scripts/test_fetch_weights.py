@@ -1,0 +1,211 @@
+"""Weights of others: fetched from a server of this test, which breaks off and goes on as servers do, and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from types import ModuleType
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Server(ThreadingHTTPServer):
+    """Serves ``content``, whatever the path.
+
+    Attributes:
+        limit: bytes after which a connection is closed.
+        ranges: whether it honours Range.
+        length: whether it says how many bytes there are.
+        asked: the Range header of every request.
+    """
+
+    content = b''
+    limit: int | None = None
+    ranges = True
+    length = True
+
+    def __init__(self) -> None:
+        super().__init__(('127.0.0.1', 0), Handler)
+        self.asked: list[str | None] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get('Range')
+        self.server.asked.append(wanted)
+        start = int(wanted.removeprefix('bytes=').removesuffix('-')) if wanted and self.server.ranges else 0
+        if start >= len(self.server.content):
+            self.send_error(416)
+            return
+        rest = self.server.content[start:]
+        self.send_response(206 if start else 200)
+        if self.server.length:
+            self.send_header('Content-Length', str(len(rest)))
+        self.end_headers()
+        self.wfile.write(rest[:self.server.limit])
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv('no_proxy', '*')
+    with Server() as served:
+        buffer = io.BytesIO()
+        torch.save({'params': {'a': torch.arange(5000.)}}, buffer)
+        served.content = buffer.getvalue()
+        thread = Thread(target=served.serve_forever, kwargs={'poll_interval': 0.01}, daemon=True)
+        thread.start()
+        yield served
+        served.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def fetch(script: Callable[[str], ModuleType], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+          capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Fetches NET, one file: (exit code, its line). ``digest``: of the name; none is published if it is empty."""
+    module = script('bench/fetch_weights')
+    monkeypatch.chdir(tmp_path)
+
+    def run(digest: str | None = None) -> tuple[int, str]:
+        digest = hashlib.sha256(server.content).hexdigest()[:8] if digest is None else digest
+        url = f'http://127.0.0.1:{server.server_port}/w.pth'
+        module.FILES = {'NET': {f'NET/net-{digest}.pth': module.Source(url=url)}}
+        code = module.main(['NET', '-o', 'models'])
+        line, = capsys.readouterr().out.splitlines()
+        return code, line
+
+    return run
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.rglob('*') if p.is_file())
+
+
+@pytest.mark.parametrize('length', [True, False])
+def test_a_file_is_fetched_once_and_checked_again(fetch, server, tmp_path, length):
+    server.length = length
+    code, line = fetch()
+    assert (code, line.rsplit(': ')[1]) == (0, 'ok')
+    path, = (tmp_path / 'models/NET').iterdir()
+    assert path.read_bytes() == server.content
+    assert fetch()[0] == 0
+    assert server.asked == [None]
+    path.write_bytes(server.content + b'x')  # damaged since
+    code, line = fetch()
+    assert code == 1
+    assert re.search('its SHA-256 begins [0-9a-f]{8}, expected [0-9a-f]{8}; remove it and run this again', line)
+
+
+@pytest.mark.parametrize('digest', [None, ''])
+def test_a_download_that_broke_off_goes_on(fetch, server, tmp_path, digest):
+    total = len(server.content)
+    server.limit = 9000
+    for size in ('9,000', '18,000'):
+        code, line = fetch(digest)
+        part, = files(tmp_path)
+        assert code == 1 and part.endswith('.pth.part')
+        assert line == (f'models/NET/{part.removesuffix(".part")}: broke off after {size} of {total:,} bytes; '
+                        'run this again to go on')
+    server.limit = None
+    assert fetch(digest)[0] == 0
+    assert server.asked == [None, 'bytes=9000-', 'bytes=18000-']
+    path, = (tmp_path / 'models/NET').iterdir()
+    assert path.suffix == '.pth' and path.read_bytes() == server.content
+
+
+def test_a_server_without_ranges_sends_all_again(fetch, server, tmp_path):
+    server.limit = 9000
+    assert fetch()[0] == 1
+    server.limit, server.ranges = None, False
+    assert fetch()[0] == 0
+    path, = (tmp_path / 'models/NET').iterdir()
+    assert path.read_bytes() == server.content
+
+
+def test_a_part_that_is_whole_already(fetch, server, tmp_path):
+    server.limit = len(server.content) - 1
+    assert fetch()[0] == 1
+    part, = (tmp_path / 'models/NET').iterdir()
+    part.write_bytes(server.content)
+    assert fetch()[0] == 0
+    assert server.asked[-1] == f'bytes={len(server.content)}-'  # answered by 416
+
+
+@pytest.mark.parametrize(('digest', 'message'), [
+    ('00000000', 'its SHA-256 begins [0-9a-f]{8}, expected 00000000'), ('', 'is not a PyTorch weight file')])
+def test_a_wrong_file_leaves_nothing_behind(fetch, server, tmp_path, digest, message):
+    server.content = b'<html>quota</html>'
+    code, line = fetch(digest)
+    assert code == 1
+    assert re.search(rf'as fetched from http://127\.0\.0\.1:\d+/w\.pth: .*{message}', line)
+    assert files(tmp_path) == []
+
+
+def test_a_part_of_another_file_is_not_kept(fetch, server, tmp_path):
+    server.limit = 9000
+    assert fetch('')[0] == 1
+    part, = (tmp_path / 'models/NET').iterdir()
+    part.write_bytes(bytes(9000))
+    server.limit = None
+    assert fetch('')[0] == 1
+    assert files(tmp_path) == []
+    assert fetch('')[0] == 0
+
+
+def test_a_file_without_weights(fetch, server, tmp_path):
+    buffer = io.BytesIO()
+    torch.save({'epoch': 3}, buffer)
+    server.content = buffer.getvalue()
+    code, line = fetch()
+    assert code == 1 and 'holds no state dict' in line
+    assert files(tmp_path) == []
+
+
+def test_without_a_network_one_line_says_what_to_do(fetch, server, tmp_path):
+    server.limit = 9000
+    assert fetch()[0] == 1
+    kept = files(tmp_path)
+    server.server_port, reached = 9, len(server.asked)  # the discard port: nobody listens
+    code, line = fetch()
+    assert code == 1 and len(server.asked) == reached
+    assert re.fullmatch(r'(models/NET/net-\w+\.pth): cannot be fetched \(URLError: .*\); fetch '
+                        r'http://127\.0\.0\.1:9/w\.pth on a machine with a network and save it as \1', line)
+    assert files(tmp_path) == kept
+
+
+def test_a_page_where_a_person_has_to_fetch_it(script, tmp_path, monkeypatch, capsys):
+    module = script('bench/fetch_weights')
+    monkeypatch.chdir(tmp_path)
+    module.FILES = {'NET': {'NET/other.pth': module.Source(page='https://example.org/page')}}
+    assert module.main([]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ('experiments/pretrained_models/NET/other.pth: has no direct address; fetch it from where '
+                         'https://example.org/page links it and save it as '
+                         'experiments/pretrained_models/NET/other.pth\n')
+    assert '1 files are not there; each line above says what to do' in shown.err
+
+
+def test_real_addresses(script, capsys):
+    module = script('bench/fetch_weights')
+    assert module.main(['--list']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == sum(len(files) for files in module.FILES.values())
+    assert all(re.match(r'\S+\texperiments/pretrained_models/\S+\.pth\thttps://\S+$', line) for line in lines)
+    benchmark = (ROOT / 'options/benchmark_Set5.yml').read_text()
+    assert all(line.split('\t')[1] in benchmark for line in lines)  # fetched to where the benchmark looks
+    with pytest.raises(SystemExit):
+        module.main(['EDSR'])
+    assert "unknown network 'EDSR': choose from EDSR-M" in capsys.readouterr().err
