@@ -9,7 +9,8 @@ where stock BasicSR fails:
 * ``init_dist``: NCCL and ``rank % gpus`` hard-coded                                   -> gloo without CUDA
 * ``BaseModel.model_to_device``: DDP on CUDA only                                      -> on CPU too
 * ``BaseModel.get_optimizer``: Adam only (1.4.2)                                       -> any of ``torch.optim``
-* ``FileClient('lmdb')``: one LMDB cannot be opened twice in a process                 -> one environment per path
+* ``FileClient('lmdb')``: one LMDB cannot be opened twice in a process, nor be sent    -> one environment per path, sent
+  to a loader's worker that is not forked (Python 3.14's default)                         as the path
 * ``EnlargedSampler``: drops the last batch, restarts the epoch                        -> datasets may number draws
 
 What has to replace a name in ``basicsr.train`` (options, resuming) stands in :mod:`iarn_basicsr.toolbox.option_file`.
@@ -23,6 +24,7 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from os import path as osp
 from typing import Any
 
@@ -84,6 +86,7 @@ def patch_basicsr() -> None:
     BaseModel.get_optimizer = _get_optimizer
     dist_util.init_dist = options.init_dist = init_dist
     file_client.LmdbBackend.__init__ = _lmdb_init
+    file_client.LmdbBackend.__reduce__ = _lmdb_reduce
     _patch_sampler(EnlargedSampler)
 
 
@@ -142,7 +145,13 @@ def _lmdb_init(self: Any, db_paths: Any, client_keys: Any = 'default', readonly:
     if len(keys) != len(self.db_paths):
         raise ValueError(f'{len(keys)} client_keys for {len(self.db_paths)} db_paths: give one key for each path')
     options = {'readonly': readonly, 'lock': lock, 'readahead': readahead, **kwargs}
+    self._iarn_reopen = partial(type(self), self.db_paths, keys, **options)
     self._client = {key: _lmdb_env(path, options) for key, path in zip(keys, self.db_paths)}
+
+
+def _lmdb_reduce(self: Any) -> tuple[Callable[[], Any], tuple[()]]:
+    """A loader's worker that is not forked (from Python 3.14 on none is) opens the LMDB itself."""
+    return self._iarn_reopen, ()
 
 
 def _lmdb_env(path: str, options: dict[str, Any]) -> Any:

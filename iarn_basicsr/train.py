@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import multiprocessing
 import os
 import signal
 import time
@@ -58,6 +59,12 @@ def _start_worker(stock: Callable[[int], object] | None, worker_id: int) -> None
         stock(worker_id)
 
 
+def _end_workers() -> None:
+    """End the loaders' workers: Python would tell them to with SIGTERM and wait for ever, for they ignore it."""
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
 def main() -> None:
     """Train as the option file says; results land below the current directory."""
     import basicsr.train as pipeline
@@ -110,6 +117,7 @@ def main() -> None:
         except StoppedError as stopped:
             pipeline.get_root_logger().info(str(stopped))
         finally:
+            _end_workers()
             if stop:
                 signal.signal(signal.SIGTERM, stop.earlier)
 

@@ -347,3 +347,21 @@ def test_registration_is_idempotent_and_complete():
     assert 'IARN' in ARCH_REGISTRY and 'ArbitraryScaleDataset' in DATASET_REGISTRY and 'IARNModel' in MODEL_REGISTRY
     assert iarn_basicsr.__version__ == yaml.load("!!python/name:iarn_basicsr.__version__ ''", Loader=yaml.UnsafeLoader)
     assert misc.check_resume  # the stock function that resuming goes through
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('processes', [1, 2])
+def test_a_failure_with_workers_ends_the_run(tmp_path, image_folder, processes):
+    """A damaged image in a worker: the run ends, with exit code 1 and the name of the file, and no worker stays."""
+    folder = image_folder('hr', [(32, 40), (40, 32)])
+    (folder / 'image1.png').write_bytes((folder / 'image1.png').read_bytes()[:60])
+    options = train_options(folder)
+    options['datasets']['train'].update(num_worker_per_gpu=2, persistent_workers=True)
+    options['datasets']['val'].update(dataroot_gt=str(image_folder('val', [(32, 32)])))
+    file = write_yaml(options, tmp_path / 'train.yml')
+    words = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2'] if processes == 2 else []
+    words += ['-m', 'iarn_basicsr.train', '-opt', file, *(['--launcher', 'pytorch'] if processes == 2 else [])]
+    start = time.monotonic()
+    done = run(sys.executable, *words, cwd=tmp_path)
+    assert done.returncode == 1 and 'image1.png' in done.stderr
+    assert time.monotonic() - start < 90
