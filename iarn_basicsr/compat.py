@@ -24,7 +24,6 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from os import path as osp
 from typing import Any
 
@@ -145,13 +144,19 @@ def _lmdb_init(self: Any, db_paths: Any, client_keys: Any = 'default', readonly:
     if len(keys) != len(self.db_paths):
         raise ValueError(f'{len(keys)} client_keys for {len(self.db_paths)} db_paths: give one key for each path')
     options = {'readonly': readonly, 'lock': lock, 'readahead': readahead, **kwargs}
-    self._iarn_reopen = partial(type(self), self.db_paths, keys, **options)
+    self._iarn_arguments = self.db_paths, keys, options
     self._client = {key: _lmdb_env(path, options) for key, path in zip(keys, self.db_paths)}
 
 
-def _lmdb_reduce(self: Any) -> tuple[Callable[[], Any], tuple[()]]:
+def _lmdb_reduce(self: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     """A loader's worker that is not forked (from Python 3.14 on none is) opens the LMDB itself."""
-    return self._iarn_reopen, ()
+    return _lmdb_reopen, (type(self), *self._iarn_arguments)
+
+
+def _lmdb_reopen(backend: Callable[..., Any], db_paths: list[str], client_keys: list[str],
+                 options: dict[str, Any]) -> Any:
+    patch_basicsr()
+    return backend(db_paths, client_keys, **options)
 
 
 def _lmdb_env(path: str, options: dict[str, Any]) -> Any:

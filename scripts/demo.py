@@ -10,6 +10,7 @@ first; the same command goes on where the training stopped. ``--iterations`` sho
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import signal
@@ -45,6 +46,7 @@ SCALES = ('1.5', '2', '2.5', '3', '4', '1.5x3')
 FIGURE_SCALE = 'x2.5'
 CROP = (62, 95, 100, 150)  # top, left, height, width of the detail shown: the cat's eye
 MINUTES = 4  # of the whole training on 2 cores
+SHORT_SPIN = {'GOMP_SPINCOUNT': '10000'}  # OpenMP threads that wait long for each other crawl on a busy machine
 PATIENCE = 60  # seconds for a training that is told to stop to finish its step and save
 METRICS = {name: options for name, options in DEFAULT_METRICS.items() if 'psnr' in name}
 ITERATION = re.compile(r'iter:\s*([\d,]+), lr:')  # in the lines of BasicSR's log
@@ -273,7 +275,7 @@ def run(words: list[str], folder: Path, log: Path, follow: Callable[[], None]) -
     """
     with open(log, 'ab') as output:
         process = subprocess.Popen([sys.executable, *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=output,
-                                   stderr=subprocess.STDOUT, start_new_session=True)
+                                   stderr=subprocess.STDOUT, start_new_session=True, env={**SHORT_SPIN, **os.environ})
     try:
         while process.poll() is None:
             time.sleep(0.2)

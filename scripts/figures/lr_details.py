@@ -1,4 +1,4 @@
-"""Draws LR images beside bicubic ones, enlarged: is anything to be seen in a flat sky, at edges, in text?
+"""Draws LR images beside bicubic ones, enlarged: is anything to be seen in sky, text, a wall, skin, strong colours?
 
     python scripts/figures/lr_details.py [--weights default] [--scales 2 4] [-o lr.png]
 
@@ -19,7 +19,9 @@ from iarn_basicsr.pictures.rescaler import Rescaler
 
 SIDE, ZOOM, GAP, TITLE = 48, 4, 6, 14  # side of a detail in LR pixels, its enlargement, space around it
 GAIN = 8
-DETAILS = {'rocket': (0.05, 0.1), 'page': (0.1, 0.2), 'astronaut': (0.62, 0.14)}  # top, left as a share of the size
+DETAILS = (  # photograph, and (top, left) as a share of its size: sky, text, a wall, skin, colours
+    ('rocket', (0.05, 0.1)), ('page', (0.1, 0.2)), ('brick', (0.4, 0.4)), ('astronaut', (0.13, 0.33)),
+    ('astronaut', (0.62, 0.14)))
 
 
 def photograph(name: str) -> np.ndarray:
@@ -51,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     cell = SIDE * ZOOM
     figure = Image.new('RGB', (3 * len(args.scales) * (cell + GAP), len(DETAILS) * (cell + GAP + TITLE)), 'white')
     pen = ImageDraw.Draw(figure)
-    for row, (name, place) in enumerate(DETAILS.items()):
+    for row, (name, place) in enumerate(DETAILS):
         hr = photograph(name)
         for column, (title, detail) in enumerate(p for s in args.scales for p in panels(rescaler, hr, s, place)):
             x, y = column * (cell + GAP), row * (cell + GAP + TITLE)
