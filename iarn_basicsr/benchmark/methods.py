@@ -1,4 +1,4 @@
-"""Ways to make an image small and whole again behind one interface: IARN, and what a user would pick instead.
+"""Ways to downscale an image and to restore it, behind one interface: IARN, and what a user would pick instead.
 
 =================== ==================================================================================================
 type                down -> up

@@ -28,12 +28,12 @@ class Records:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         with open(path, 'a+', encoding='utf-8') as file:
             file.seek(0)
-            whole = 0
+            length = 0
             for n, line in enumerate(file.read().splitlines(keepends=True), 1):
                 if not line.endswith('\n'):
-                    file.truncate(whole)
+                    file.truncate(length)
                     break
-                whole += len(line.encode())
+                length += len(line.encode())
                 try:
                     record = json.loads(line)
                     self._values[tuple(record['key'])] = record['values']

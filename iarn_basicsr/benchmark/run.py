@@ -200,9 +200,9 @@ def _extra_jobs(section: str, name: str, method: Method, options: Mapping[str, A
 def _extra(section: str, wanted: Mapping[str, Any], method: Method, images: ArbitraryScaleDataset, which: int,
            scale: Any) -> dict[str, float]:
     hr = images[which * len(images.scales)]['gt'][None].to(method.device)
-    whole = (hr.shape[-2], hr.shape[-1])
-    size = lr_size(whole, parse_scale(scale))
-    method.check(whole, size)
+    hr_size = (hr.shape[-2], hr.shape[-1])
+    size = lr_size(hr_size, parse_scale(scale))
+    method.check(hr_size, size)
     if section == 'cycles':
         return tasks.cycles(method, hr, size, wanted['counts'])
     return tasks.lossy(method, hr, size, wanted['formats'], wanted['qualities'])

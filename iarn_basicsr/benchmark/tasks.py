@@ -72,13 +72,13 @@ def lossy(method: Method, hr: Tensor, size: Size, formats: Sequence[str], qualit
     """PSNR-Y of the image restored from the LR as PNG and as lossy files (``jpeg 95``), and their bytes."""
     lr = method.downscale(hr, size)
     rgb = np.ascontiguousarray(tensor2img(lr)[..., ::-1])
-    whole = hr.shape[-2], hr.shape[-1]
-    values = {'png': _psnr_y(method.upscale(lr, whole), hr, lr), 'png bytes': len(png_bytes(rgb))}
+    hr_size = hr.shape[-2], hr.shape[-1]
+    values = {'png': _psnr_y(method.upscale(lr, hr_size), hr, lr), 'png bytes': len(png_bytes(rgb))}
     for form in formats:
         for q in qualities:
             copy, size_in_bytes = lossy_copy(rgb, form, q)
             tensor = torch.from_numpy(copy).permute(2, 0, 1)[None].to(lr) / 255
-            values[f'{form} {q}'] = _psnr_y(method.upscale(tensor, whole), hr, lr)
+            values[f'{form} {q}'] = _psnr_y(method.upscale(tensor, hr_size), hr, lr)
             values[f'{form} {q} bytes'] = size_in_bytes
     return values
 

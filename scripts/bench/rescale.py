@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(measure(args.child, args.scale, args.weights, args.threads)))
         return 0
     print(f'{args.weights}, x{args.scale}, {args.threads} threads, {platform.machine()}, torch {torch.__version__}\n')
-    print('| HR megapixels | HR size | s / MP down | s / MP up | peak RSS (MiB) | of it before (MiB) | '
+    print('| HR megapixels | HR size | s / MP down | s / MP up | peak RSS (MiB) | before the picture (MiB) | '
           'the pictures (MiB) |')
     print('|---' * 7 + '|')
     for megapixels in args.megapixels:

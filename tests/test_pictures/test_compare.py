@@ -344,7 +344,7 @@ def test_a_large_picture_is_reduced_but_its_details_are_exact(tmp_path: Path, re
     (y, x), = places['IARN']
     assert abs(y - np.clip((window.top + window.side / 2) / 2 - 10, 0, 13)) <= 1
     assert abs(x - np.clip((window.left + window.side / 2) / 2 - 8, 0, 29)) <= 1
-    assert 'a part of 16 × 20 pixels around detail 1; the whole has 45 × 33' in shown.text
+    assert 'a part of 16 × 20 pixels around detail 1; the full one has 45 × 33' in shown.text
 
 
 # --------------------------------------------------------------------------------------------- a one-way network

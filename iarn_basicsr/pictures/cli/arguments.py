@@ -14,7 +14,7 @@ __all__ = ['make_parser']
 EXAMPLES = """examples:
   iarn downscale photo.jpg -o small.png --scale 2.5
   iarn downscale holiday/ -o small/ --max-side 1600
-  iarn upscale small/ -o whole/
+  iarn upscale small/ -o restored/
   iarn compare photo.jpg --scale 2 --scale 1.5x3 -o page.html
   iarn info small.png
   iarn recipes train_IARN_light_x1-4.yml -o own.yml
