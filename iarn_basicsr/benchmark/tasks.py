@@ -21,6 +21,7 @@ from torch import Tensor
 
 from iarn_basicsr.metrics.colour import calculate_ciede2000
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, border_of, evaluate
+from iarn_basicsr.ops.pixels import to_tensor
 from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.size import Size, lr_size, parse_scale
 from iarn_basicsr.pictures.files import png_bytes
@@ -77,7 +78,7 @@ def lossy(method: Method, hr: Tensor, size: Size, formats: Sequence[str], qualit
     for form in formats:
         for q in qualities:
             copy, size_in_bytes = lossy_copy(rgb, form, q)
-            tensor = torch.from_numpy(copy).permute(2, 0, 1)[None].to(lr) / 255
+            tensor = to_tensor(copy)[None].to(lr)
             values[f'{form} {q}'] = _psnr_y(method.upscale(tensor, hr_size), hr, lr)
             values[f'{form} {q} bytes'] = size_in_bytes
     return values

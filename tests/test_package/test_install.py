@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import os
+import pickle
 import shlex
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import tarfile
 from pathlib import Path
 from types import ModuleType
 
+import lmdb
 import pytest
+from basicsr.utils import FileClient
 
 from iarn_basicsr import compat
 
@@ -204,3 +207,17 @@ def test_alias(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, 'module_that_is_gone', raising=False)
     compat._alias('module_that_is_gone', 'json')
     assert sys.modules.pop('module_that_is_gone') is sys.modules['json']
+
+
+# ----------------------------------------------------------------------------- workers that are not forked (from 3.14)
+
+
+def test_open_lmdb_can_be_sent_to_a_worker(tmp_path: Path) -> None:
+    """The worker opens it itself."""
+    with lmdb.open(str(tmp_path / 'a.lmdb')) as env, env.begin(write=True) as transaction:
+        transaction.put(b'key', b'value')
+    client = FileClient('lmdb', db_paths=str(tmp_path / 'a.lmdb'))
+    (tmp_path / 'sent').write_bytes(pickle.dumps(client))
+    done = run('import pickle, sys, iarn_basicsr.compat as compat; compat.prepare_import()\n'
+               f'print(pickle.load(open({str(tmp_path / "sent")!r}, "rb")).get("key"))')
+    assert (done.stdout, bytes(client.get('key'))) == ("b'value'\n", b'value'), done.stderr
