@@ -95,6 +95,7 @@ def test_report(tmp_path, options, benchmark, capsys):
     bicubic = [r for r in results['rows'] if r['method'] == 'bicubic' and r['key'][0] == 'quality']
     assert len(bicubic) == 6
     assert all(r['lr_psnr_y'] == 100 and r['lr_bytes'] == r['lr_bytes_bicubic'] for r in bicubic)
+    assert all(r['lr_ciede2000'] == 0 for r in bicubic) and all(r['lr_ciede2000'] > 0 for r in ours)
     assert {p.name for p in out.glob('*.png')} == {'two_psnr_scale.png', 'two_psnr_bytes.png'}  # no cost was asked for
 
 
