@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from iarn_basicsr import zoo
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ('iarn', 'iarn-train', 'iarn-test', 'iarn-benchmark')
 pytestmark = pytest.mark.slow
@@ -69,9 +71,10 @@ def test_files(wheel: Path) -> None:
     names = {n for n in zipfile.ZipFile(wheel).namelist() if '.dist-info/' not in n}
     options = {f'iarn_basicsr/options/{p.name}' for p in (ROOT / 'options').glob('*.yml')}
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / 'iarn_basicsr').rglob('*.py')}
+    weights = {f'zoo/{entry["file"]}' for entry in zoo.entries().values() if '/' not in entry['file']}
     assert names - options - modules == {f'iarn_basicsr/{name}' for name in (
         'py.typed', 'install_basicsr.py', 'pictures/compare.html.jinja', 'zoo/registry.json', 'zoo/chelsea.png',
-        'zoo/iarn_light_x1-4.pth', 'zoo/iarn_x1-4.pth')}
+        *weights)}
     assert options | modules <= names
 
 

@@ -28,8 +28,7 @@ def test_list(capsys: pytest.CaptureFixture) -> None:
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert sorted(lines) == sorted(p.name for p in OPTIONS.glob('*.yml'))
     assert [name.split('_')[0] for name in lines] == sorted((n.split('_')[0] for n in lines), reverse=True)
-    assert lines['train_IARN_x1-4_quick.yml'] == ('IARN light in minutes on a CPU: the curriculum of the README\'s '
-                                                  'demo, on any folder of photographs')
+    assert lines['train_IARN_x1-4_quick.yml'].startswith('IARN light in minutes on a CPU')
 
 
 def test_summary_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # torch is loaded by the commands that need it
 __all__ = ['run_command']
 
 LOSSY_REASON = ('{path}: what is hidden in an LR image does not survive a lossy file (measured: at x2, JPEG of quality '
-                '95 costs 7.3 dB), and only PNG and WebP carry the recipe to restore it; write .png or .webp, or pass '
+                '95 costs 7.7 dB), and only PNG and WebP carry the recipe to restore it; write .png or .webp, or pass '
                 '--allow-lossy')
 
 
