@@ -432,6 +432,7 @@ def test_bfloat16_training_longer(coupling: str) -> None:
 # --------------------------------------------------------------------------------------------------- dependencies
 
 
+@pytest.mark.slow
 def test_mathematics_needs_torch_numpy_and_scipy_only() -> None:
     """ops and the network import and run where basicsr, cv2, lmdb and torchvision are not installed."""
     program = textwrap.dedent('''

@@ -333,6 +333,7 @@ def test_mistakes_end_with_one_line_before_training(tmp_path, image_folder, pipe
     assert message in str(stop.value) and '\n' not in str(stop.value)
 
 
+@pytest.mark.slow
 def test_network_without_basicsr() -> None:
     program = ("import sys; sys.modules['basicsr'] = None; import torch; from iarn_basicsr.archs.irn import IRN; "
                "IRN(scale=2, num_block=1, growth=1)(torch.rand(1, 3, 8, 8), (4, 4))")

@@ -130,6 +130,7 @@ def test_nothing_is_measured_twice(tmp_path, options, benchmark, monkeypatch):
     assert 'x2.5' not in (tmp_path / 'out/benchmark.md').read_text().replace('x2.5 (published)', '')
 
 
+@pytest.mark.slow
 def test_cost(options, benchmark, tmp_path):
     options.update(cost={'hr_size': [32, 48], 'scales': [2], 'repeats': 1}, scales=[2], cycles=None, lossy=None)
     del options['methods']['bicubic']

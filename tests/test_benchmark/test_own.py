@@ -59,6 +59,7 @@ def benchmark(tmp_path: Path, image_folder: Callable[..., Path]) -> Callable[...
     return run
 
 
+@pytest.mark.slow
 def test_a_network_of_a_file(benchmark, capsys):
     """Measured in this process, and its cost in another."""
     Path('my_net.py').write_text('from helper_beside import NOTHING\n' + NETWORK.replace('NAME', 'FileNet'))

@@ -162,6 +162,7 @@ def benchmark(tmp_path, image_folder):
     return run
 
 
+@pytest.mark.slow
 def test_tables_say_that_the_lr_is_bicubic(tmp_path, benchmark, capsys):
     path = save(network('Compact', upscale=2), tmp_path / 'w.pth')
     lossy = {'scales': [2], 'formats': ['jpeg'], 'qualities': [90]}
@@ -299,6 +300,7 @@ def test_without_spandrel(tmp_path, monkeypatch):
         build_method('m', {'type': 'spandrel', 'path': path})
 
 
+@pytest.mark.slow
 def test_spandrel_is_imported_only_for_its_networks():
     program = 'import sys, iarn_basicsr.benchmark.run; print("spandrel" in sys.modules)'
     done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=120, check=True)

@@ -138,6 +138,7 @@ def test_patches_are_crops_up_to_flips_and_turns(image_folder):
         assert (crops == plain[Draw(0, number, 1)]['gt']).flatten(1).all(1).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('turn', [False, True])
 def test_lr_patches_of_one_size(image_folder, turn):
     """The LR patch keeps its size, the HR patch follows the scale, also where the axes differ and crops are turned."""

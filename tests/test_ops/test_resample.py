@@ -241,6 +241,7 @@ def test_gradcheck_bicubic(hr: tuple, lr: tuple) -> None:
     assert torch.autograd.gradcheck(lambda v: bicubic_downscale(v, lr), x, fast_mode=hr[0] * hr[1] > 100)
 
 
+@pytest.mark.slow
 def test_8k_maps_are_small() -> None:
     """7680x4320 by 2.7: each map holds under a twelfth of the dense matrix, of the pairs with an inverse."""
     for pair in EXACT:

@@ -112,6 +112,7 @@ def test_import_and_help_are_light(program: str) -> None:
     assert not modules_after(program) & HEAVY
 
 
+@pytest.mark.slow
 def test_downscaling_does_not_import_basicsr(tmp_path: Path) -> None:
     program = (f'from iarn_basicsr.pictures.cli import main; code = main(["downscale", {str(PACKAGE / "zoo")!r}, "-o", '
                f'{str(tmp_path)!r}, "--scale", "4"]); assert not code')
@@ -128,6 +129,7 @@ def test_public_names() -> None:
         _ = iarn_basicsr.Rescaller
 
 
+@pytest.mark.slow
 def test_registration_follows_the_plugin_alone() -> None:
     """Importing the package first and BasicSR then registers nothing; the plugin does, whenever it is imported."""
     program = ('import iarn_basicsr.compat; iarn_basicsr.compat.prepare_import(); import basicsr\n'

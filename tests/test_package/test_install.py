@@ -182,6 +182,7 @@ def test_plugin_names_the_line() -> None:
     assert shlex.split(last.split('does it: ')[1]) == ['python', str(SCRIPT)]
 
 
+@pytest.mark.slow
 def test_command_that_measures_names_the_line() -> None:
     done = run(WITHOUT + 'from iarn_basicsr.pictures.cli import main; sys.exit(main(["verify"]))')
     assert done.returncode == 2
@@ -212,6 +213,7 @@ def test_alias(monkeypatch: pytest.MonkeyPatch) -> None:
 # ----------------------------------------------------------------------------- workers that are not forked (from 3.14)
 
 
+@pytest.mark.slow
 def test_open_lmdb_can_be_sent_to_a_worker(tmp_path: Path) -> None:
     """The worker opens it itself."""
     with lmdb.open(str(tmp_path / 'a.lmdb')) as env, env.begin(write=True) as transaction:

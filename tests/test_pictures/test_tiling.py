@@ -107,6 +107,7 @@ def test_every_pixel_is_written_once(hr: tuple[int, int], scale: tuple[float, fl
 # ------------------------------------------------------------------------------------------------------- equality
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['randomised', 'like a trained one'])
 @pytest.mark.parametrize(('hr', 'scale', 'tile'), CASES)
 def test_tiled_equals_untiled(name: str, hr: tuple[int, int], scale: float, tile: int) -> None:
@@ -206,6 +207,7 @@ def test_default_tile_knows_network_and_scale() -> None:
     assert default_tile(small, (3000, 4000), (1500, 2000), 0) == SMALLEST_TILE
 
 
+@pytest.mark.slow
 def test_reusing_freed_memory_changes_no_pixel():
     """In a process of its own, since it is set for good."""
     code = ('import sys, torch; from helpers import make_image, tiny_net; from iarn_basicsr.pictures.tiling import *; '

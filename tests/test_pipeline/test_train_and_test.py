@@ -110,6 +110,7 @@ def test_run_may_be_made_longer_by_its_option_file(tmp_path, image_folder, pipel
     assert 'optim_g.lr: 0.0005 in the option file, but the run that goes on has 0.001, which counts' in log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('told', ['minutes', 'SIGTERM', 'SIGTERM to all processes'])
 def test_run_that_is_told_to_stop_goes_on(tmp_path, image_folder, pipeline, monkeypatch, told):
     hr = image_folder('hr', [(32, 40), (24, 26), (20, 30)])
@@ -164,6 +165,7 @@ def test_model_is_gone_when_training_ends(tmp_path, image_folder, pipeline, monk
         gc.enable()
 
 
+@pytest.mark.slow
 def test_slots_go_on_with_the_same_run(tmp_path, image_folder, pipeline):
     hr = image_folder('hr', [(32, 40), (24, 26), (20, 30)])
     options = train_options(hr, 'whole')
@@ -254,6 +256,7 @@ def test_wrong_command_lines(tmp_path, image_folder, monkeypatch, arguments, mes
     assert message in str(stop.value) and '\n' not in str(stop.value)
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one_with_the_double_batch(tmp_path, image_folder):
     """gloo, through torchrun: same images, same gradients, so the same weights; validation shared out."""
     hr = image_folder('hr', [(32, 40), (24, 26), (20, 30)])
@@ -282,6 +285,7 @@ def test_two_processes_train_like_one_with_the_double_batch(tmp_path, image_fold
         assert reports[0]['mean'][scale] == pytest.approx(row, abs=0.02)
 
 
+@pytest.mark.slow
 def test_two_processes_test_like_one(tmp_path, image_folder):
     hr = image_folder('hr', [(32, 40), (24, 26), (20, 30)])
     options = train_options(hr)
@@ -302,6 +306,7 @@ STOCK = ("import sys, torchvision.transforms as t, torchvision.transforms.functi
          "runpy.run_module('basicsr.train', run_name='__main__')")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['iarn_basicsr.plugin.__version__', 'iarn_basicsr.__version__'])
 def test_stock_basicsr_finds_the_plugin_by_the_yaml_line(tmp_path, image_folder, name):
     """basicsr.train as __main__, without importing the plugin: the option file does it, an older one too."""

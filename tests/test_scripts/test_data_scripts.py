@@ -469,6 +469,7 @@ def test_bsds(script: Scripts, tmp_path: Path, strip: str, capsys: pytest.Captur
     assert {f'val/{name}': content for name, content in files(b100).items()} == images_of('val')
 
 
+@pytest.mark.slow
 def test_bsds_goes_on(script: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                       capsys: pytest.CaptureFixture[str]) -> None:
     module, out = script('data/make_bsds400'), tmp_path / 'out'
@@ -580,6 +581,7 @@ def test_bench(script: Scripts, hr: Path, capsys: pytest.CaptureFixture[str]) ->
     assert 'extract_subimages.py' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_commands_of_the_readme(script: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They run in their order, on small data where the README's would be."""
     text = (Path(__file__).resolve().parents[2] / 'scripts' / 'README.md').read_text(encoding='utf-8')
