@@ -1,4 +1,4 @@
-# make demo    from a fresh clone to a restored photograph (about 10 minutes of training on 2 CPU cores)
+# make demo    from a fresh clone to a restored photograph at once, then minutes of training (DEMO_ARGS=--no-train: without)
 # make test    lint, types and tests in their own environment, as CI does
 # make fast    the tests that take less than a minute together
 # make install the environment in .venv, for everything else

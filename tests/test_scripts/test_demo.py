@@ -220,7 +220,8 @@ def test_interrupt_in_the_second_part(demo: ModuleType, trains: Callable[..., No
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(SCRIPTS), os.environ.get('PYTHONPATH', '')])}
     log = Path('demo/train.log')
     process = subprocess.Popen([sys.executable, '-c', PROCESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, env=environment)
+                               text=True, env=environment,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # below & it is ignored
     try:
         assert wait_for(lambda: log.exists() and ', lr:(' in log.read_text())
         group = int(Path('pid').read_text())
