@@ -103,7 +103,7 @@ def of_mode(mode: str) -> Image.Image:
     ('RGBA', 'x.png', {}, 'RGB', True),
     ('RGBA', 'x.webp', {'lossless': True, 'exact': True}, 'RGB', True),
     ('CMYK', 'x.tif', {}, 'RGB', False),
-    ('YCbCr', 'x.tif', {}, 'RGB', False),
+    ('YCbCr', 'x.tif', {'compression': 'tiff_lzw'}, 'RGB', False),
     ('LAB', 'x.tif', {}, 'RGB', False),
 ])
 def test_8_bit_modes(tmp_path: Path, mode: str, name: str, options: dict, read_mode: str, has_alpha: bool) -> None:
