@@ -4,7 +4,7 @@
     python scripts/figures/ablation_table.py --results options/ablation/results.json    # runs kept in the repository
 
 Default: all runs named ablation_*. The first, or ablation_base where there is one, is the reference of the differences
-in brackets. Values are PSNR-Y / LR PSNR-Y: restoration, and LR against the bicubic LR.
+in brackets. Values are PSNR-Y / LR PSNR-Y: restoration, and LR against the bicubic LR; with ``--rgb`` the same in RGB.
 ``--results`` names a file that keeps both for every validation: runs found in ``--experiments`` are added to it, and
 those that it keeps are shown like them. ``--plot`` draws the curves.
 """
@@ -20,7 +20,7 @@ from iarn_basicsr.files import save_json
 
 Run = dict[int, dict[str, dict[str, float]]]  # iteration -> scale -> metric -> mean
 REFERENCE = 'ablation_base'
-KEPT = ('psnr_y', 'lr_psnr_y')
+KEPT = ('psnr_y', 'lr_psnr_y', 'psnr_rgb', 'lr_psnr_rgb')
 
 
 def read_run(folder: Path, dataset: str) -> Run:
@@ -35,7 +35,7 @@ def read_run(folder: Path, dataset: str) -> Run:
 def with_kept(runs: dict[str, Run], path: Path) -> dict[str, Run]:
     """The runs and those that the file keeps, which then keeps all of them; a run that is there again counts anew."""
     kept = json.loads(path.read_text(encoding='utf-8')) if path.exists() else {}
-    found = {name: {k: {s: {m: round(row[m], 3) for m in KEPT} for s, row in scales.items()}
+    found = {name: {k: {s: {m: round(row[m], 3) for m in KEPT if m in row} for s, row in scales.items()}
                     for k, scales in run.items()} for name, run in runs.items()}
     together = {name: {int(k): v for k, v in run.items()} for name, run in {**kept, **found}.items()}
     together = dict(sorted(together.items(), key=lambda item: (item[0] != REFERENCE, item[0])))
@@ -44,25 +44,29 @@ def with_kept(runs: dict[str, Run], path: Path) -> dict[str, Run]:
     return together
 
 
-def table(runs: dict[str, Run], iteration: int) -> list[str]:
-    """Markdown rows; a run that has not come so far is left out and named."""
-    done = {name: run[iteration] for name, run in runs.items() if iteration in run}
+def table(runs: dict[str, Run], iteration: int, colours: str = 'y') -> list[str]:
+    """Markdown rows in ``y`` or ``rgb``; a run that has not come so far, or has no such value, is left out and named."""
+    done = {name: {scale: row for scale, row in run[iteration].items() if f'psnr_{colours}' in row}
+            for name, run in runs.items() if iteration in run}
+    done = {name: rows for name, rows in done.items() if rows}
+    if not done:
+        return [f'no run has psnr_{colours} at iteration {iteration}']
     reference = done.get(REFERENCE) or next(iter(done.values()))
     scales = list(dict.fromkeys(s for row in done.values() for s in row))
     lines = [f'| run at iteration {iteration} | ' + ' | '.join(scales) + ' |', '|---|' + '---:|' * len(scales)]
-    lines += [f'| {name.removeprefix("ablation_")} | ' + ' | '.join(_cell(row, reference, s) for s in scales) + ' |'
+    lines += [f'| {name.removeprefix("ablation_")} | ' + ' | '.join(_cell(row, reference, s, colours) for s in scales) + ' |'
               for name, row in done.items()]
     missing = [name for name in runs if name not in done]
-    return lines + ([f'\nNot at iteration {iteration}: {", ".join(missing)}.'] if missing else [])
+    return lines + ([f'\nWithout psnr_{colours} at iteration {iteration}: {", ".join(missing)}.'] if missing else [])
 
 
-def _cell(row: dict[str, dict[str, float]], reference: dict[str, dict[str, float]], scale: str) -> str:
+def _cell(row: dict[str, dict[str, float]], reference: dict[str, dict[str, float]], scale: str, colours: str) -> str:
     if scale not in row:
         return '–'
-    value = row[scale]
+    hr, lr = row[scale][f'psnr_{colours}'], row[scale][f'lr_psnr_{colours}']
     change = '' if row is reference or scale not in reference else \
-        f' ({value["psnr_y"] - reference[scale]["psnr_y"]:+.2f})'
-    return f'{value["psnr_y"]:.2f}{change} / {value["lr_psnr_y"]:.1f}'
+        f' ({hr - reference[scale][f"psnr_{colours}"]:+.2f})'
+    return f'{hr:.2f}{change} / {lr:.1f}'
 
 
 def plot(runs: dict[str, Run], scales: list[str], path: Path) -> None:
@@ -94,6 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--dataset', default='Set5')
     parser.add_argument('--results', type=Path, metavar='FILE')
     parser.add_argument('--iter', type=int, help='default: the last that the reference has')
+    parser.add_argument('--rgb', action='store_true', help='table of PSNR-RGB in place of PSNR-Y')
     parser.add_argument('--plot', type=Path, metavar='FILE', help='draw the curves (needs matplotlib)')
     parser.add_argument('--scales', nargs='+', default=['x2', 'x3', 'x4'], help='of the curves')
     args = parser.parse_args(argv)
@@ -108,7 +113,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f'no validation of {args.dataset} in {args.experiments}/{{{",".join(names) or "ablation_*"}}}',
               file=sys.stderr)
         return 1
-    print('\n'.join(table(runs, args.iter or max(next(iter(runs.values()))))))
+    print('\n'.join(table(runs, args.iter or max(next(iter(runs.values()))),
+                          'rgb' if args.rgb else 'y')))
     if args.plot:
         plot(runs, args.scales, args.plot)
     return 0
