@@ -19,8 +19,8 @@ from iarn_basicsr.ops.grid import AxisWindow, Grid, make_grid
 from iarn_basicsr.ops.pixels import to_pixels, to_tensor
 from iarn_basicsr.ops.size import Size
 
-__all__ = ['HALO', 'bicubic_downscale_tiled', 'bicubic_upscale_tiled', 'default_tile', 'downscale_tiled',
-           'reuse_freed_memory', 'upscale_tiled']
+__all__ = ['HALO', 'AxisTile', 'bicubic_downscale_tiled', 'bicubic_upscale_tiled', 'default_tile', 'downscale_tiled',
+           'maps_of', 'reuse_freed_memory', 'tiles_of', 'upscale_tiled']
 
 HALO = 24  # LR pixels around a tile: 16 already leave differences of one grey level on 1e-5 of the pixels only
 SMALLEST_TILE = 64  # HR pixels
@@ -42,15 +42,35 @@ def _halo(n: int, m: int) -> int:
     return HALO + max(0, math.ceil(reach) - 8)
 
 
-class _Tile(NamedTuple):
+class AxisTile(NamedTuple):
     """Along one axis: what is kept of the result, and the window that is computed."""
 
     lr: slice
     hr: slice
     window: AxisWindow
 
+    @property
+    def small(self) -> slice:
+        """The window of the LR image."""
+        return slice(self.window.lr_start, self.window.lr_stop)
 
-def _axis_tiles(n: int, m: int, tile: int) -> list[_Tile]:
+    @property
+    def large(self) -> slice:
+        """The window of the HR image."""
+        return slice(self.window.hr_start, self.window.hr_stop)
+
+    @property
+    def lr_inside(self) -> slice:
+        """``lr`` within the window."""
+        return slice(self.lr.start - self.window.lr_start, self.lr.stop - self.window.lr_start)
+
+    @property
+    def hr_inside(self) -> slice:
+        """``hr`` within the window."""
+        return slice(self.hr.start - self.window.hr_start, self.hr.stop - self.window.hr_start)
+
+
+def _axis_tiles(n: int, m: int, tile: int) -> list[AxisTile]:
     """Tiles of about ``tile`` HR samples along an axis of n HR and m LR samples.
 
     Their windows are equally large, at both ends too: the tensors of a tile then fit where those of the one before it
@@ -65,15 +85,11 @@ def _axis_tiles(n: int, m: int, tile: int) -> list[_Tile]:
         low = min(max(0, start - halo), m - small)
         first = min(math.floor(low * n / m), n - large)
         kept = slice(math.ceil(start * n / m), math.ceil(stop * n / m))
-        tiles.append(_Tile(slice(start, stop), kept, AxisWindow(first, first + large, low, low + small)))
+        tiles.append(AxisTile(slice(start, stop), kept, AxisWindow(first, first + large, low, low + small)))
     return [t for t in tiles if t.lr.stop > t.lr.start]
 
 
-def _inside(part: slice, start: int) -> slice:
-    return slice(part.start - start, part.stop - start)
-
-
-def _tiles(hr: Size, lr: Size, tile: int, maps: Maps) -> list[tuple[_Tile, _Tile, Grid]]:
+def tiles_of(hr: Size, lr: Size, tile: int, maps: Maps) -> list[tuple[AxisTile, AxisTile, Grid]]:
     """All tiles of an image, vertical and horizontal, and their maps.
 
     The maps of all are made before the first tile is computed: they stay while its tensors come and go, and made
@@ -98,7 +114,7 @@ def downscale_tiled(net: IARN, hr: np.ndarray, size: Size, tile: int, device: to
     Args:
         tile: side of a tile in HR pixels; the halo comes on top.
     """
-    maps = _maps(net, (hr.shape[0], hr.shape[1]), size)
+    maps = maps_of(net, (hr.shape[0], hr.shape[1]), size)
     return _down(maps, lambda g, x: net.downscale_on(g, x).lr, hr, size, tile, device, done)
 
 
@@ -106,10 +122,11 @@ def upscale_tiled(net: IARN, lr: np.ndarray, size: Size, tile: int, device: torc
                   done: Callable[[], object] = lambda: None) -> np.ndarray:
     """LR (h, w, 3) uint8 RGB -> restored HR (H, W, 3) uint8; ``done`` is called after every tile."""
     small = (lr.shape[0], lr.shape[1])
-    return _up(_maps(net, size, small), net.upscale_on, lr, size, tile, device, done)
+    return _up(maps_of(net, size, small), net.upscale_on, lr, size, tile, device, done)
 
 
-def _maps(net: IARN, hr: Size, lr: Size) -> Maps:
+def maps_of(net: IARN, hr: Size, lr: Size) -> Maps:
+    """Makes the maps of a window between two sizes of images."""
     like = next(net.parameters()).new_empty(1, 3, 1, 1)
     return lambda part: net.grid_of(like, hr, lr, part).prepare()
 
@@ -134,10 +151,9 @@ def _down(maps: Maps, work: Work, hr: np.ndarray, size: Size, tile: int, device:
           done: Callable[[], object] = lambda: None) -> np.ndarray:
     """LR of every tile by ``work``, put together."""
     lr = np.empty((*size, hr.shape[2]), np.uint8)
-    for v, h, g in _tiles((hr.shape[0], hr.shape[1]), size, tile, maps):
-        part = hr[v.window.hr_start:v.window.hr_stop, h.window.hr_start:h.window.hr_stop]
-        kept = _inside(v.lr, v.window.lr_start), _inside(h.lr, h.window.lr_start)
-        lr[v.lr, h.lr] = to_pixels(work(g, to_tensor(part)[None].to(device))[0])[kept]
+    for v, h, g in tiles_of((hr.shape[0], hr.shape[1]), size, tile, maps):
+        made = work(g, to_tensor(hr[v.large, h.large])[None].to(device))[0]
+        lr[v.lr, h.lr] = to_pixels(made)[v.lr_inside, h.lr_inside]
         done()
     return lr
 
@@ -147,10 +163,9 @@ def _up(maps: Maps, work: Work, lr: np.ndarray, size: Size, tile: int, device: t
         done: Callable[[], object] = lambda: None) -> np.ndarray:
     """HR of every tile by ``work``, put together."""
     hr = np.empty((*size, lr.shape[2]), np.uint8)
-    for v, h, g in _tiles(size, (lr.shape[0], lr.shape[1]), tile, maps):
-        part = lr[v.window.lr_start:v.window.lr_stop, h.window.lr_start:h.window.lr_stop]
-        kept = _inside(v.hr, v.window.hr_start), _inside(h.hr, h.window.hr_start)
-        hr[v.hr, h.hr] = to_pixels(work(g, to_tensor(part)[None].to(device))[0])[kept]
+    for v, h, g in tiles_of(size, (lr.shape[0], lr.shape[1]), tile, maps):
+        made = work(g, to_tensor(lr[v.small, h.small])[None].to(device))[0]
+        hr[v.hr, h.hr] = to_pixels(made)[v.hr_inside, h.hr_inside]
         done()
     return hr
 

@@ -96,7 +96,7 @@ def test_axis_tiles_at_the_edges(n: int, m: int, tile: int) -> None:
 def test_every_pixel_is_written_once(hr: tuple[int, int], scale: tuple[float, float], tile: int) -> None:
     lr = lr_size(hr, scale)
     written = np.zeros(lr, int), np.zeros(hr, int)
-    tiles = [(v, h) for v, h, _ in tiling._tiles(hr, lr, tile, lambda part: None)]
+    tiles = [(v, h) for v, h, _ in tiling.tiles_of(hr, lr, tile, lambda part: None)]
     for v, h in tiles:
         written[0][v.lr, h.lr] += 1
         written[1][v.hr, h.hr] += 1
