@@ -8,10 +8,12 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 FROM_THE_TOP = {'options/*.yml': 'iarn_basicsr/options', 'scripts/install/install_basicsr.py': 'iarn_basicsr'}
+HOOK = 'iarn_basicsr_stand_ins'  # see iarn_basicsr/stand_ins.py
+AT_START = f'import {HOOK}; {HOOK}.install()\n'  # site.py runs this line of a .pth when Python starts
 
 
 class BuildPy(build_py):
-    """Puts into a wheel what stands elsewhere in the repository; an editable install finds it there."""
+    """Puts into a wheel what stands elsewhere in the repository, where an editable install finds it, and the hook."""
 
     def _from_the_top(self):
         """(file of the repository, file of the build)."""
@@ -20,10 +22,17 @@ class BuildPy(build_py):
 
     def run(self):
         super().run()
-        if not getattr(self, 'editable_mode', False):
-            for source, target in self._from_the_top():
-                self.mkpath(str(Path(target).parent))
-                self.copy_file(source, target)
+        if getattr(self, 'editable_mode', False):  # setuptools collects what an editable wheel holds in this folder
+            return self._put_hook(self.get_finalized_command('install').install_lib)
+        for source, target in self._from_the_top():
+            self.mkpath(str(Path(target).parent))
+            self.copy_file(source, target)
+        return self._put_hook(self.build_lib)
+
+    def _put_hook(self, folder):
+        """Beside the package, which must not be imported when Python starts."""
+        self.copy_file(str(HERE / 'iarn_basicsr' / 'stand_ins.py'), str(Path(folder, f'{HOOK}.py')))
+        Path(folder, f'{HOOK}.pth').write_text(AT_START, encoding='ascii')
 
     def get_source_files(self):
         """Makes them part of a source distribution."""

@@ -4,13 +4,13 @@
 sub-package that imports basicsr calls the first, :mod:`iarn_basicsr.plugin` both. Patches change the behaviour only
 where stock BasicSR fails:
 
-* ``torchvision.transforms.functional_tensor`` is gone since torchvision 0.17        -> an alias
-* ``distutils`` is gone since Python 3.12, BasicSR compares versions with it          -> the one in setuptools
+* ``torchvision.transforms.functional_tensor``, ``distutils``: gone                   -> :mod:`iarn_basicsr.stand_ins`
 * ``init_dist``: NCCL and ``rank % gpus`` hard-coded                                   -> gloo without CUDA
 * ``BaseModel.model_to_device``: DDP on CUDA only                                      -> on CPU too
 * ``BaseModel.get_optimizer``: Adam only (1.4.2)                                       -> any of ``torch.optim``
 * ``FileClient('lmdb')``: one LMDB cannot be opened twice in a process, nor be sent    -> one environment per path, sent
   to a loader's worker that is not forked (Python 3.14's default)                         as the path
+* ``PrefetchGenerator`` (``prefetch_mode: cpu``): waits for ever after an error          -> raises it
 * ``EnlargedSampler``: drops the last batch, restarts the epoch                        -> datasets may number draws
 
 What has to replace a name in ``basicsr.train`` (options, resuming) stands in :mod:`iarn_basicsr.toolbox.option_file`.
@@ -18,7 +18,6 @@ What has to replace a name in ``basicsr.train`` (options, resuming) stands in :m
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import sys
@@ -29,6 +28,7 @@ from typing import Any
 
 import torch
 
+from . import stand_ins
 from .checks import near
 from .errors import IARNError, OptionError
 
@@ -49,8 +49,7 @@ def prepare_import() -> None:
     """
     if 'basicsr' not in sys.modules and importlib.util.find_spec('basicsr') is None:
         raise NoBasicSRError(f'BasicSR is not installed; this line does it: {_install_line()}')
-    _alias('torchvision.transforms.functional_tensor', 'torchvision.transforms.functional')
-    _alias('distutils', 'setuptools._distutils')
+    stand_ins.install()
 
 
 def _install_line() -> str:
@@ -62,19 +61,10 @@ def _install_line() -> str:
     return f'python "{script}"' if ' ' in script else f'python {script}'
 
 
-def _alias(name: str, instead: str) -> None:
-    """Let another module stand in for one that is gone."""
-    if name in sys.modules:
-        return
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError:
-        sys.modules[name] = importlib.import_module(instead)
-
-
 def patch_basicsr() -> None:
     """Replace what is broken in BasicSR; see the module's docstring."""
     from basicsr.data.data_sampler import EnlargedSampler
+    from basicsr.data.prefetch_dataloader import PrefetchGenerator
     from basicsr.models.base_model import BaseModel
     from basicsr.utils import dist_util, file_client, options
 
@@ -86,6 +76,7 @@ def patch_basicsr() -> None:
     dist_util.init_dist = options.init_dist = init_dist
     file_client.LmdbBackend.__init__ = _lmdb_init
     file_client.LmdbBackend.__reduce__ = _lmdb_reduce
+    PrefetchGenerator.run, PrefetchGenerator.__next__ = _prefetch, _prefetched
     _patch_sampler(EnlargedSampler)
 
 
@@ -166,9 +157,49 @@ def _lmdb_env(path: str, options: dict[str, Any]) -> Any:
     if process != os.getpid():
         if env is not None:
             env.close()  # inherited by fork: this closes the child's copy only, and LMDB must not be used across a fork
-        env = lmdb.open(path, **options)
+        try:
+            env = lmdb.open(path, **options)
+        except lmdb.Error as error:
+            raise OSError(f'{path}: not an LMDB, or it is damaged ({error})') from None
+        _check_length(path, env)
         _lmdb_envs[place] = os.getpid(), env
     return env
+
+
+def _check_length(path: str, env: Any) -> None:
+    """Reading a page beyond the end of the file would end the process with a bus error."""
+    data = osp.join(path, 'data.mdb')
+    expected = (env.info()['last_pgno'] + 1) * env.stat()['psize']
+    if osp.isfile(data) and osp.getsize(data) < expected:
+        env.close()
+        raise OSError(f'{data} is cut short: it has {osp.getsize(data)} bytes of {expected}; copy or make it again')
+
+
+class _Failure:
+    """What a thread hands over in place of a batch."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _prefetch(self: Any) -> None:
+    """``PrefetchGenerator.run`` that also hands over the error by which the loader ended."""
+    end = None
+    try:
+        for item in self.generator:
+            self.queue.put(item)
+    except Exception as error:
+        end = _Failure(error)
+    self.queue.put(end)
+
+
+def _prefetched(self: Any) -> Any:
+    item = self.queue.get()
+    if item is None:
+        raise StopIteration
+    if isinstance(item, _Failure):
+        raise item.error
+    return item
 
 
 def _patch_sampler(sampler_class: Any) -> None:

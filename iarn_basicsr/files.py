@@ -1,20 +1,35 @@
-"""Files: which ones hold images, and writing them so that they are either complete or not there."""
+"""Files: which ones hold images, and writing them so that they are either complete or not there.
+
+A file grows beside its place, as ``.writing-HOST-PROCESS-RANDOM.ending``, and is renamed when it is complete. What a
+killed process left is removed when another one first writes into the folder.
+"""
 
 from __future__ import annotations
 
+import errno
+import functools
 import json
 import os
-import tempfile
+import platform
+import re
+import secrets
+import shutil
+import stat
+import time
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from os import path as osp
 from typing import Any
 
-__all__ = ['IMAGE_ENDINGS', 'atomic_write', 'is_image', 'save_bytes', 'save_json', 'save_text']
+__all__ = ['IMAGE_ENDINGS', 'atomic_write', 'check_writable', 'is_image', 'save_bytes', 'save_json', 'save_text']
 
 IMAGE_ENDINGS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.ppm')  # read and written everywhere
 
-_UMASK = os.umask(0)  # it can only be read by setting it, for the whole process: once, on import
-os.umask(_UMASK)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OLD = 24 * 3600  # seconds after which a file is left over whoever was writing it
+_UNFINISHED = re.compile(r'\.writing-(?:(?P<host>[0-9a-f]{8})-(?P<process>\d+)-)?[0-9a-z_]{8}(?:\.[^.]*)?', re.DOTALL)
+_tidied: set[str] = set()  # folders in which this process looked for what others left
 
 
 def is_image(name: str) -> bool:
@@ -25,24 +40,45 @@ def is_image(name: str) -> bool:
 def atomic_write(path: str, write: Callable[[str], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it: an interruption leaves the old file intact.
 
-    The temporary name keeps the ending, by which image writers choose the format.
+    The temporary name keeps the ending, by which image writers choose the format. A file that is replaced keeps its
+    mode; of a symbolic link, the file that it leads to is written.
+
+    Raises:
+        OSError: whose ``strerror`` is one line that says why, on a full disk with the space that is free.
     """
-    folder = osp.dirname(osp.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix='.writing-', suffix=osp.splitext(path)[1])
-    os.close(handle)
+    target = _followed(path)
+    folder = osp.dirname(target) or os.curdir
+    mode = stat.S_IMODE(os.stat(target).st_mode) if osp.exists(target) else None
+    name = f'.writing-{_host()}-{os.getpid()}-{secrets.token_hex(4)}{osp.splitext(target)[1]}'
+    temporary = osp.join(folder, name)
     try:
+        _make_folder(folder)
+        _tidy(folder)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else 0o600))
         write(temporary)
         with open(temporary, 'rb') as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes private files; the result is an ordinary one
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
+        if mode is not None:
+            os.chmod(temporary, mode)
+        os.replace(temporary, target)
+    except BaseException as error:
+        with suppress(OSError):  # it may not be there yet, nor its folder
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise OSError(error.errno, f'{error.strerror}, {_free(folder)} free', path) from None
         raise
 
 
-def save_bytes(content: bytes, path: str) -> None:
+def check_writable(path: str) -> None:
+    """Raise the ``OSError`` that :func:`atomic_write` would, as far as it can be told without writing."""
+    there = _part_that_exists(osp.dirname(_followed(path)) or os.curdir)
+    if not osp.isdir(there):
+        raise NotADirectoryError(errno.ENOTDIR, f'{there} is no folder', path)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f'nothing can be written into {there}', path)
+
+
+def save_bytes(content: bytes | memoryview, path: str) -> None:
     """Bytes, atomically."""
 
     def write(temporary: str) -> None:
@@ -60,3 +96,85 @@ def save_text(text: str, path: str) -> None:
 def save_json(content: Any, path: str) -> None:
     """Indented JSON, atomically."""
     save_text(json.dumps(content, indent=1) + '\n', path)
+
+
+def _followed(path: str) -> str:
+    """The file that a path means: where a symbolic link leads to."""
+    target = osp.realpath(path) if osp.islink(path) else path
+    if not osp.exists(target):
+        if target != path:
+            raise FileNotFoundError(errno.ENOENT, 'it is a symbolic link that leads nowhere', path)
+    elif osp.isdir(target):
+        raise IsADirectoryError(errno.EISDIR, 'it is a folder', path)
+    elif not osp.isfile(target):
+        raise OSError(errno.EINVAL, 'it is no regular file', path)
+    return target
+
+
+def _make_folder(folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        there = _part_that_exists(folder)
+        if osp.isdir(there):
+            raise
+        raise NotADirectoryError(errno.ENOTDIR, f'{there} is no folder', folder) from None
+
+
+def _part_that_exists(path: str) -> str:
+    """The longest part of a path that exists, be it as a symbolic link that leads nowhere."""
+    while not osp.lexists(path):
+        path = osp.dirname(path) or os.curdir
+    return path
+
+
+def _free(folder: str) -> str:
+    free = shutil.disk_usage(_part_that_exists(folder)).free
+    return f'{free / 1e9:.1f} GB' if free >= 1e9 else f'{free / 1e6:.1f} MB'
+
+
+# --------------------------------------------------------------------------------------- what killed processes left
+
+
+def _tidy(folder: str) -> None:
+    """Remove the unfinished files of processes that are gone, and those of which nobody knows that are old."""
+    place = osp.realpath(folder)
+    if place in _tidied:
+        return
+    _tidied.add(place)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found = _UNFINISHED.fullmatch(entry.name)
+            if found and entry.is_file(follow_symlinks=False) and _left_over(entry, found):
+                with suppress(OSError):  # of another user, or another process was faster
+                    os.unlink(entry.path)
+
+
+def _left_over(entry: os.DirEntry[str], name: re.Match[str]) -> bool:
+    if name['host'] == _host() and not _alive(int(name['process'])):
+        return True
+    try:
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > _OLD
+    except FileNotFoundError:
+        return False
+
+
+def _alive(process: int) -> bool:
+    if os.name != 'posix':  # where asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
+
+
+@functools.lru_cache
+def _host() -> str:
+    """Where a process number means something: this machine, and on Linux its space of process numbers."""
+    space = ''
+    with suppress(OSError):  # where there is no /proc
+        space = os.readlink('/proc/self/ns/pid')
+    return f'{zlib.crc32(f"{platform.node()} {space}".encode()):08x}'

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from functools import partial
+from collections.abc import Callable
 
-import iarn_basicsr.plugin  # noqa: F401  (makes basicsr importable and registers)
-from iarn_basicsr.toolbox.launch import running
-from iarn_basicsr.toolbox.option_checks import check_options
-from iarn_basicsr.toolbox.option_file import parse_options
+from iarn_basicsr.toolbox.launch import launch
 
 __all__ = ['main']
 
 
 def main() -> None:
     """Test as the option file says; results land below the current directory."""
-    import basicsr.test as pipeline
+    launch('iarn-test', _load)
 
-    with running('iarn-test', pipeline, parse_options=partial(parse_options, check=check_options)):
-        pipeline.test_pipeline(os.getcwd())
+
+def _load() -> Callable[[], None]:
+    import iarn_basicsr.plugin  # noqa: F401  (makes basicsr importable and registers)
+    from iarn_basicsr.toolbox.testing import test
+    return test
 
 
 if __name__ == '__main__':

@@ -11,10 +11,12 @@ Files of this package also hold the architecture options (``arch``), from which 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import pickle
 from collections.abc import Mapping
+from os import path as osp
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -22,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .errors import WeightsError
-from .files import atomic_write
+from .files import save_bytes
 
 __all__ = ['WeightFile', 'read_weights', 'save_torch', 'weights_hash', 'write_weights']
 
@@ -49,13 +51,20 @@ def read_weights(path: str | os.PathLike[str], *, ema: bool = True) -> WeightFil
         ema: take ``params_ema`` where the file has it.
 
     Raises:
-        WeightsError: in one line, naming the file, if it holds no state dict or cannot be read.
+        WeightsError: in one line, naming the file, if it holds no state dict or cannot be read, or a weight is not
+            finite.
     """
     path = os.fspath(path)
+    if osp.exists(path) and not osp.isfile(path) and not osp.isdir(path):  # a pipe: reading it may never end
+        raise WeightsError(f'{path}: cannot be read (it is no regular file)')
     try:
-        return _read_safetensors(path) if path.endswith('.safetensors') else _read_pth(path, ema)
+        found = _read_safetensors(path) if path.endswith('.safetensors') else _read_pth(path, ema)
     except OSError as error:
         raise WeightsError(f'{path}: cannot be read ({error.strerror or error})') from None
+    for name, value in found.state.items():
+        if value.is_floating_point() and not torch.isfinite(value.float()).all():
+            raise WeightsError(f'{path} is damaged: {name} holds values that are not finite (NaN or infinite)')
+    return found
 
 
 def write_weights(path: str | os.PathLike[str], arch: Mapping[str, Any], **states: Mapping[str, Tensor]) -> None:
@@ -72,15 +81,16 @@ def write_weights(path: str | os.PathLike[str], arch: Mapping[str, Any], **state
     path = os.fspath(path)
     plain = {name: {k: v.detach().cpu().contiguous() for k, v in state.items()} for name, state in states.items()}
     if path.endswith('.safetensors'):
-        save_file = _safetensors(path).torch.save_file
-        atomic_write(path, lambda temporary: save_file(plain['params'], temporary, {'arch': json.dumps(dict(arch))}))
+        save_bytes(_safetensors(path).torch.save(plain['params'], {'arch': json.dumps(dict(arch))}), path)
     else:
         save_torch({**plain, 'arch': dict(arch)}, path)
 
 
 def save_torch(content: dict[str, Any], path: str) -> None:
-    """``torch.save``, atomically."""
-    atomic_write(path, lambda temporary: torch.save(content, temporary))
+    """``torch.save``, atomically; through the memory, for of a full disk torch says nothing that helps."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    save_bytes(buffer.getbuffer(), path)
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:

@@ -28,6 +28,7 @@ from typing import Any
 
 import cv2
 import torch
+from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -35,15 +36,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.archs.one_way import SpandrelNet, reaches, resized
-from iarn_basicsr.checks import check_keys, near, number
+from iarn_basicsr.checks import TEXT, Kind, Table, check_needed, check_values, listed, near, shown, whole
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.ops.grid import make_grid
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_lr, bicubic_upscale
 from iarn_basicsr.ops.size import Size, check_lr_size, compute_padding, max_scale_of
+from iarn_basicsr.toolbox.option_arguments import check_network, registered
 from iarn_basicsr.weights import read_weights
 
-__all__ = ['METHODS', 'ONE_WAY', 'Method', 'MissingWeightsError', 'UnsupportedSizeError', 'build_method', 'fingerprint']
+__all__ = ['METHODS', 'ONE_WAY', 'Method', 'MissingWeightsError', 'UnsupportedSizeError', 'build_method',
+           'check_method', 'fingerprint']
 
 ONE_WAY = ('SR', 'spandrel')  # types of methods whose LR is bicubic, whatever restores it
 COUNTED_LR = 48  # pixels; side of the LR image on which the operations of a one-way network are counted
@@ -252,6 +255,20 @@ _INTERPOLATIONS: dict[str, tuple[Callable[[Tensor, Size], Tensor], Callable[[Ten
     'lanczos': (_lanczos, _lanczos),
 }
 METHODS = ('IARN', 'IRN', *ONE_WAY, *_INTERPOLATIONS)
+_NETS = Kind('a list of {scale: 2, path: FILE, network: {type: ...}}', lambda v: isinstance(v, list) and len(v) > 0)
+_FILE = Kind('the name of a file', lambda v: isinstance(v, str) and v.isprintable() and v != '')
+_KEYS: dict[str, Table] = {
+    'IARN': {'weights': _FILE},
+    'IRN': {'nets': _NETS},
+    'SR': {'nets': _NETS},
+    'spandrel': {'path': _FILE, 'paths': listed(_FILE, least=1)},
+}
+_NET: Table = {
+    'scale': whole(2, 8, point=False),
+    'path': _FILE,
+    'network': Kind('a mapping with type and its options', lambda v: isinstance(v, dict)),
+    'multiple': whole(1, 1024, point=False),
+}
 
 
 def build_method(name: str, options: Mapping[str, Any]) -> Method:
@@ -268,66 +285,73 @@ def build_method(name: str, options: Mapping[str, Any]) -> Method:
         WeightsError: naming the file.
         MissingWeightsError: naming the file.
     """
-    section, kind = f'methods.{name}', options.get('type')
+    check_method(name, options)
+    section, kind = f'methods.{name}', options['type']
     if kind in _INTERPOLATIONS:
-        check_keys(section, options, {'type'})
         return Interpolation(*_INTERPOLATIONS[kind])
     if kind == 'IARN':
-        check_keys(section, options, {'type', 'weights'})
         return IARNMethod(options.get('weights', 'default'))
-    if kind not in METHODS:
-        raise OptionError(f'{section}.type: {kind!r} is no method; {near(kind, METHODS)}')
     return _spandrel(section, options) if kind == 'spandrel' else _per_scale(section, kind, options)
+
+
+def check_method(name: str, options: Any) -> None:
+    """Raise :class:`OptionError` as :func:`build_method` would, before weights are looked for."""
+    section = f'methods.{name}'
+    kind = options.get('type') if isinstance(options, Mapping) else None
+    if kind not in METHODS:
+        if not isinstance(options, Mapping):
+            raise OptionError(f'{section}: {shown(options)}; expected a mapping with type and what belongs to it')
+        raise OptionError(f'{section}.type: {shown(kind)} is no method; {near(kind, METHODS)}')
+    check_values(section, options, {'type': TEXT, **_KEYS.get(kind, {})})
+    if kind == 'spandrel' and ('path' in options) == ('paths' in options):
+        raise OptionError(f'{section}: expected path: FILE or, for several scales, paths: [FILE, FILE]')
+    if kind in ('IRN', 'SR'):
+        check_needed(section, options, ['nets'], _KEYS[kind])
+        for k, entry in enumerate(options['nets']):
+            _check_net(f'{section}.nets[{k}]', kind, entry)
+
+
+def _check_net(place: str, kind: str, entry: Any) -> None:
+    check_values(place, entry, _NET if kind == 'SR' else {k: v for k, v in _NET.items() if k != 'multiple'})
+    check_needed(place, entry, ['scale', 'path'], _NET)
+    if 'network' in entry:
+        check_network(f'{place}.network', entry['network'], complete=False)  # its weight file may say the rest
 
 
 def _spandrel(section: str, options: Mapping[str, Any]) -> SpandrelMethod:
     """Networks whose scale is found from the file."""
-    check_keys(section, options, {'type', 'path', 'paths'})
-    paths = options['paths'] if 'paths' in options else [options.get('path')]
-    if ('path' in options) == ('paths' in options) or not isinstance(paths, list) or not paths or not all(paths):
-        raise OptionError(f'{section}: expected path: FILE or, for several scales, paths: [FILE, FILE]')
+    paths = options['paths'] if 'paths' in options else [options['path']]
     nets: dict[int, SpandrelNet] = {}
-    for path in map(str, paths):
+    for path in paths:
         _need(path)
         net = SpandrelNet.from_file(path)
         if net.scale in nets:
             raise OptionError(f'{section}.paths: {path} is for x{net.scale}, as another is; give one file a scale')
         nets[net.scale] = net
-    return SpandrelMethod(nets, tuple(map(str, paths)))
+    return SpandrelMethod(nets, tuple(paths))
 
 
 def _per_scale(section: str, kind: str, options: Mapping[str, Any]) -> PerScale:
     """Networks of BasicSR's registry, IRN or SR."""
-    check_keys(section, options, {'type', 'nets'})
-    if not isinstance(options.get('nets'), list) or not options['nets']:
-        raise OptionError(f'{section}.nets: expected a list of {{scale: 2, path: FILE, network: {{type: ...}}}}')
     nets, multiple, weights = {}, {}, []
     for k, entry in enumerate(options['nets']):
-        place = f'{section}.nets[{k}]'
-        check_keys(place, entry, {'scale', 'path', 'network'} | ({'multiple'} if kind == 'SR' else set()))
-        scale = number(place, entry, 'scale', None, 2, 8, int)
-        nets[scale] = _network(place, kind, scale, entry)
-        multiple[scale] = number(place, entry, 'multiple', 1, 1, 1024, int)
-        weights += [str(entry['path']), *_own_source(nets[scale])]
+        scale = entry['scale']
+        nets[scale] = _network(f'{section}.nets[{k}]', kind, scale, entry)
+        multiple[scale] = entry.get('multiple', 1)
+        weights += [entry['path'], *_own_source(nets[scale])]
     return IRNMethod(nets, tuple(weights)) if kind == 'IRN' else SRMethod(nets, tuple(weights), multiple)
 
 
 def _network(place: str, kind: str, scale: int, entry: Mapping[str, Any]) -> nn.Module:
     """A network of BasicSR's registry with its weights."""
-    from basicsr.utils.registry import ARCH_REGISTRY
-
-    path = entry.get('path')
-    if not path:
-        raise OptionError(f'{place}.path is missing: the weight file')
-    _need(str(path))
-    state, arch = read_weights(str(path))
+    path = entry['path']
+    _need(path)
+    state, arch = read_weights(path)
     options = dict(entry.get('network') or arch or ({'type': 'IRN', 'scale': scale} if kind == 'IRN' else {}))
     arch_type = options.pop('type', None)
-    if arch_type not in ARCH_REGISTRY and f'{arch_type}_basicsr' not in ARCH_REGISTRY:
-        raise OptionError(f'{place}.network.type: {arch_type!r} is not registered with BasicSR; '
-                          f'{near(arch_type, ARCH_REGISTRY.keys())}')
+    architecture = registered(f'{place}.network.type', arch_type, ARCH_REGISTRY)
     try:
-        net = ARCH_REGISTRY.get(arch_type)(**options)
+        net = architecture(**options)
         net.load_state_dict(state)
     except (TypeError, ValueError, RuntimeError) as error:
         raise OptionError(f'{place}: {path} does not fit network {arch_type} {options}: '

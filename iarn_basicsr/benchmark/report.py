@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from os import path as osp
 from typing import Any
 
+from iarn_basicsr.checks import FORMULA
 from iarn_basicsr.files import atomic_write, save_text
 from iarn_basicsr.metrics.rescaling import PROTOCOL
 from iarn_basicsr.ops.size import parse_scale, scale_label
@@ -152,4 +153,9 @@ def _write_csv(results: dict[str, Any], path: str) -> None:
             what, on, scale, image = (*row['key'], '')[:4]
             for metric, value in row.items():
                 if metric not in ('method', 'key'):
-                    writer.writerow([row['method'], what, on, scale, image, metric, value])
+                    writer.writerow([row['method'], what, on, scale, _as_text(image), metric, value])
+
+
+def _as_text(name: str) -> str:
+    """The name of a file that a spreadsheet does not compute; those of methods and data sets are checked."""
+    return f"'{name}" if name.startswith(FORMULA) else name

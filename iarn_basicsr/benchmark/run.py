@@ -12,32 +12,26 @@ from os import path as osp
 from typing import Any
 
 import torch
-import yaml
 from tqdm import tqdm
 
 import iarn_basicsr.plugin  # noqa: F401  (makes basicsr importable and registers)
-from iarn_basicsr.checks import check_keys, number
+from iarn_basicsr.checks import number
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import save_json
 from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.size import lr_size, parse_scale, scale_label
+from iarn_basicsr.toolbox.option_file import read_option_file
 
 from . import tasks
 from .methods import Method, MissingWeightsError, UnsupportedSizeError, build_method, fingerprint
+from .options import check_benchmark
 from .own import import_networks
 from .records import Records
 from .report import summary, write_report
 
 __all__ = ['check_benchmark', 'main', 'run']
 
-_TOP_KEYS = {'name', 'device', 'threads', 'datasets', 'scales', 'methods', 'cost', 'cycles', 'lossy', 'published'}
-_SECTIONS = {
-    'cost': {'hr_size', 'scales', 'repeats'},
-    'cycles': {'dataset', 'scales', 'counts', 'methods'},
-    'lossy': {'dataset', 'scales', 'formats', 'qualities', 'methods'},
-}
-_FORMATS = ('jpeg', 'webp')
 Job = tuple[tuple[str, ...], Callable[[], dict[str, Any]]]  # what it is called, how it is measured
 
 
@@ -58,55 +52,16 @@ def main(argv: list[str] | None = None) -> int:
         print(f'iarn-benchmark: {error}', file=sys.stderr)
         return 2
     try:
-        with open(args.opt, encoding='utf-8') as file:
-            options = yaml.safe_load(file)
+        options = read_option_file(args.opt)
         check_benchmark(options)
-        folder = args.output or osp.join('results', str(options['name']))
+        folder = args.output or osp.join('results', options['name'])
         results = run(options, folder, args.modules)
-    except (OptionError, OSError, yaml.YAMLError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f'iarn-benchmark: {args.opt}: {error}', file=sys.stderr)
         return 2
     print(summary(results))
     print(f'\nbenchmark.md, .json, .csv and plots are in {folder}')
     return 0
-
-
-def check_benchmark(options: Any) -> None:
-    """Raise :class:`OptionError` for the first option that nobody reads, or that is missing or wrong."""
-    if not isinstance(options, dict):
-        raise OptionError('expected a YAML mapping with name, datasets, scales and methods')
-    check_keys('option file', options, _TOP_KEYS)
-    for key in ('name', 'datasets', 'scales', 'methods'):
-        if not options.get(key):
-            raise OptionError(f'option {key!r} is missing or empty')
-    for section, keys in _SECTIONS.items():
-        if options.get(section):
-            check_keys(section, options[section], keys)
-            for key in keys - {'dataset', 'methods', 'repeats'}:
-                if not options[section].get(key):
-                    raise OptionError(f'{section}.{key} is missing')
-            _known(f'{section}.methods', options[section].get('methods', []), options['methods'])
-            _scales(f'{section}.scales', options[section]['scales'])
-            dataset = options[section].get('dataset')
-            _known(f'{section}.dataset', [dataset] if dataset else [], options['datasets'])
-    for form in (options.get('lossy') or {}).get('formats', []):
-        if form not in _FORMATS:
-            raise OptionError(f'lossy.formats: {form!r}; choose from {_FORMATS}')
-    _scales('scales', options['scales'])
-    number('option file', options, 'threads', os.cpu_count(), 1, 1024, int)
-
-
-def _known(place: str, names: list[str], known: Mapping[str, Any]) -> None:
-    for name in names:
-        if name not in known:
-            raise OptionError(f'{place}: {name!r} is not among {", ".join(known)}')
-
-
-def _scales(place: str, scales: Any) -> list[str]:
-    try:
-        return [scale_label(parse_scale(s)) for s in scales]
-    except (TypeError, ValueError) as error:
-        raise OptionError(f'{place}: {error}') from None
 
 
 @torch.no_grad()
@@ -215,7 +170,7 @@ def _cost_jobs(name: str, method_options: Mapping[str, Any], options: Mapping[st
         return
     hr = (int(wanted['hr_size'][0]), int(wanted['hr_size'][1]))
     repeats = number('cost', wanted, 'repeats', 5, 1, 1000, int)
-    for scale in _scales('cost.scales', wanted['scales']):
+    for scale in (scale_label(parse_scale(s)) for s in wanted['scales']):
         key = ('cost', f'{hr[0]}x{hr[1]}', scale, f'{repeats} runs', f'{threads} threads', device)
         yield key, partial(tasks.cost, name, method_options, hr, scale[1:], repeats, threads, device, modules)
 

@@ -19,7 +19,7 @@ from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.ops.size import SIZE_RULES, Size, lr_size, parse_scale, scale_label
 
 from .augment import Noise, Shrink
-from .image_source import ImageSource
+from .image_source import ImageSource, check_root
 from .schedule import Curriculum, Draw, ScaleSchedule, batches_per_epoch, epoch_draws, generator
 
 __all__ = ['ArbitraryScaleDataset']
@@ -75,6 +75,26 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
+        backend = self._read_options(opt)
+        meta = self.opt.get('meta_info_file')
+        self.gt = ImageSource(self.opt['dataroot_gt'], backend, meta, f'{self.name}.dataroot_gt') \
+            if self.opt.get('dataroot_gt') else None
+        self.lq = {scale: ImageSource(root, backend, meta if self.gt is None else None, f'{self.name}.dataroot_lq')
+                   for scale, root in self.lq_roots.items()}
+        self.names = self.gt.names if self.gt else next(iter(self.lq.values())).names
+
+    @classmethod
+    def check_options(cls, opt: dict[str, Any], files: bool = True) -> None:
+        """Raise ``OptionError`` as the constructor would, before images are looked for; ``files``: folders are."""
+        dataset = cls.__new__(cls)
+        backend = dataset._read_options(opt)
+        if files and opt.get('dataroot_gt'):
+            check_root(osp.expanduser(opt['dataroot_gt']), backend, f'{dataset.name}.dataroot_gt')
+        for root in dataset.lq_roots.values() if files else ():
+            check_root(osp.expanduser(root), backend, f'{dataset.name}.dataroot_lq')
+
+    def _read_options(self, opt: dict[str, Any]) -> str:
+        """Everything that does not need the images; returns the backend."""
         self.opt = opt = copy.deepcopy(dict(opt))
         self.name = f'datasets.{opt.get("name", "?")}'
         self.train = opt.get('phase', 'train') == 'train'
@@ -86,15 +106,12 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         if self.size_rule not in SIZE_RULES:
             raise OptionError(f'{self.name}.size_rule: {self.size_rule!r}; choose one of {sorted(SIZE_RULES)}')
         self.scales = self._read_scales(opt.get('scales', opt.get('scale')))
-        meta = opt.get('meta_info_file')
-        self.gt = ImageSource(opt['dataroot_gt'], backend, meta, f'{self.name}.dataroot_gt') \
-            if opt.get('dataroot_gt') else None
-        self.lq = self._open_lq(backend)
-        self.names = self.gt.names if self.gt else next(iter(self.lq.values())).names
+        self.lq_roots = self._read_lq_roots()
         if self.train:
             self._init_train()
         else:
             self.mod_crop = number(self.name, opt, 'mod_crop', 1, 1, 1024, int)
+        return backend
 
     def _read_scales(self, scales: Any) -> list[tuple[float, float]]:
         """The list of scales, checked; a single scale counts as a list of one."""
@@ -107,11 +124,12 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         except ValueError as error:
             raise OptionError(f'{self.name}.scales: {error}') from None
 
-    def _open_lq(self, backend: str) -> dict[str, ImageSource]:
-        """LR sources by scale name; empty where the LR is made on the fly."""
+    def _read_lq_roots(self) -> dict[str, str]:
+        """Folders of LR images by scale name; empty where the LR is made on the fly."""
+        self._filled('filename_tmpl', self.opt.get('filename_tmpl', '{}'), (1, 1), '')
         root = self.opt.get('dataroot_lq')
         if not root:
-            if self.gt is None:
+            if not self.opt.get('dataroot_gt'):
                 raise OptionError(f'{self.name}: neither dataroot_gt nor dataroot_lq is given: name a folder of HR '
                                   'images, or of LR images to restore')
             if not self.train and not self.scales:
@@ -122,19 +140,23 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         if len(self.scales) > 1 and '{scale}' not in root and '{factor}' not in root:
             raise OptionError(f'{self.name}.dataroot_lq: {root!r} serves {len(self.scales)} scales: put {{scale}} '
                               '(x2.5) or {factor} (2.5) where the scale stands in the path')
-        key, meta = f'{self.name}.dataroot_lq', self.opt.get('meta_info_file') if self.gt is None else None
-        return {
-            scale_label(s): ImageSource(root.format(**_fields(s)), backend, meta, key)
-            for s in self.scales
-        }
+        return {scale_label(s): self._filled('dataroot_lq', root, s) for s in self.scales}
+
+    def _filled(self, key: str, template: str, scale: tuple[float, float], *name: str) -> str:
+        """A path or name of LR images, with the scale where ``{scale}`` or ``{factor}`` stands."""
+        try:
+            return template.format(*name, **_fields(scale))
+        except (LookupError, ValueError, AttributeError):
+            raise OptionError(f'{self.name}.{key}: {template!r}; in braces only {"{}, " if name else ""}{{scale}} and '
+                              '{factor} are understood') from None
 
     def _init_train(self) -> None:
         opt, name = self.opt, self.name
-        if self.gt is None:
+        if not opt.get('dataroot_gt'):
             raise OptionError(f'{name}: training needs dataroot_gt, a folder or LMDB of HR images')
         self.gt_size = number(name, opt, 'gt_size', 144, 8, 4096, int)
         self.lq_size = number(name, opt, 'lq_size', 0, 4, 1024, int) if opt.get('lq_size') else None
-        if self.lq_size and ('gt_size' in opt or self.lq):
+        if self.lq_size and ('gt_size' in opt or self.lq_roots):
             raise OptionError(f'{name}: lq_size takes the place of gt_size and needs LR made on the fly: leave out '
                               f'{"gt_size" if "gt_size" in opt else "lq_size or dataroot_lq"}')
         self.seed = number(name, opt, 'seed', 0, 0, 2**63 - 1, int)
@@ -150,7 +172,7 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         probability = number(name, opt, 'asymmetric_prob', 0, 0, 1)
         self.schedule = ScaleSchedule(low, high, probability, self._curriculum(low, high), self.seed)
         for key in ('shrink', 'noise'):
-            if opt.get(key) and self.lq:
+            if opt.get(key) and self.lq_roots:
                 raise OptionError(f'{name}.{key}: changes the HR patch, so it needs LR made on the fly: leave out '
                                   f'{key} or dataroot_lq')
         self.shrink = Shrink.of(f'{name}.shrink', opt['shrink']) if opt.get('shrink') else None
@@ -249,7 +271,7 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         """LR image of an HR name, checked against the size that the scale gives."""
         source = self.lq[scale_label(scale)]
         folder, base = osp.split(name if source.backend == 'lmdb' else osp.splitext(name)[0])
-        stem = osp.join(folder, self.opt.get('filename_tmpl', '{}').format(base, **_fields(scale)))
+        stem = osp.join(folder, self._filled('filename_tmpl', self.opt.get('filename_tmpl', '{}'), scale, base))
         lq_name = stem if source.backend == 'lmdb' else stem + osp.splitext(name)[1]
         if source.backend == 'disk' and lq_name not in source:
             lq_name = stem + '.png'  # HR may be JPEG; an LR image worth restoring is lossless

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import cv2
 import numpy as np
 
-from iarn_basicsr.checks import check_keys, number
+from iarn_basicsr.checks import check_keys, number, shown
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.ops.size import Size
 
@@ -43,15 +43,15 @@ class _Sometimes:
             OptionError: for an unknown key or a value out of range.
         """
         if not isinstance(options, Mapping):
-            raise OptionError(f'{section}: {options!r}; expected {cls.EXAMPLE}')
+            raise OptionError(f'{section}: {shown(options)}; expected {cls.EXAMPLE}')
         check_keys(section, options, {'prob', 'range'})
         limits: Any = options.get('range')
         try:
             low, high = (float(v) for v in limits)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             low, high = 1.0, 0.0
         if not cls.LIMITS[0] <= low <= high <= cls.LIMITS[1]:
-            raise OptionError(f'{section}.range: {limits!r}; expected [a, b] with {cls.LIMITS[0]:g} <= a <= b <= '
+            raise OptionError(f'{section}.range: {shown(limits)}; expected [a, b] with {cls.LIMITS[0]:g} <= a <= b <= '
                               f'{cls.LIMITS[1]:g}')
         return cls(number(section, options, 'prob', None, 0, 1), low, high)
 

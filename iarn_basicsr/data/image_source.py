@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from os import path as osp
 
 import cv2
+import lmdb
 import numpy as np
 from basicsr.utils import FileClient
 
+from iarn_basicsr.compat import patch_basicsr
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import IMAGE_ENDINGS, is_image
 
-__all__ = ['ImageSource']
+__all__ = ['ImageSource', 'check_root', 'jpeg_is_whole']
+
+_MARKER = re.compile(rb'\xff[^\x00\xff\xd0-\xd8]', re.DOTALL)  # not stuffing, filling, a restart, nor the beginning
 
 
 class ImageSource:
@@ -26,23 +31,31 @@ class ImageSource:
         key: the option that named the root, for messages.
 
     Raises:
-        OptionError: if the root does not exist, does not fit the backend, or holds no image.
+        OptionError: if the root does not exist, does not fit the backend, holds no image, or is an LMDB without one of
+            the images that are listed.
+        OSError: if an LMDB is damaged.
     """
 
     def __init__(self, root: str, backend: str, meta_info_file: str | None, key: str) -> None:
         self.root, self.backend, self.key = str(root), backend, key
         self._client: FileClient | None = None  # opened on first use, in the process that uses it
         self._client_pid = -1
-        if not osp.isdir(self.root):
-            raise OptionError(f'{key}: {self.root!r} does not exist or is not a folder (current directory '
-                              f'{os.getcwd()}): write the path of a folder of images or of an .lmdb')
-        if (backend == 'lmdb') != self.root.rstrip('/\\').endswith('.lmdb'):
-            raise OptionError(f'{key}: {self.root!r} does not fit io_backend.type {backend!r}: a path that ends in '
-                              '.lmdb goes with lmdb, any other folder with disk')
+        check_root(self.root, backend, key)
         self.names = self._listed(meta_info_file) if meta_info_file else self._found()
         self._known = frozenset(self.names)
         if not self.names:
             raise OptionError(f'{key}: no image in {self.root!r}: expected files ending in {", ".join(IMAGE_ENDINGS)}')
+        if backend == 'lmdb':
+            self._check_keys(meta_info_file or osp.join(self.root, 'meta_info.txt'))
+
+    def _check_keys(self, meta_info_file: str) -> None:
+        """Every listed image is in the LMDB."""
+        environment = next(iter(self._open().client._client.values()))
+        with environment.begin() as transaction, transaction.cursor() as cursor:
+            missing = [name for name in self.names if not name.isascii() or not cursor.set_key(name.encode('ascii'))]
+        if missing:
+            raise OptionError(f'{self.key}: {len(missing)} of {len(self.names)} images that {meta_info_file!r} lists '
+                              f'are not in {self.root!r}, the first is {missing[0]!r}')
 
     def _listed(self, meta_info_file: str) -> list[str]:
         if not osp.isfile(meta_info_file):
@@ -71,17 +84,23 @@ class ImageSource:
         """RGB uint8 (H, W, 3).
 
         Raises:
-            OSError: naming the file, or the LMDB and key, if it is missing or cannot be decoded.
+            OSError: naming the file, or the LMDB and key, if it is missing, cut short or cannot be decoded.
         """
         where = f'key {name!r} of {self.root!r}' if self.backend == 'lmdb' else repr(self.path(name))
         if self._client is None or self._client_pid != os.getpid():
             self._client, self._client_pid = self._open(), os.getpid()
+        if self.backend == 'disk' and osp.exists(self.path(name)) and not osp.isfile(self.path(name)):
+            raise OSError(f'{self.key}: image {where} is no regular file')  # reading a pipe may never end
         try:
             content = self._client.get(self.path(name))
         except FileNotFoundError:
             content = None
+        except lmdb.Error as error:
+            raise OSError(f'{self.key}: image {where} cannot be read: {error}') from None
         if content is None:
             raise OSError(f'{self.key}: image {where} does not exist')
+        if not jpeg_is_whole(content):  # which OpenCV 4 decodes without a word, gray where the data ends
+            raise OSError(f'{self.key}: image {where} is cut short ({len(content)} bytes): a JPEG without its end')
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if len(content) else None
         if image is None:
             raise OSError(f'{self.key}: image {where} cannot be decoded ({len(content)} bytes): '
@@ -89,7 +108,33 @@ class ImageSource:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
     def _open(self) -> FileClient:
-        return FileClient('lmdb', db_paths=self.root) if self.backend == 'lmdb' else FileClient('disk')
+        if self.backend == 'disk':
+            return FileClient('disk')
+        patch_basicsr()  # scripts come here without the plugin
+        return FileClient('lmdb', db_paths=self.root)
+
+
+def check_root(root: str, backend: str, key: str) -> None:
+    """Raise :class:`OptionError` if a root does not exist or does not fit the backend."""
+    if not osp.isdir(root):
+        raise OptionError(f'{key}: {root!r} does not exist or is not a folder (current directory {os.getcwd()}): write '
+                          'the path of a folder of images or of an .lmdb')
+    if (backend == 'lmdb') != root.rstrip('/\\').endswith('.lmdb'):
+        raise OptionError(f'{key}: {root!r} does not fit io_backend.type {backend!r}: a path that ends in .lmdb goes '
+                          'with lmdb, any other folder with disk')
+
+
+def jpeg_is_whole(content: bytes) -> bool:
+    """Whether a JPEG has its end-of-image marker, whatever follows it; true for all that is not a JPEG."""
+    if content[:2] != b'\xff\xd8' or content[-2:] == b'\xff\xd9':  # data holds that only as a marker
+        return True
+    place = 2
+    while marker := _MARKER.search(content, place):
+        kind, place = content[marker.end() - 1], marker.end()
+        if kind == 0xd9:
+            return True
+        place += int.from_bytes(content[place:place + 2], 'big')  # a segment, which may hold a whole JPEG
+    return False
 
 
 def _images_below(root: str) -> Iterator[str]:

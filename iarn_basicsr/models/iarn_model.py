@@ -6,38 +6,42 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import nullcontext
 from os import path as osp
+from pickle import UnpicklingError
 from typing import Any
+from urllib.error import URLError
 
+import cv2
 import torch
+from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH
 from basicsr.losses import build_loss
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils import get_root_logger, tensor2img
 from basicsr.utils.dist_util import master_only
-from basicsr.utils.registry import MODEL_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from iarn_basicsr.checks import check_keys, number
-from iarn_basicsr.errors import OptionError
-from iarn_basicsr.files import save_json
+from iarn_basicsr.checks import check_keys, number, shown
+from iarn_basicsr.errors import OptionError, WeightsError
+from iarn_basicsr.files import save_bytes, save_json
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.resample import DENSE_LIMIT
 from iarn_basicsr.ops.size import parse_scale, scale_label
-from iarn_basicsr.weights import save_torch, write_weights
+from iarn_basicsr.weights import read_weights, save_torch, write_weights
 
 from .graphed_step import GraphedStep
 
-__all__ = ['IARNModel']
+__all__ = ['TRAIN_KEYS', 'VAL_KEYS', 'IARNModel']
 
 _LOSSES = {'l_rec': 'pixel_opt', 'l_luma': 'luma_opt', 'l_guide': 'guide_opt', 'l_latent': 'latent_opt',
            'l_inv': 'inv_opt'}
-_TRAIN_KEYS = {
+TRAIN_KEYS = {
     *_LOSSES.values(), 'perceptual_opt', 'optim_g', 'scheduler', 'total_iter', 'warmup_iter', 'ema_decay', 'grad_clip',
     'grad_accumulation', 'amp', 'cuda_graph', 'nonfinite_limit'
 }
-_VAL_KEYS = {'val_freq', 'save_img', 'suffix', 'metrics', 'pbar'}
+VAL_KEYS = {'val_freq', 'save_img', 'suffix', 'metrics', 'pbar'}
 
 
 @MODEL_REGISTRY.register()
@@ -56,7 +60,8 @@ class IARNModel(SRModel):
         pixel_opt, luma_opt, guide_opt, latent_opt, inv_opt, perceptual_opt: losses; ``inv_opt`` serves
             ``cubic_interp``.
         grad_clip: largest gradient norm, default 1.0; 0 switches clipping off.
-        grad_accumulation: number of parts in which a batch is computed, default 1; the gradient stays the batch's.
+        grad_accumulation: number of parts in which a batch is computed, default 1, at most its images; the gradient
+            stays the batch's.
         cuda_graph: ``true`` records the step on a GPU and replays it, default false: several times as fast where the
             GPU waits for the host. IARN with ``lr_grid`` on one GPU, ``datasets.train.lq_size``, losses that are means
             over pixels; see :class:`.graphed_step.GraphedStep`.
@@ -64,27 +69,47 @@ class IARNModel(SRModel):
         nonfinite_limit: so many steps in a row with a non-finite gradient are skipped and counted, default 20; then
             training stops with advice.
 
-    New functions: ``_check_scales``, ``_graphed_step``, ``_losses``, ``_skip_step``, ``_validate``, ``_rescale``.
-    Overridden: ``feed_data``, ``optimize_parameters``, ``model_ema``, ``get_current_log``, both validations, saving and
-    resuming.
+    New functions: ``check_options``, ``_read_options``, ``_check_network``, ``_graphed_step``, ``_losses``,
+    ``_skip_step``, ``_validate``, ``_rescale``.
+    Overridden: ``feed_data``, ``optimize_parameters``, ``model_ema``, ``get_current_log``, both validations, saving,
+    loading and resuming.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
+        torch.backends.cudnn.benchmark = False  # BasicSR's pipelines set it; it would re-tune for every new LR size
+        self._read_options(opt)
+        self.skipped = self.skipped_in_a_row = 0
+        self.last_iter: int | None = None  # that ran
+        self._log: dict[str, Tensor] = {}
+        super().__init__(opt)
+        self._check_network()
+        self.graphed = self._graphed_step() if opt['is_train'] and opt['train'].get('cuda_graph') else None
+
+    @classmethod
+    def check_options(cls, opt: dict[str, Any]) -> None:
+        """Raise ``OptionError`` as the constructor would, from the options alone: without data, weights or a device."""
+        model = cls.__new__(cls)
+        model.opt = opt
+        model._read_options(opt)
+        network = dict(opt['network_g'])
+        with torch.device('meta'):
+            model.net_g = ARCH_REGISTRY.get(network.pop('type'))(**network)
+        model._check_network()
+        if opt['is_train'] and opt['train'].get('cuda_graph'):
+            model.criteria = {name: None for name, key in _LOSSES.items() if opt['train'].get(key)}
+            model.cri_perceptual = opt['train'].get('perceptual_opt')
+            model._graphed_step()
+
+    def _read_options(self, opt: dict[str, Any]) -> None:
         if opt['num_gpu'] > 1 and not opt['dist']:
             raise OptionError(f'num_gpu: {opt["num_gpu"]} without a launcher: start one process per GPU with '
                               'torchrun ... --launcher pytorch, or set num_gpu: 1')
-        torch.backends.cudnn.benchmark = False  # BasicSR's pipelines set it; it would re-tune for every new LR size
         if opt['is_train']:
-            self._read_train_options(opt['train'])
+            self._read_train_options(opt['train'], opt['datasets'].get('train') or {})
         val = opt.get('val') or {}
-        check_keys('val', val, _VAL_KEYS)
+        check_keys('val', val, VAL_KEYS)
         self.metrics = val.get('metrics') or DEFAULT_METRICS
         self.val_suffix, self.val_bar = val.get('suffix'), bool(val.get('pbar', False))
-        self.skipped = self.skipped_in_a_row = 0
-        self._log: dict[str, Tensor] = {}
-        super().__init__(opt)
-        self._check_scales()
-        self.graphed = self._graphed_step() if opt['is_train'] and opt['train'].get('cuda_graph') else None
 
     def _graphed_step(self) -> GraphedStep:
         """The step of ``cuda_graph``, where it can be had."""
@@ -105,9 +130,12 @@ class IARNModel(SRModel):
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp == 'bf16')
 
-    def _check_scales(self) -> None:
-        """Every scale that a dataset asks for is one that the network does."""
+    def _check_network(self) -> None:
+        """The network serves both ways, every scale that a dataset asks for, and the losses."""
         net = self.get_bare_model(self.net_g)
+        if not callable(getattr(net, 'upscale', None)):
+            raise OptionError(f'network_g.type: {type(net).__name__!r} does not downscale and restore: choose IARN or '
+                              'IRN, or another model_type')
         low, high = net.min_scale, net.max_scale
         span = scale_label(low) + (' alone' if low == high else f' to {scale_label(high)}')
         for phase, dataset in self.opt['datasets'].items():
@@ -117,25 +145,32 @@ class IARNModel(SRModel):
                     if not all(low <= s <= high for s in parse_scale(scale)):
                         raise OptionError(f'datasets.{phase}.{key}: {scale_label(scale)} is out of range for '
                                           f'network_g, {type(net).__name__} for {span}')
+        if self.opt['is_train'] and self.opt['train'].get('inv_opt') and net.hparams.get('split') != 'cubic_interp':
+            raise OptionError('train.inv_opt serves IARN with split: cubic_interp, where the low branch may leave what '
+                              'the LR holds; leave it out')
 
-    def _read_train_options(self, train: dict[str, Any]) -> None:
-        check_keys('train', train, _TRAIN_KEYS)
+    def _read_train_options(self, train: dict[str, Any], data: dict[str, Any]) -> None:
+        check_keys('train', train, TRAIN_KEYS)
         self.grad_clip = number('train', train, 'grad_clip', 1.0, 0, 1e6)
         self.accumulation = number('train', train, 'grad_accumulation', 1, 1, 1024, int)
+        if self.accumulation > data.get('batch_size_per_gpu', 16):
+            raise OptionError(f'train.grad_accumulation: {self.accumulation} parts cannot be made of '
+                              f'datasets.train.batch_size_per_gpu: {data["batch_size_per_gpu"]}')
         self.nonfinite_limit = number('train', train, 'nonfinite_limit', 20, 1, 10**6, int)
         self.amp = str(train.get('amp', 'none')).lower()
         if self.amp not in ('none', 'bf16'):
-            raise OptionError(f'train.amp: {train["amp"]!r}; choose none or bf16')
+            raise OptionError(f'train.amp: {shown(train["amp"])}; choose none or bf16')
         if not train.get('pixel_opt'):
             raise OptionError('train.pixel_opt is missing: the loss between restored and HR image, '
                               'for example {type: L1Loss, loss_weight: 1.0, reduction: mean}')
 
     def init_training_settings(self) -> None:
-        super().init_training_settings()
         train = self.opt['train']
-        if train.get('inv_opt') and self.get_bare_model(self.net_g).hparams.get('split') != 'cubic_interp':
-            raise OptionError('train.inv_opt serves IARN with split: cubic_interp, where the low branch may leave what '
-                              'the LR holds; leave it out')
+        try:
+            super().init_training_settings()
+        except URLError as error:
+            raise OptionError(f'train.perceptual_opt: the weights of its VGG network cannot be fetched ({error.reason})'
+                              f'; put them at {VGG_PRETRAIN_PATH!r} below the current directory') from None
         self.criteria = {'l_rec': self.cri_pix}
         for name, key in _LOSSES.items():
             if name != 'l_rec' and train.get(key):
@@ -148,6 +183,7 @@ class IARNModel(SRModel):
         self.gt = data['gt'].to(self.device, non_blocking=True)
 
     def optimize_parameters(self, current_iter: int) -> None:
+        self.last_iter = current_iter
         self.optimizer_g.zero_grad(set_to_none=True)
         self._log = self.graphed(self.gt, self.lq) if self.graphed else self._backward()
         parameters = [p for group in self.optimizer_g.param_groups for p in group['params']]
@@ -170,7 +206,7 @@ class IARNModel(SRModel):
     def _backward(self) -> dict[str, Tensor]:
         """Gradient of the batch, computed in ``grad_accumulation`` parts; returns the mean losses."""
         total: dict[str, Tensor] = {}
-        parts = list(zip(self.gt.chunk(self.accumulation), self.lq.chunk(self.accumulation)))
+        parts = list(zip(self.gt.tensor_split(self.accumulation), self.lq.tensor_split(self.accumulation)))
         for k, (gt, lq) in enumerate(parts):
             last = k == len(parts) - 1
             with nullcontext() if last or not self.opt['dist'] else self.net_g.no_sync():
@@ -232,6 +268,8 @@ class IARNModel(SRModel):
 
     def _validate(self, dataset: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
         """Measure every image at every scale, the images shared out over the ranks."""
+        if self.last_iter is not None:  # at the end of a run BasicSR counts on beyond it
+            current_iter = min(current_iter, self.last_iter)
         results = []
         rank, world_size = self.opt['rank'], self.opt['world_size']
         for index in tqdm(range(rank, len(dataset), world_size), unit='image', disable=not self.val_bar or rank > 0):
@@ -274,7 +312,7 @@ class IARNModel(SRModel):
         name += f'_{self.val_suffix}' if self.val_suffix else ''
         for kind in ('lr', 'sr'):
             folder = osp.join(self.opt['path']['visualization'], dataset, scale, kind)
-            imwrite(images[kind], osp.join(folder, f'{name}.png'))
+            save_bytes(cv2.imencode('.png', images[kind])[1].tobytes(), osp.join(folder, f'{name}.png'))
 
     @master_only
     def _report(self, results: list[dict[str, Any]], dataset: str, current_iter: Any, tb_logger: Any) -> None:
@@ -323,13 +361,30 @@ class IARNModel(SRModel):
         }
         save_torch(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
 
+    def load_network(self, net: Any, load_path: str, strict: bool = True, param_key: str | None = 'params') -> None:
+        """BasicSR's; nothing in the file is executed, and what is wrong with it is said in one line."""
+        read_weights(load_path)
+        try:
+            super().load_network(net, load_path, strict, param_key)
+        except UnpicklingError:
+            raise WeightsError(f'{load_path}: training and testing read .pth files') from None
+        except KeyError:
+            raise WeightsError(f'path.param_key_g: {load_path} has no {param_key!r}') from None
+        except RuntimeError as error:
+            text = ' '.join(str(error).split())
+            raise WeightsError(f'{load_path} does not fit network_g: {text[:300]}') from None
+
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Goes on from a state with the schedule of the option file, so that a run may be made longer.
 
         The learning rate that it starts from is the state's, as BasicSR has it. The log names what differs.
         """
         asked = [(_schedule(s), s.base_lrs) for s in self.schedulers]
-        super().resume_training(resume_state)
+        try:
+            super().resume_training(resume_state)
+        except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:  # whatever torch trips over
+            raise OptionError(f'path.resume_state: {self.opt["path"]["resume_state"]!r} does not fit network_g or '
+                              f'train.optim_g: {" ".join(str(error).split())}') from None
         for scheduler, (schedule, rate) in zip(self.schedulers, asked):
             if _schedule(scheduler) != schedule:
                 wanted = dict(self.opt['train']['scheduler'])
@@ -340,7 +395,7 @@ class IARNModel(SRModel):
                     f'optim_g.lr: {rate[0]:g} in the option file, but the run that goes on has '
                     f'{scheduler.base_lrs[0]:g}, which counts; for another, start a new run from its weights '
                     '(path.pretrain_network_g)')
-        self.skipped = resume_state.get('skipped', 0)
+        self.skipped, self.last_iter = resume_state.get('skipped', 0), resume_state['iter']
 
 
 def _schedule(scheduler: Any) -> dict[str, Any]:

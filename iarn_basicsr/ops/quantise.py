@@ -11,7 +11,7 @@ __all__ = ['quantise']
 LEVELS = 255
 
 
-def quantise(x: torch.Tensor) -> torch.Tensor:
+def quantise(x: torch.Tensor, bits: int = 8) -> torch.Tensor:
     """Clamp to [0, 1] and round to 8 bits; the gradient passes straight through both.
 
     y = round(255 clamp(x, 0, 1)) / 255 (ties to even),  dy/dx := 1 everywhere: for clamped values too, so that a
@@ -19,16 +19,22 @@ def quantise(x: torch.Tensor) -> torch.Tensor:
 
     Args:
         x: image of any shape, nominally in [0, 1].
+        bits: fewer than 8 give what is known of the rounded image by its ``bits`` high bits: the low bits are replaced
+            by their mean, a half-integer level (``payload.bits.high_part``).
     """
-    return _StraightThrough.apply(x)
+    return _StraightThrough.apply(x, bits)
 
 
 class _StraightThrough(torch.autograd.Function):
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return x.clamp(0, 1).mul(LEVELS).round().div(LEVELS)
+    def forward(ctx: Any, x: torch.Tensor, bits: int) -> torch.Tensor:
+        levels = x.clamp(0, 1).mul(LEVELS).round()
+        if bits < 8:
+            step = 2**(8 - bits)
+            levels = levels.div(step).floor().mul(step).add((step - 1) / 2)
+        return levels.div(LEVELS)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
-        return gradients[0]
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradients[0], None

@@ -19,6 +19,7 @@ __all__ = ['SIZE_RULES', 'Scale', 'Size', 'check_hr_size', 'check_lr_size', 'com
 Scale = Union[float, Sequence[float], str]
 Size = tuple[int, int]
 
+_LARGEST_SIDE = 10**12
 _FUZZ = 1e-9  # 33 / 1.1 is 29.999999999999996 in binary floating point; it means 30
 SIZE_RULES = {
     'round': lambda n: math.floor(n + 0.5 + _FUZZ),  # nearest, halves up
@@ -119,11 +120,18 @@ def _pixel_pair(size: Size, what: str) -> Size:
     """(int, int) of a pair of numbers; ``OptionError`` naming ``what`` it is and the value if it is none."""
     try:
         height, width = size
-        if isinstance(size, str) or int(height) != height or int(width) != width:
+        if isinstance(size, str) or int(height) != height or int(width) != width or max(height, width) > _LARGEST_SIDE:
             raise ValueError
         return int(height), int(width)
     except (TypeError, ValueError, OverflowError):
-        raise OptionError(f'{what} {size!r} is not (height, width) in whole pixels') from None
+        raise OptionError(f'{what} {_shown(size)} is not (height, width) in whole pixels') from None
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # of more digits than Python shows
+        return 'of thousands of digits'
 
 
 def compute_padding(size: Size, multiple: int) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:

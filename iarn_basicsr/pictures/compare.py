@@ -24,7 +24,7 @@ from PIL import Image
 
 from iarn_basicsr.archs.one_way import SpandrelNet, reaches, resized
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.files import save_text
+from iarn_basicsr.files import save_bytes
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.pixels import to_pixels, to_tensor
 from iarn_basicsr.ops.precision import full_float32
@@ -324,12 +324,13 @@ def page(name: str, picture: Picture, results: Sequence[Result], path: str) -> N
     layout = _Layout.of(hr, results)
     groups, headings = _headings(results[0])
     one_way = results[0].one_way
-    save_text(TEMPLATES.get_template('compare.html.jinja').render(
+    text = TEMPLATES.get_template('compare.html.jinja').render(
         name=name, picture=picture, width=hr.shape[1], height=hr.shape[0], deep=picture.rgb.dtype == np.uint16,
         model=results[0].model, weights_hash=results[0].weights_hash, version=__version__, protocol=PROTOCOL,
         groups=groups, headings=headings, one_way=one_way, layout=layout, quality=JPEG_QUALITY,
         colours=[f'#{bytes(colour).hex()}' for colour in colour_map()[::15]],
-        scales=[_scale(result, hr, layout) for result in results]), path)
+        scales=[_scale(result, hr, layout) for result in results])
+    save_bytes(text.encode('utf-8', 'backslashreplace'), path)  # the name of a file may be no text
 
 
 def _pictures(result: Result, hr: np.ndarray) -> dict[str, np.ndarray]:

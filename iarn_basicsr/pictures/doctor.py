@@ -8,6 +8,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import PackageNotFoundError, version
 from os import path as osp
 
@@ -32,8 +33,9 @@ def checks() -> Iterator[tuple[str, bool, str]]:
         except PackageNotFoundError:
             optional = name == 'safetensors'
             yield name, optional, 'not installed' + ('; only .safetensors files need it' if optional else '')
-    for name, check in (('import basicsr', _basicsr), ('registration', _registration), ('LMDB', _lmdb),
-                        ('distributed', _distributed), ('write here', _write), ('released weights', _weights)):
+    for name, check in (('import basicsr', _basicsr), ('BasicSR\'s own commands', _stock_commands),
+                        ('registration', _registration), ('LMDB', _lmdb), ('distributed', _distributed),
+                        ('write here', _write), ('released weights', _weights)):
         yield name, *_guarded(check)
     yield 'CUDA', True, _cuda()
 
@@ -50,6 +52,24 @@ def _basicsr() -> str:
     importlib.import_module('iarn_basicsr.compat').prepare_import()
     place = importlib.import_module('basicsr').__file__ or '?'
     return f'from {osp.dirname(place)}'
+
+
+def _stock_commands() -> str:
+    """Which BasicSR they import and why, and whether what it misses is found for it."""
+    here = os.getcwd()
+    rest = [folder for folder in sys.path if osp.realpath(folder or here) != osp.realpath(here)]
+    local, installed = (_place(PathFinder.find_spec('basicsr', path)) for path in ([here], rest))
+    script = installed or 'none: BasicSR is not installed'  # Python puts the script's folder on its path, not this one
+    why = '' if not local else f'; the checkout in {here} is not installed, so the script alone is from there'
+    text = f'python basicsr/train.py imports {script}{why}; python -m basicsr.train imports {local or script}'
+    if 'iarn_basicsr_stand_ins' in sys.modules:
+        return f'{text}; with the import hook of this package'
+    return (f'{text}; the import hook is not installed, without which BasicSR 1.4.2 fails on torchvision 0.17 and '
+            'newer: pip install this package again')
+
+
+def _place(spec: ModuleSpec | None) -> str | None:
+    return osp.dirname(spec.origin) if spec and spec.origin else None
 
 
 def _registration() -> str:

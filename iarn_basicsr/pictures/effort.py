@@ -45,10 +45,10 @@ def refine_tiled(net: IARN, hr: np.ndarray, lr: np.ndarray, steps: int, tile: in
     lr, guide = lr.copy(), bicubic_downscale_tiled(hr, size)
     maps = maps_of(net, (hr.shape[0], hr.shape[1]), size)
     for v, h, g in tiles_of((hr.shape[0], hr.shape[1]), size, tile, maps):
-        seen = (to_tensor(part)[None].to(device)
-                for part in (hr[v.large, h.large], lr[v.small, h.small], guide[v.small, h.small]))
+        original, stored, near = (to_tensor(part)[None].to(device) for part in (
+            hr[v.large, h.large], lr[v.small, h.small], guide[v.small, h.small]))
         kept = v.lr_inside, h.lr_inside
-        lr[v.lr, h.lr] = to_pixels(refined(net, g, *seen, kept, steps)[0])[kept]
+        lr[v.lr, h.lr] = to_pixels(refined(net, g, original, stored, near, kept, steps)[0])[kept]
         done()
     return lr
 

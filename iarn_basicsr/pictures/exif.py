@@ -54,6 +54,8 @@ def exif_for_tiff(exif: bytes) -> Image.Exif:
 
 def set_upright(tiff: bytearray) -> None:
     """In a TIFF structure (a file, or EXIF): orientation 1, and no second directory, whose thumbnail is not turned."""
+    if tiff[:2] not in (b'II', b'MM'):
+        raise ValueError('no TIFF structure')
     order = '<' if tiff[:2] == b'II' else '>'
     if struct.unpack_from(order + 'H', tiff, 2)[0] != 42:
         raise ValueError('an orientation in BigTIFF')

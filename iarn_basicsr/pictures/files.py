@@ -7,32 +7,43 @@ reading; EXIF and ICC are kept.
 from __future__ import annotations
 
 import io
+import os
+import stat
+import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import path as osp
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from iarn_basicsr.errors import ImageError, RecipeError
-from iarn_basicsr.files import IMAGE_ENDINGS, atomic_write
+from iarn_basicsr.files import IMAGE_ENDINGS, atomic_write, check_writable
 
-from .exif import exif_for_tiff, orientation_of, set_upright, turned, upright_exif
+from .deep import deep_pixels, refuse_kind
+from .exif import exif_for_tiff, orientation_of, turned, upright_exif
+from .memory import available_memory
 from .recipe import Recipe, read_recipe, recipe_options
+from .text import shortened
 
 __all__ = ['INPUT_ENDINGS', 'LOSSLESS_ENDINGS', 'OUTPUT_ENDINGS', 'Picture', 'channel_mean', 'eight_bit',
-           'is_gray_profile', 'png_bytes', 'read_picture', 'write_picture']
+           'is_gray_profile', 'png_bytes', 'read_picture', 'refuse_unwritable', 'write_picture']
 
 INPUT_ENDINGS = (*IMAGE_ENDINGS, '.gif')
 OUTPUT_ENDINGS = IMAGE_ENDINGS  # the 256 colours of a GIF would restore little
 LOSSLESS_ENDINGS = ('.png', '.webp')
 _ALPHA_ENDINGS = ('.png', '.webp', '.tif', '.tiff')
+_JPEG_ENDINGS, _TIFF_ENDINGS = ('.jpg', '.jpeg'), ('.tif', '.tiff')
 _BARE_ENDINGS = ('.bmp', '.ppm')  # which hold pixels only
 _STRIP = 64  # rows that are converted at a time: what that makes in between stays small
-Image.MAX_IMAGE_PIXELS = None  # 100 megapixels and more are meant
+_MOST_PIXELS = 10**9
+_READING = 10  # bytes a pixel of 8 bits: Pillow's, ours, and one copy
+_EXIF_OF_JPEG = 65533  # bytes
+_SIDES = {'.jpg': 65500, '.jpeg': 65500, '.webp': 16383}  # the longest
+_OPENING = threading.Lock()
 
 
 @dataclass
@@ -71,22 +82,24 @@ def read_picture(path: str) -> Picture:
         ImageError: naming the file, if it is missing, damaged or not an image.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # Pillow's remarks on odd but readable files
-            with Image.open(path) as file:
-                return _read(file, path)
-    except (ImageError, MemoryError):
+        _refuse_other_than_files(path)
+        with _quiet(), _opened(path) as file:
+            _refuse_oversize(file, path)
+            refuse_kind(file, path)
+            return _read(file, path)
+    except ImageError:
         raise
     except FileNotFoundError:
         raise ImageError(f'{path}: no such file') from None
     except UnidentifiedImageError:
         raise ImageError(f'{path}: not an image, or of a kind that cannot be read') from None
-    except IsADirectoryError:
-        raise ImageError(f'{path}: is a folder, name an image file') from None
-    except PermissionError as error:
-        raise ImageError(f'{path}: cannot be read ({error.strerror})') from None
+    except MemoryError:
+        raise ImageError(f'{path}: not enough memory to read it') from None
     except Exception as error:  # a decoder may raise anything on a damaged file
-        raise ImageError(f'{path}: damaged ({" ".join(str(error).split()) or type(error).__name__})') from None
+        if isinstance(error, OSError) and error.strerror:  # of the system, not of a decoder
+            raise ImageError(f'{path}: cannot be read ({error.strerror})') from None
+        reason = shortened(' '.join(str(error).split()), 200) or type(error).__name__
+        raise ImageError(f'{path}: damaged ({reason})') from None
 
 
 def write_picture(picture: Picture, path: str) -> tuple[str, ...]:
@@ -99,33 +112,62 @@ def write_picture(picture: Picture, path: str) -> tuple[str, ...]:
         ImageError: naming the file, if its kind cannot hold the picture or it cannot be written.
     """
     ending = osp.splitext(path)[1].lower()
-    if ending not in OUTPUT_ENDINGS:
-        raise ImageError(f'{path}: cannot be written, choose one of {", ".join(OUTPUT_ENDINGS)}')
+    refuse_unwritable(picture, picture.size, path)
     gray = picture.mode == 'L' and picture.recipe is None  # the LR of a gray image hides detail in colour
     image = Image.fromarray(channel_mean(picture.rgb) if gray else picture.rgb)
     if picture.alpha is not None and ending in _ALPHA_ENDINGS:
         image.putalpha(Image.fromarray(picture.alpha))
-    elif picture.alpha is not None and picture.alpha.min() < 255:
-        raise ImageError(f'{path}: {ending} cannot hold its transparency, choose one of {", ".join(_ALPHA_ENDINGS)}')
     unfit = is_gray_profile(picture.icc) and (not gray or ending == '.webp')  # which holds gray as RGB
-    held = replace(picture, icc=None) if unfit else picture
+    with _quiet():
+        exif = picture.exif if picture.exif and _can_hold_exif(picture.exif, ending) else None
+    held = replace(picture, icc=None if unfit or ending in _BARE_ENDINGS else picture.icc, exif=exif)
+
+    def write(temporary: str) -> None:
+        with _quiet(), _Unnumbered(io.FileIO(temporary, 'w+')) as file:
+            image.save(file, Image.registered_extensions()[ending], **_options(held, ending))
+
     try:
-        atomic_write(path, lambda temporary: image.save(temporary, **_options(held, ending)))
-    except (FileExistsError, NotADirectoryError):
-        raise ImageError(f'{path}: cannot be written, for {_file_on_the_way(path)} is no folder') from None
+        atomic_write(path, write)
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or error
         raise ImageError(f'{path}: cannot be written ({reason})') from None
-    lost = [name for name, data in (('EXIF', picture.exif), ('colour profile', picture.icc))
-            if data and (ending in _BARE_ENDINGS or (unfit and data is picture.icc))]
+    lost = [name for name, data, kept in (('EXIF', picture.exif, held.exif),
+                                          ('colour profile', picture.icc, held.icc)) if data and not kept]
     return (f'its {" and ".join(lost)} cannot go into a {ending} file: left out',) if lost else ()
 
 
-def _file_on_the_way(path: str) -> str:
-    """The part of a path that is there and no folder."""
-    while not osp.exists(path):
-        path = osp.dirname(path)
-    return path
+def refuse_unwritable(picture: Picture, size: tuple[int, int], path: str) -> None:
+    """Whatever of :func:`write_picture`'s errors can be told beforehand, for a picture that becomes ``size`` (H, W)."""
+    ending = osp.splitext(path)[1].lower()
+    if ending not in OUTPUT_ENDINGS:
+        raise ImageError(f'{path}: cannot be written, choose one of {", ".join(OUTPUT_ENDINGS)}')
+    if picture.alpha is not None and ending not in _ALPHA_ENDINGS and picture.alpha.min() < 255:
+        raise ImageError(f'{path}: {ending} cannot hold its transparency, choose one of {", ".join(_ALPHA_ENDINGS)}')
+    if max(size) > _SIDES.get(ending, max(size)):
+        raise ImageError(f'{path}: {ending} cannot hold {size[1]}x{size[0]} pixels, its sides have at most '
+                         f'{_SIDES[ending]}')
+    try:
+        check_writable(path)
+    except OSError as error:
+        raise ImageError(f'{path}: cannot be written ({error.strerror})') from None
+
+
+def _can_hold_exif(exif: bytes, ending: str) -> bool:
+    if ending in _JPEG_ENDINGS:
+        return len(exif) <= _EXIF_OF_JPEG
+    if ending in _TIFF_ENDINGS:
+        try:
+            exif_for_tiff(exif).tobytes()
+        except Exception:  # damaged, which only a TIFF minds: the others hold it as it is
+            return False
+    return ending not in _BARE_ENDINGS
+
+
+class _Unnumbered(io.BufferedRandom):
+    """A file that hides its number: Pillow's C code, which takes it, does not see that a full disk cuts a JPEG."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation('fileno')
 
 
 def is_gray_profile(icc: bytes | None) -> bool:
@@ -139,9 +181,9 @@ def _options(picture: Picture, ending: str) -> dict[str, Any]:
     options.update(recipe_options(picture.recipe, ending))
     if ending == '.webp':
         options.update(lossless=True, exact=True, quality=80)
-    elif ending in ('.jpg', '.jpeg'):
+    elif ending in _JPEG_ENDINGS:
         options.update(quality=95, subsampling=0)
-    elif ending in ('.tif', '.tiff') and picture.exif:
+    elif ending in _TIFF_ENDINGS and picture.exif:
         options['exif'] = exif_for_tiff(picture.exif)
     return options
 
@@ -153,6 +195,43 @@ def png_bytes(rgb: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Pillow's remarks on files that are odd, but can be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
+
+
+def _refuse_other_than_files(path: str) -> None:
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise ImageError(f'{path}: is a folder, name an image file')
+    if not stat.S_ISREG(mode):  # a pipe or a device: reading it may never end
+        raise ImageError(f'{path}: is no regular file')
+
+
+def _opened(path: str) -> Image.Image:
+    """The file as Pillow opens it, but without its limit of pixels: that one holds for the whole process."""
+    with _OPENING:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _refuse_oversize(file: Image.Image, path: str) -> None:
+    """By its header alone: before there is any memory for its pixels."""
+    pixels = file.width * file.height
+    size = f'{path}: {file.width}x{file.height} is too large'
+    if pixels > _MOST_PIXELS:
+        raise ImageError(f'{size}, at most {_MOST_PIXELS / 1e6:.0f} megapixels are read')
+    needed, free = _READING * pixels, available_memory()
+    if needed > free:
+        raise ImageError(f'{size}, reading it takes {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free')
+
+
 def _read(file: Image.Image, path: str) -> Picture:
     several = getattr(file, 'is_animated', False) and file.format != 'MPO'  # whose other frames are previews
     tags = getattr(file, 'tag_v2', {})  # of a TIFF, which Pillow turns on loading and then says nothing of it
@@ -160,8 +239,10 @@ def _read(file: Image.Image, path: str) -> Picture:
     file.load()
     orientation = orientation if file.format == 'TIFF' else orientation_of(file)
     icc = file.info.get('icc_profile')
-    picture = _from_deep(file, path, orientation)
-    if picture is None:
+    deep = deep_pixels(file, path, orientation)
+    if deep:
+        picture = Picture(*deep)
+    else:
         image, icc = _without_cmyk(file, icc)
         picture = _from_8_bit(image)
         orientation = 1 if file.format == 'TIFF' else orientation
@@ -180,50 +261,6 @@ def _read(file: Image.Image, path: str) -> Picture:
     except RecipeError as error:
         picture.no_recipe = str(error)
     return picture
-
-
-def _from_deep(file: Image.Image, path: str, orientation: int) -> Picture | None:
-    """Picture of a file with more than 8 bits a channel, of which Pillow would keep 8 in colour; else None."""
-    if file.mode == 'F' or (file.mode == 'I' and file.format not in ('PNG', 'PPM')):
-        raise ImageError(f'{path}: 32 bits a channel cannot be used, convert it to 16 or 8')
-    if file.mode.startswith('I'):
-        gray = np.asarray(file).astype(np.uint16)
-        clear = file.info.get('transparency')
-        alpha = np.where(gray == clear, 0, 255).astype(np.uint8) if isinstance(clear, int) else None
-        return Picture(np.repeat(gray[..., None], 3, 2), alpha, 'L')
-    depth, color = _png_header(path) if file.format == 'PNG' else (0, 0)
-    tiff = file.format == 'TIFF' and 16 in (file.tag_v2.get(258) or ())  # type: ignore[attr-defined]
-    if file.mode not in ('RGB', 'RGBA', 'RGBX', 'LA') or not (depth == 16 or tiff):
-        return None
-    image = _by_opencv(path, tiff and orientation != 1)
-    alpha = (image[..., 3] >> 8).astype(np.uint8) if image.shape[2] == 4 else None
-    return Picture(np.ascontiguousarray(image[..., 2::-1]), alpha, 'L' if color == 4 else 'RGB')
-
-
-def _png_header(path: str) -> tuple[int, int]:
-    """(bits a channel, colour type)."""
-    with open(path, 'rb') as raw:
-        header = raw.read(26)
-    return header[24], header[25]
-
-
-def _by_opencv(path: str, turned_tiff: bool) -> np.ndarray:
-    """BGR or BGRA in 16 bits, not turned: of a TIFF, OpenCV turns some orientations and fails on the others."""
-    log = cv2.utils.logging
-    level = log.setLogLevel(log.LOG_LEVEL_SILENT)  # or it talks of harmless tags
-    try:
-        if turned_tiff:
-            with open(path, 'rb') as raw:
-                tiff = bytearray(raw.read())
-            set_upright(tiff)
-            image = cv2.imdecode(np.frombuffer(tiff, np.uint8), cv2.IMREAD_UNCHANGED)
-        else:
-            image = cv2.imread(path, cv2.IMREAD_UNCHANGED)
-    finally:
-        log.setLogLevel(level)
-    if image is None or image.dtype != np.uint16 or image.ndim != 3:
-        raise ValueError('16-bit pixels cannot be decoded')
-    return image
 
 
 def _without_cmyk(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:

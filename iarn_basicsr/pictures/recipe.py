@@ -8,8 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,14 @@ from PIL import Image, PngImagePlugin
 
 from iarn_basicsr.errors import RecipeError
 
+from .text import LONGEST, printable, shortened
+
 __all__ = ['FORMAT_VERSION', 'Recipe', 'checksum', 'read_recipe', 'recipe_options']
 
 FORMAT_VERSION = 1
 _KEY = 'iarn'
+_LONGEST_SIDE = 10**6
+_LONGEST_REASON = 200  # characters
 _XMP_START, _XMP_STOP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><!--iarn ', b' iarn--></x:xmpmeta>'
 
 
@@ -38,6 +41,7 @@ class Recipe:
         alpha: whether the original had an alpha channel; WebP drops one that is opaque.
         gray_icc: colour profile of a gray original, in Base64: it does not fit the colours of the LR.
         format: version of this record.
+        seal: CRC-32 of all the rest, see :meth:`sealed`; empty in files of 0.1.0.
     """
 
     hr_size: tuple[int, int]
@@ -49,6 +53,17 @@ class Recipe:
     alpha: bool = False
     gray_icc: str = ''
     format: int = FORMAT_VERSION
+    seal: str = ''
+
+    def sealed(self) -> Recipe:
+        """With the seal that belongs to it."""
+        record = json.dumps({**asdict(self), 'seal': ''}, sort_keys=True)
+        return replace(self, seal=f'{zlib.crc32(record.encode()):08x}')
+
+    @property
+    def intact(self) -> bool:
+        """Whether it is as it was made, as far as it says."""
+        return not self.seal or self.sealed() == self
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -60,19 +75,23 @@ class Recipe:
         try:
             record = json.loads(text)
             if record['format'] > FORMAT_VERSION:
-                newer = f'(metadata format {record["format"]}, this one reads {FORMAT_VERSION})'
+                newer = f'(metadata format {_number(record["format"])}, this one reads {FORMAT_VERSION})'
                 raise RecipeError(f'it was made by a newer iarn_basicsr {newer}: upgrade')
             if record['mode'] not in ('L', 'RGB'):
                 raise ValueError(f'mode {record["mode"]!r}')
             gray_icc = record.get('gray_icc', '')
             base64.b64decode(gray_icc, validate=True)
-            return cls(_size(record['hr_size']), _size(record['lr_size']), str(record['model']),
-                       str(record['weights']), record['mode'], str(record['pixels']), bool(record.get('alpha', False)),
-                       gray_icc, int(record['format']))
+            hr, lr = _size(record['hr_size']), _size(record['lr_size'])
+            if hr[0] < lr[0] or hr[1] < lr[1]:
+                raise ValueError(f'original {hr[1]}x{hr[0]}, smaller than {lr[1]}x{lr[0]}')
+            return cls(hr, lr, _word(record['model']), _word(record['weights']), record['mode'],
+                       _word(record['pixels']), bool(record.get('alpha', False)), gray_icc, int(record['format']),
+                       _word(record.get('seal', '')))
         except RecipeError:
             raise
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise RecipeError(f'its IARN metadata are damaged ({type(error).__name__}: {error})') from None
+            reason = shortened(printable(f'{type(error).__name__}: {error}'), _LONGEST_REASON)
+            raise RecipeError(f'its IARN metadata are damaged ({reason})') from None
 
 
 def read_recipe(file: Image.Image) -> Recipe | None:
@@ -104,11 +123,22 @@ def checksum(rgb: np.ndarray) -> str:
     return f'{zlib.crc32(np.ascontiguousarray(rgb).data):08x}'
 
 
-def _size(value: Iterable[Any]) -> tuple[int, int]:
-    height, width = (int(n) for n in value)
-    if min(height, width) < 1:
-        raise ValueError(f'size {height}x{width}')
-    return height, width
+def _size(value: object) -> tuple[int, int]:
+    if not isinstance(value, list) or len(value) != 2 or not all(type(n) is int and 0 < n <= _LONGEST_SIDE
+                                                                 for n in value):
+        raise ValueError(f'size {value!r}')
+    return value[0], value[1]
+
+
+def _number(value: object) -> str:
+    return shortened(f'{value:g}' if isinstance(value, float) else str(value), _LONGEST_REASON)
+
+
+def _word(value: object) -> str:
+    """Text that is short."""
+    if not isinstance(value, str) or len(value) > LONGEST:
+        raise ValueError(f'a text of at most {LONGEST} characters was expected, not {value!r}')
+    return value
 
 
 def _text_of(file: Image.Image) -> str | None:

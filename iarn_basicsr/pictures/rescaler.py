@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import numbers
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar, Union, overload
@@ -19,8 +21,18 @@ from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.size import Scale, Size, check_hr_size, check_lr_size, lr_size
 from iarn_basicsr.weights import weights_hash
 
-from .files import Picture, eight_bit, is_gray_profile, read_picture, write_picture
+from .files import (
+    LOSSLESS_ENDINGS,
+    Picture,
+    eight_bit,
+    is_gray_profile,
+    read_picture,
+    refuse_unwritable,
+    write_picture,
+)
+from .memory import available_memory
 from .recipe import Recipe, checksum
+from .text import shortened
 from .tiling import (
     SMALLEST_TILE,
     bicubic_downscale_tiled,
@@ -55,13 +67,14 @@ class Rescaler:
 
     What goes in comes out: numpy uint8 (or uint16, of which the 8-bit LR keeps 8 bits) RGB of shape (H, W, 3), torch
     float tensors in [0, 1] of shape (3, H, W) or (N, 3, H, W), or a :class:`Picture`, as which the path of a file is
-    read. ``downscale_file`` and ``upscale_file`` write files. The LR and the restored image have 8-bit values.
+    read. ``downscale_file`` and ``upscale_file`` write files. The LR and the restored image have 8-bit values, which
+    bfloat16 does not hold: of such tensors come float32 ones.
 
     Args:
         net: the network.
         name: of its weights, written into LR files.
         device: ``cuda`` where there is one, else ``cpu``, if None.
-        tile: side of a tile in HR pixels; from the free memory if None.
+        tile: side of a tile in HR pixels, at least 64; from the free memory if None.
         say: receives remarks, one line each.
 
     Raises:
@@ -70,8 +83,8 @@ class Rescaler:
 
     def __init__(self, net: IARN, name: str, device: str | None = None, tile: int | None = None,
                  say: Callable[[str], object] = lambda line: None) -> None:
-        if tile is not None and (int(tile) != tile or tile < 1):
-            raise OptionError(f'tile {tile!r}: expected a whole number of HR pixels, at least 1')
+        if tile is not None and not (isinstance(tile, numbers.Integral) and tile >= SMALLEST_TILE):
+            raise OptionError(f'tile {tile!r}: expected a whole number of HR pixels, at least {SMALLEST_TILE}')
         self.device = _usable_device(device)
         self.net = net.to(self.device).eval()
         self.name, self.tile, self.say = name, tile, say
@@ -157,14 +170,39 @@ class Rescaler:
 
     # -------------------------------------------------------------------------------------------------------- files
 
-    def downscale_file(self, source: Path, target: Path, scale: Scale | None = None,
-                       size: Size | None = None) -> Picture:
-        """Read, downscale, write; returns the LR picture. Raises as :meth:`downscale` does."""
-        return self._written(self.downscale(source, scale, size), target)
+    def downscale_file(self, source: Path, target: Path, scale: Scale | None = None, size: Size | None = None,
+                       allow_lossy: bool = False) -> Picture:
+        """Read, downscale, write; returns the LR picture. Raises as :meth:`downscale` does.
+
+        Raises:
+            OptionError: if ``target`` is ``source``, or, unless ``allow_lossy``, of a kind that loses what is hidden in
+                the LR or cannot hold its recipe.
+            ImageError: before the work, as far as it can be told, if it cannot be written.
+        """
+        _refuse_same(source, target)
+        if not allow_lossy and not os.fspath(target).lower().endswith(LOSSLESS_ENDINGS):
+            raise OptionError(f'{os.fspath(target)}: what is hidden in an LR image does not survive a lossy file, and '
+                              'only PNG and WebP carry the recipe to restore it: name one of those, or pass '
+                              'allow_lossy=True')
+        with _naming(os.fspath(source)) as path:
+            picture = read_picture(path)
+            made = self.lr_size(picture.size, scale, size)
+        refuse_unwritable(picture, made, os.fspath(target))
+        return self._written(self._downscale_picture(picture, None, made), target)
 
     def upscale_file(self, source: Path, target: Path, size: Size | None = None, force: bool = False) -> Picture:
-        """Read, restore, write; returns the restored picture. Raises as :meth:`upscale` does."""
-        return self._written(self.upscale(source, size, force), target)
+        """Read, restore, write; returns the restored picture. Raises as :meth:`upscale` does.
+
+        Raises:
+            OptionError: if ``target`` is ``source``.
+            ImageError: before the work, as far as it can be told, if ``target`` cannot be written.
+        """
+        _refuse_same(source, target)
+        with _naming(os.fspath(source)) as path:
+            picture = read_picture(path)
+            made = self.restored_size(picture, size, force)
+        refuse_unwritable(picture, made, os.fspath(target))
+        return self._written(self._upscale_picture(picture, size, force), target)
 
     def _written(self, picture: Picture, target: Path) -> Picture:
         for remark in write_picture(picture, os.fspath(target)):
@@ -190,27 +228,35 @@ class Rescaler:
             SizeError: if the size is out of the network's range.
         """
         recipe = picture.recipe
-        if picture.no_recipe and not (force and size):
+        if picture.no_recipe and not (force and size is not None):
             raise NoRecipeError(picture.no_recipe, 'to enlarge rather than restore it, give size=(H, W) and force=True')
-        wanted = size or (recipe.hr_size if recipe else None)
+        wanted = size if size is not None else (recipe.hr_size if recipe else None)
         if wanted is None:
-            raise NoRecipeError('it was not made by IARN (no recipe in its metadata)', 'give size=(H, W), what to make')
-        if recipe and not force:
-            self._check_recipe(recipe, picture)
+            raise NoRecipeError('its metadata hold no recipe of IARN: it was made otherwise, or they were removed',
+                                'give size=(H, W), what to make')
+        refusal = None if force else self.refusal(picture)
+        if refusal:
+            raise refusal
         return check_hr_size(picture.size, wanted, self.net.max_scale)
 
-    def _check_recipe(self, recipe: Recipe, picture: Picture) -> None:
-        (height, width), (h, w) = picture.size, recipe.lr_size
+    def refusal(self, picture: Picture) -> RecipeError | None:
+        """Why a picture is not what its recipe says, or not for these weights; None if all fits or it has none."""
+        recipe, (height, width) = picture.recipe, picture.size
+        if recipe is None:
+            return None
         if recipe.weights != self.weights_hash:
-            raise OtherWeightsError(
+            return OtherWeightsError(
                 f'it was made with the weights {recipe.model!r} ({recipe.weights}), these are {self.name!r} '
                 f'({self.weights_hash})', 'restore it with those, or try with force=True')
+        try_it, (h, w) = 'force=True tries all the same', recipe.lr_size
         if (height, width) != (h, w):
-            raise RecipeError(f'it is {width}x{height} but was made {w}x{h} (width x height): it was resized since, '
-                              'and what it hid is lost', 'force=True tries all the same')
+            return RecipeError(f'it is {width}x{height} but was made {w}x{h} (width x height): it was resized or '
+                               'cropped since, and what it hid is lost', try_it)
         if checksum(picture.rgb) != recipe.pixels:
-            raise RecipeError('it was edited or recompressed since it was made, and what it hid is damaged',
-                              'force=True tries all the same')
+            return RecipeError('it was edited or recompressed since it was made, and what it hid is damaged', try_it)
+        if not recipe.intact:
+            return RecipeError('its IARN metadata were edited since it was made, and may name another size', try_it)
+        return None
 
     # ---------------------------------------------------------------------------------------------------- computing
 
@@ -221,7 +267,7 @@ class Rescaler:
         alpha = None if picture.alpha is None else bicubic_downscale_tiled(picture.alpha[..., None], target)[..., 0]
         gray, icc = (picture.icc, None) if is_gray_profile(picture.icc) else (None, picture.icc)
         recipe = Recipe(picture.size, target, self.name, self.weights_hash, picture.mode, checksum(lr),
-                        alpha is not None, base64.b64encode(gray or b'').decode())
+                        alpha is not None, base64.b64encode(gray or b'').decode()).sealed()
         return Picture(lr, alpha, picture.mode, icc, picture.exif, recipe)
 
     def _upscale_picture(self, picture: Picture, size: Size | None, force: bool) -> Picture:
@@ -263,7 +309,7 @@ class Rescaler:
         """Bytes for the tensors of one tile."""
         if self.device.type == 'cuda':
             return MEMORY_SHARE * torch.cuda.mem_get_info(self.device)[0]
-        return min(MEMORY_LIMIT, MEMORY_SHARE * _available_memory())
+        return min(MEMORY_LIMIT, MEMORY_SHARE * available_memory())
 
 
 def _apply(image: np.ndarray | torch.Tensor,
@@ -282,7 +328,8 @@ def _apply(image: np.ndarray | torch.Tensor,
 
 
 def _tensor_of(image: torch.Tensor, rescale: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:
-    return to_tensor(rescale(_deep_pixels(image))).to(image.device, image.dtype)
+    holds_8_bits = torch.finfo(image.dtype).eps <= 2**-9 if image.is_floating_point() else False
+    return to_tensor(rescale(_deep_pixels(image))).to(image.device, image.dtype if holds_8_bits else torch.float32)
 
 
 def _deep_pixels(image: torch.Tensor) -> np.ndarray:
@@ -303,13 +350,20 @@ def _size(pixels: np.ndarray) -> Size:
 
 def _usable_device(name: str | None) -> torch.device:
     try:
-        device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of kinds of devices that are gone
+            device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+            (torch.ones(1, device=device) + 1).item()  # some exist by name alone
+    except Exception as error:  # RuntimeError, AssertionError, ImportError: each kind of device has its own
         here = ['cpu', *(f'cuda:{k}' for k in range(torch.cuda.device_count()))]
-        raise OptionError(f'device {name!r} cannot be used ({str(error).splitlines()[0]}); here are: '
-                          f'{", ".join(here)}') from None
+        reason = shortened((str(error).splitlines() or [type(error).__name__])[0], 200)
+        raise OptionError(f'device {name!r} cannot be used ({reason}); here are: {", ".join(here)}') from None
     return device
+
+
+def _refuse_same(source: Path, target: Path) -> None:
+    if os.path.exists(source) and os.path.exists(target) and os.path.samefile(source, target):
+        raise OptionError(f'{os.fspath(target)}: the output would replace the input, name another file')
 
 
 @contextmanager
@@ -321,12 +375,3 @@ def _naming(path: str) -> Iterator[str]:
         if not str(error).startswith(path):
             error.args = (f'{path}: {error}', *error.args[1:])
         raise
-
-
-def _available_memory() -> float:
-    """Free bytes of this machine; 4 GB where it does not say."""
-    try:
-        with open('/proc/meminfo', encoding='ascii') as file:
-            return next(float(line.split()[1]) * 1024 for line in file if line.startswith('MemAvailable'))
-    except (OSError, StopIteration):
-        return 4e9

@@ -16,11 +16,11 @@ import torch
 
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.ops.grid import AxisWindow, Grid, make_grid
-from iarn_basicsr.ops.pixels import to_pixels, to_tensor
+from iarn_basicsr.ops.pixels import to_levels, to_pixels, to_tensor
 from iarn_basicsr.ops.size import Size
 
-__all__ = ['HALO', 'AxisTile', 'bicubic_downscale_tiled', 'bicubic_upscale_tiled', 'default_tile', 'downscale_tiled',
-           'maps_of', 'reuse_freed_memory', 'tiles_of', 'upscale_tiled']
+__all__ = ['HALO', 'AxisTile', 'bicubic_downscale_tiled', 'bicubic_upscale_tiled', 'default_tile', 'down_tiled',
+           'downscale_tiled', 'maps_of', 'reuse_freed_memory', 'tiles_of', 'up_tiled', 'upscale_tiled']
 
 HALO = 24  # LR pixels around a tile: 16 already leave differences of one grey level on 1e-5 of the pixels only
 SMALLEST_TILE = 64  # HR pixels
@@ -142,30 +142,48 @@ def bicubic_upscale_tiled(lr: np.ndarray, size: Size) -> np.ndarray:
     return _up(_bicubic(size, small), Grid.up, lr, size, BICUBIC_TILE, torch.device('cpu'))
 
 
+def down_tiled(hr: np.ndarray, size: Size, split: str) -> np.ndarray:
+    """D of a split, of (H, W, C) pixels or levels -> (h, w, C) float32 levels."""
+    maps = _linear((hr.shape[0], hr.shape[1]), size, split)
+    return _down(maps, Grid.down, hr, size, BICUBIC_TILE, torch.device('cpu'), values=to_levels)
+
+
+def up_tiled(lr: np.ndarray, size: Size, split: str) -> np.ndarray:
+    """U of a split, of (h, w, C) pixels or levels -> (H, W, C) float32 levels."""
+    maps = _linear(size, (lr.shape[0], lr.shape[1]), split)
+    return _up(maps, Grid.up, lr, size, BICUBIC_TILE, torch.device('cpu'), values=to_levels)
+
+
 def _bicubic(hr: Size, lr: Size) -> Maps:
-    return lambda part: make_grid(hr, lr, 'cubic_interp', 1, torch.float32, torch.device('cpu'), part)
+    return _linear(hr, lr, 'cubic_interp')
+
+
+def _linear(hr: Size, lr: Size, split: str) -> Maps:
+    return lambda part: make_grid(hr, lr, split, 1, torch.float32, torch.device('cpu'), part)
 
 
 @torch.no_grad()
 def _down(maps: Maps, work: Work, hr: np.ndarray, size: Size, tile: int, device: torch.device,
-          done: Callable[[], object] = lambda: None) -> np.ndarray:
-    """LR of every tile by ``work``, put together."""
-    lr = np.empty((*size, hr.shape[2]), np.uint8)
+          done: Callable[[], object] = lambda: None,
+          values: Callable[[torch.Tensor], np.ndarray] = to_pixels) -> np.ndarray:
+    """LR of every tile by ``work``, put together: pixels, or what ``values`` makes of it."""
+    lr = np.empty((*size, hr.shape[2]), np.uint8 if values is to_pixels else np.float32)
     for v, h, g in tiles_of((hr.shape[0], hr.shape[1]), size, tile, maps):
         made = work(g, to_tensor(hr[v.large, h.large])[None].to(device))[0]
-        lr[v.lr, h.lr] = to_pixels(made)[v.lr_inside, h.lr_inside]
+        lr[v.lr, h.lr] = values(made)[v.lr_inside, h.lr_inside]
         done()
     return lr
 
 
 @torch.no_grad()
 def _up(maps: Maps, work: Work, lr: np.ndarray, size: Size, tile: int, device: torch.device,
-        done: Callable[[], object] = lambda: None) -> np.ndarray:
-    """HR of every tile by ``work``, put together."""
-    hr = np.empty((*size, lr.shape[2]), np.uint8)
+        done: Callable[[], object] = lambda: None,
+        values: Callable[[torch.Tensor], np.ndarray] = to_pixels) -> np.ndarray:
+    """HR of every tile by ``work``, put together: pixels, or what ``values`` makes of it."""
+    hr = np.empty((*size, lr.shape[2]), np.uint8 if values is to_pixels else np.float32)
     for v, h, g in tiles_of(size, (lr.shape[0], lr.shape[1]), tile, maps):
         made = work(g, to_tensor(lr[v.small, h.small])[None].to(device))[0]
-        hr[v.hr, h.hr] = to_pixels(made)[v.hr_inside, h.hr_inside]
+        hr[v.hr, h.hr] = values(made)[v.hr_inside, h.hr_inside]
         done()
     return hr
 

@@ -19,9 +19,12 @@ from typing import Any
 import torch
 import yaml
 
-from iarn_basicsr.checks import near
-from iarn_basicsr.errors import OptionError
+from iarn_basicsr.checks import check_size, near
+from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.files import save_text
+from iarn_basicsr.weights import read_weights
+
+from .launch import say
 
 __all__ = ['copy_option_file', 'load_resume_state', 'parse_options', 'read_option_file']
 
@@ -60,6 +63,8 @@ def parse_options(root_path: str, is_train: bool = True, *,
     from basicsr.utils import options
 
     args = _command_line(is_train).parse_args()
+    if is_train and args.minutes is not None and not 0 < args.minutes < float('inf'):
+        raise OptionError(f'--minutes: {args.minutes:g}; expected a number above 0')
     opt = read_option_file(args.opt)
     for entry in args.force_yml or []:
         _override(opt, entry)
@@ -153,7 +158,9 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 def _yaml(text: str) -> Any:
     """Plain dicts, lists and values; ``ValueError`` in one line for what is not YAML or holds a tag not read here."""
     try:
-        return _plain(yaml.load(text, Loader=_Loader))
+        value = yaml.load(text, Loader=_Loader)
+        check_size(value)
+        return _plain(value)
     except RecursionError:
         raise ValueError('it is nested without end') from None
     except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:  # of values such as !!int abc
@@ -191,30 +198,74 @@ def _override(opt: dict[str, Any], entry: str) -> None:
 def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     """The state to resume from, or None for a new run; tells the training set at which iteration it goes on.
 
-    ``--auto_resume`` takes the newest ``.state`` of the run's own folder; ``path.resume_state`` names one.
+    ``--auto_resume`` takes the newest whole state of the run's own folder, with weights that are whole, and says so
+    where that is not the newest one; ``path.resume_state`` names one.
 
     Raises:
-        OptionError: naming the file, if it is missing or not a training state.
+        OptionError, WeightsError: naming the file, if it is missing, damaged or not a training state.
     """
     from basicsr.utils import check_resume
 
-    path = opt['path'].get('resume_state')
     if opt['auto_resume']:
-        path = _newest_state(opt['path']['training_states'])
-    if not path:
+        path, state = _newest_whole_state(opt)
+    else:
+        path = opt['path'].get('resume_state')
+        state = _read_state(path) if path else None
+    if not path or state is None:
         return None
-    if not osp.isfile(path):
-        raise OptionError(f'path.resume_state: {path!r} does not exist: name a file training_states/ITER.state')
-    state = torch.load(path, map_location='cpu', weights_only=True)
-    if not isinstance(state, dict) or not {'epoch', 'iter', 'optimizers', 'schedulers'} <= state.keys():
-        raise OptionError(f'path.resume_state: {path!r} is not a training state: name a training_states/ITER.state')
     opt['path']['resume_state'] = path
     check_resume(opt, state['iter'])
     opt['datasets']['train']['start_iter'] = state['iter']
     return state
 
 
-def _newest_state(folder: str) -> str | None:
-    names = [n for n in os.listdir(folder)] if osp.isdir(folder) else []
-    iterations = [int(n[:-6]) for n in names if n.endswith('.state') and n[:-6].isdigit()]
-    return osp.join(folder, f'{max(iterations)}.state') if iterations else None
+def _read_state(path: str) -> dict[str, Any]:
+    """A ``.state`` file; nothing in it is executed."""
+    if not osp.isfile(path):
+        raise OptionError(f'path.resume_state: {path!r} does not exist: name a file training_states/ITER.state')
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except OSError as error:
+        raise OptionError(f'path.resume_state: {path!r} cannot be read ({error.strerror or error})') from None
+    except Exception as error:  # what unpickling makes of bytes that are no pickle
+        raise OptionError(f'path.resume_state: {path!r} is damaged or cut short, or not a training state '
+                          f'({type(error).__name__}, {osp.getsize(path)} bytes)') from None
+    if not isinstance(state, dict) or not {'epoch', 'iter', 'optimizers', 'schedulers'} <= state.keys():
+        raise OptionError(f'path.resume_state: {path!r} is not a training state: name a training_states/ITER.state')
+    if not isinstance(state['iter'], int) or state['iter'] < 0:
+        raise OptionError(f'path.resume_state: {path!r} is damaged: its iteration is {str(state["iter"])[:40]!r}')
+    return state
+
+
+def _newest_whole_state(opt: dict[str, Any]) -> tuple[str | None, dict[str, Any] | None]:
+    """Path and content of the newest state that can be gone on from; None twice where there is no state at all.
+
+    Raises:
+        OptionError: if there are states and none can be used, for a new run would put the old one away.
+    """
+    folder, networks = opt['path']['training_states'], [k[8:] for k in opt if k.startswith('network_')]
+    left_out = opt['path'].get('ignore_resume_networks') or []
+    problem = ''
+    for iteration in _saved_iterations(folder):
+        path = osp.join(folder, f'{iteration}.state')
+        try:
+            state = _read_state(path)
+            for network in networks:
+                if f'network_{network}' not in left_out:
+                    read_weights(osp.join(opt['path']['models'], f'net_{network}_{iteration}.pth'))
+        except (OptionError, WeightsError) as error:
+            problem = problem or str(error)
+            continue
+        if problem and opt['rank'] == 0:
+            say(f'iarn-train: {problem}; going on from {path}')
+        return path, state
+    if problem:
+        raise OptionError(f'--auto_resume: no saved state in {folder!r} is whole ({problem}); start anew without '
+                          '--auto_resume')
+    return None, None
+
+
+def _saved_iterations(folder: str) -> list[int]:
+    """Iterations with a state, the last one first."""
+    names = os.listdir(folder) if osp.isdir(folder) else []
+    return sorted((int(n[:-6]) for n in names if n.endswith('.state') and n[:-6].isdigit()), reverse=True)

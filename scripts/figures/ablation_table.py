@@ -45,7 +45,7 @@ def with_kept(runs: dict[str, Run], path: Path) -> dict[str, Run]:
 
 
 def table(runs: dict[str, Run], iteration: int, colours: str = 'y') -> list[str]:
-    """Markdown rows in ``y`` or ``rgb``; a run that has not come so far, or has no such value, is left out and named."""
+    """Markdown rows in ``y`` or ``rgb``; runs that have not come so far, or have no such values, are only named."""
     done = {name: {scale: row for scale, row in run[iteration].items() if f'psnr_{colours}' in row}
             for name, run in runs.items() if iteration in run}
     done = {name: rows for name, rows in done.items() if rows}
@@ -54,8 +54,9 @@ def table(runs: dict[str, Run], iteration: int, colours: str = 'y') -> list[str]
     reference = done.get(REFERENCE) or next(iter(done.values()))
     scales = list(dict.fromkeys(s for row in done.values() for s in row))
     lines = [f'| run at iteration {iteration} | ' + ' | '.join(scales) + ' |', '|---|' + '---:|' * len(scales)]
-    lines += [f'| {name.removeprefix("ablation_")} | ' + ' | '.join(_cell(row, reference, s, colours) for s in scales) + ' |'
-              for name, row in done.items()]
+    for name, row in done.items():
+        cells = [name.removeprefix('ablation_'), *(_cell(row, reference, scale, colours) for scale in scales)]
+        lines.append(f'| {" | ".join(cells)} |')
     missing = [name for name in runs if name not in done]
     return lines + ([f'\nWithout psnr_{colours} at iteration {iteration}: {", ".join(missing)}.'] if missing else [])
 

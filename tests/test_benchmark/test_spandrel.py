@@ -196,10 +196,16 @@ def test_refused_in_one_line_by_the_command(tmp_path, benchmark, capsys):
 # ---------------------------------------------------------------------------------------------------------- refused
 
 
-@pytest.mark.parametrize('options', [{}, {'path': ''}, {'paths': []}, {'paths': 'a.pth'}, {'paths': ['a.pth', None]},
-                                     {'path': 'a.pth', 'paths': ['b.pth']}])
-def test_options_without_a_file(options):
-    with pytest.raises(OptionError, match=r'methods\.m: expected path: FILE or, for several scales, paths: \[FILE'):
+@pytest.mark.parametrize(('options', 'message'), [
+    ({}, r'methods\.m: expected path: FILE or, for several scales, paths: \[FILE'),
+    ({'path': 'a.pth', 'paths': ['b.pth']}, r'methods\.m: expected path: FILE or, for several scales, paths: \[FILE'),
+    ({'path': ''}, "methods.m.path: ''; expected the name of a file"),
+    ({'paths': []}, r'methods.m.paths: \[\]; expected a list of at least 1, each the name of a file'),
+    ({'paths': 'a.pth'}, "methods.m.paths: 'a.pth'; expected a list"),
+    ({'paths': ['a.pth', None]}, r"methods.m.paths: \['a.pth', None\]; expected a list"),
+])
+def test_options_without_a_file(options, message):
+    with pytest.raises(OptionError, match=message):
         build_method('m', {'type': 'spandrel', **options})
 
 

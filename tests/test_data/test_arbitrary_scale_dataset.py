@@ -311,9 +311,9 @@ def test_messages_for_files(image_folder, tmp_path):
     good = image_folder('good', [(20, 20)])
     make_lmdb(good, tmp_path / 'x.lmdb')
     (tmp_path / 'x.lmdb' / 'meta_info.txt').write_text('other.png (20,20,3) 1\n')
-    with pytest.raises(OSError, match=r"key 'other' of '.*x.lmdb' does not exist"):
+    with pytest.raises(OptionError, match=r"are not in '.*x.lmdb', the first is 'other'"):
         ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(tmp_path / 'x.lmdb'), 'scales': [2],
-                               'io_backend': {'type': 'lmdb'}})[0]
+                               'io_backend': {'type': 'lmdb'}})
     wrong = image_folder('wrong', [(9, 10)])
     with pytest.raises(OSError, match=r"wrong/image0.png' is 9x10, expected 10x10 \(height x width\) for x2"):
         ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(good), 'dataroot_lq': str(wrong), 'scales': [2]})[0]

@@ -1,5 +1,6 @@
 """IARNModel: losses, steps, guards, validation output and files."""
 
+import errno
 import json
 import math
 
@@ -232,12 +233,10 @@ def test_failed_write_leaves_the_old_file(make_model, tmp_path, monkeypatch):
     path = tmp_path / 'models' / 'net_g_7.pth'
     old = path.read_bytes()
 
-    def disk_full(content, place):
-        with open(place, 'wb') as file:
-            file.write(b'half')
-        raise OSError('No space left on device')
+    def disk_full(handle):
+        raise OSError(errno.ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr(torch, 'save', disk_full)
+    monkeypatch.setattr('os.fsync', disk_full)
     with pytest.raises(OSError, match='No space left'):
         model.save(epoch=0, current_iter=7)
     assert path.read_bytes() == old

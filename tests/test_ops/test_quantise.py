@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from iarn_basicsr.ops.pixels import to_tensor
 from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.payload.bits import high_part
 
 
 @pytest.mark.parametrize(('value', 'level'), [
@@ -55,3 +57,18 @@ def test_input_is_not_changed() -> None:
     before = x.clone()
     quantise(x)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize('bits', [8, 7, 6, 5])
+def test_fewer_bits_are_the_high_part_of_the_stored_image(bits: int) -> None:
+    """But for the samples of the payload's header, of which seven bits are known."""
+    levels = torch.arange(512).remainder(256).to(torch.uint8).reshape(32, 16, 1).numpy()
+    known = torch.from_numpy(high_part(levels, 8 - bits)).permute(2, 0, 1) / 255
+    for shift in (-0.49, 0.0, 0.49):
+        assert torch.equal(quantise(to_tensor(levels) + shift / 255, bits)[:, 16:], known[:, 16:])
+
+
+def test_gradient_with_fewer_bits() -> None:
+    x = torch.linspace(-0.2, 1.2, 50, requires_grad=True)
+    quantise(x, 6).sum().backward()
+    assert torch.equal(x.grad, torch.ones(50))

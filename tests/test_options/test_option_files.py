@@ -44,7 +44,7 @@ def test_file_builds(path, image_folder, tmp_path):
     assert opt['plugin'] == 'iarn_basicsr.plugin.__version__'
     assert 'resample' not in opt['network_g']  # the old name of split
     is_train = 'train' in opt
-    check_options(opt, is_train)
+    check_options(opt, is_train, files=False)
     if is_train:
         assert isinstance(opt['train']['optim_g']['lr'], float)
     with_images(opt, image_folder('hr', [(160, 160)]))
@@ -106,6 +106,7 @@ ABLATION = {
                          ('network_g', 'growth')},
     'order_2': {('network_g', 'order'), ('network_g', 'growth')},
     'order_3': {('network_g', 'order'), ('network_g', 'growth')},
+    'extra_13': {('network_g', 'order'), ('network_g', 'growth'), ('network_g', 'extra_channels')},
     'no_curriculum': {('datasets', 'train', 'curriculum')},
     'init_last_0': {('network_g', 'init_last')},
     'guide_4': {('train', 'guide_opt', 'loss_weight')},

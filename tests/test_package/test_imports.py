@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).resolve().parents[2] / 'iarn_basicsr'
 
 # From the ground up; a room may import its own floor and those below. The two wings do not see each other.
 FLOORS = [
-    {'version', 'errors'},
+    {'version', 'errors', 'stand_ins'},
     {'files', 'checks'},
     {'ops'},
-    {'weights', 'zoo'},
+    {'weights', 'zoo', 'payload'},
     {'archs'},
     {'compat', 'metrics'},
     {'data', 'models', 'toolbox', 'pictures'},

@@ -204,12 +204,6 @@ def test_basicsr_without_distutils() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_alias(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, 'module_that_is_gone', raising=False)
-    compat._alias('module_that_is_gone', 'json')
-    assert sys.modules.pop('module_that_is_gone') is sys.modules['json']
-
-
 # ----------------------------------------------------------------------------- workers that are not forked (from 3.14)
 
 

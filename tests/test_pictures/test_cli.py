@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pytest
@@ -269,7 +269,7 @@ def test_sizes_out_of_range(iarn: Callable[..., Result], folder: Path) -> None:
 
 @pytest.mark.parametrize(('changes', 'message'), [
     ({'weights': 'f' * 16, 'model': 'other'}, "it was made with the weights 'other' (ffffffffffffffff), these are 'ti"),
-    ({'lr_size': [5, 5]}, 'it is 16x12 but was made 5x5 (width x height): it was resized since'),
+    ({'lr_size': [5, 5]}, 'it is 16x12 but was made 5x5 (width x height): it was resized or cropped since'),
     ({'pixels': '0'}, 'it was edited or recompressed since it was made'),
 ])
 def test_lr_that_does_not_fit(iarn: Callable[..., Result], folder: Path, changes: dict, message: str) -> None:
@@ -279,7 +279,8 @@ def test_lr_that_does_not_fit(iarn: Callable[..., Result], folder: Path, changes
         code, _, err = iarn('upscale', 'lr.png', '-o', 'x.png', *more)
         assert code == 1 and err.startswith(f'iarn upscale: lr.png: {message}') and err.count('\n') == 1
         assert not Path('x.png').exists()
-    assert iarn('upscale', 'lr.png', '-o', 'x.png', '--force') == (0, '', '')
+    code, out, err = iarn('upscale', 'lr.png', '-o', 'x.png', '--force')
+    assert code == 0 and not out and message in err and err.endswith(': not restored as it was\n')
 
 
 @pytest.mark.parametrize(('changes', 'message'), [
@@ -308,10 +309,11 @@ def test_lr_that_is_made_smaller_again(iarn: Callable[..., Result], folder: Path
 def test_foreign_lr(iarn: Callable[..., Result], folder: Path) -> None:
     for more in ([], ['--dry-run']):
         code, _, err = iarn('upscale', 'in/a.png', '-o', 'x.png', *more)
-        assert code == 1 and err == ('iarn upscale: in/a.png: it was not made by IARN (no recipe in its metadata): '
-                                     'name the size to make (--size WxH)\n')
+        assert code == 1 and err == ('iarn upscale: in/a.png: its metadata hold no recipe of IARN: it was made '
+                                     'otherwise, or they were removed: name the size to make (--size WxH)\n')
     assert iarn('upscale', 'in/a.png', '-o', 'x.png', '--size', '40x50') == (
-        0, '', 'iarn upscale: in/a.png: not made by IARN: enlarged, not restored\n')
+        0, '', 'iarn upscale: in/a.png: its metadata hold no recipe of IARN: restored if it was made with these '
+        'weights from a picture of that size, else enlarged\n')
     with Image.open('x.png') as file:
         assert file.size == (40, 50)
 
@@ -382,10 +384,10 @@ def test_output_that_cannot_be_written(iarn: Callable[..., Result], folder: Path
     assert code == 1 and err == 'iarn downscale: in/a.png: lr/a.png is a folder: choose another -o\n'
     code, _, err = iarn('downscale', 'in/a.png', '-o', 'file/x/lr.png', '--scale', '2')
     assert code == 1
-    assert err == 'iarn downscale: in/a.png: file/x/lr.png: cannot be written, for file is no folder\n'
+    assert err == 'iarn downscale: in/a.png: file/x/lr.png: cannot be written (file is no folder)\n'
     code, _, err = iarn('downscale', 'in/a.png', '-o', 'in/a.png/x.png', '--scale', '2')
     assert code == 1
-    assert err == 'iarn downscale: in/a.png: in/a.png/x.png: cannot be written, for in/a.png is no folder\n'
+    assert err == 'iarn downscale: in/a.png: in/a.png/x.png: cannot be written (in/a.png is no folder)\n'
     assert names(folder / 'lr') == ['sub/b.png']
 
 
@@ -410,11 +412,11 @@ def test_interruption_leaves_whole_files(iarn: Callable[..., Result], folder: Pa
                                          monkeypatch: pytest.MonkeyPatch) -> None:
     save = Image.Image.save
 
-    def interrupt(self: Image.Image, path: str, **options: Any) -> None:
+    def interrupt(self: Image.Image, file: BinaryIO, kind: str, **options: Any) -> None:
         if self.size == (9, 15):
-            Path(path).write_bytes(b'half')
+            file.write(b'half')
             raise KeyboardInterrupt
-        save(self, path, **options)
+        save(self, file, kind, **options)
 
     monkeypatch.setattr(Image.Image, 'save', interrupt)
     code, _, err = iarn('downscale', 'in', '-o', 'lr', '--scale', '2')
@@ -499,9 +501,10 @@ def test_info(iarn: Callable[..., Result], folder: Path) -> None:
     assert (f'lr.png: 10x12, RGB, 8 bits, {Path("lr.png").stat().st_size} bytes\n'
             '  LR image of 31x23, x1.917x3.1, original mode RGB\n  made with weights tiny (') in out
     assert '  edited or recompressed since it was made: what it hid is damaged\n' in out
-    assert '  was 9x7 when made: resized since, what it hid is lost\n' in out
+    assert '  was 9x7 when made: resized or cropped since, what it hid is lost\n' in out
     assert out.endswith(f'gray.png: 3x2, L with alpha, 8 bits, {Path("gray.png").stat().st_size} bytes\n'
-                        '  not made by IARN; iarn upscale needs --size, and enlarges rather than restores\n')
+                        '  no recipe of IARN in its metadata: made otherwise, or they were removed; iarn upscale needs '
+                        '--size, and mostly enlarges rather than restores\n')
 
 
 def test_compare(iarn: Callable[..., Result], folder: Path) -> None:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 
-from .arguments import make_parser
+from .process import postponed, run_as_process
 
 __all__ = ['main']
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 if all went well, 1 if a file failed, 2 for a wrong command line, 130 if interrupted."""
+    words = sys.argv[1:] if argv is None else argv
+    return run_as_process(' '.join(['iarn', *words[:1]]), lambda: _command(words))
+
+
+def _command(argv: list[str]) -> int:
+    with postponed():
+        from .arguments import make_parser
     args = make_parser().parse_args(argv)
-    try:
+    with postponed():
         from .commands import run_command
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors='backslashreplace')  # file names may be no text
-        status = run_command(args)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # of ``iarn info * | head``; nothing is left to be flushed at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print(f'iarn {args.command}: interrupted; every file that was written is complete', file=sys.stderr)
-        return 130
+    return run_command(args)

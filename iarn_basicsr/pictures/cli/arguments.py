@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import NoReturn
 
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.ops.size import Size, parse_scale
+from iarn_basicsr.pictures.text import printable, shortened
 from iarn_basicsr.version import __version__
 
 __all__ = ['make_parser']
@@ -21,11 +23,21 @@ EXAMPLES = """examples:
   iarn export iarn_x1-4 down.onnx --direction down --hr-size 1280x720 --scale 2"""
 
 
+SMALLEST_TILE = 64  # HR pixels, as in pictures.tiling, which is heavy to import
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line that a terminal can show, whatever was typed or matched by the shell."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shortened(printable(message)))
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands; ``command`` is the name of the one that was typed."""
-    parser = argparse.ArgumentParser(prog='iarn', epilog=EXAMPLES,
-                                     description='Downscale pictures, and restore the originals from them.',
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog='iarn', epilog=EXAMPLES,
+                    description='Downscale pictures, and restore the originals from them.',
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--version', action='version', version=f'iarn_basicsr {__version__}')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, (add_arguments, text) in COMMANDS.items():
@@ -57,6 +69,12 @@ def _scale(text: str) -> tuple[float, float]:
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text!r}: expected a whole number of at least 1')
+    return int(text)
+
+
+def _tile(text: str) -> int:
+    if not text.isdigit() or int(text) < SMALLEST_TILE:
+        raise argparse.ArgumentTypeError(f'{text!r}: expected a whole number of at least {SMALLEST_TILE}')
     return int(text)
 
 
@@ -126,7 +144,7 @@ def _computing(command: argparse.ArgumentParser, weights: str | None = 'default'
     command.add_argument('--weights', default=weights, metavar='NAME|FILE',
                          help=f'released name, .pth, .safetensors ({which})')
     command.add_argument('--device', metavar='D', help='cpu, cuda, cuda:1 (default: cuda where there is one)')
-    command.add_argument('--tile', type=_positive, metavar='N', help='tile side in HR pixels (default: by memory)')
+    command.add_argument('--tile', type=_tile, metavar='N', help='tile side in HR pixels (default: by memory)')
 
 
 def _overwriting(command: argparse.ArgumentParser) -> None:

@@ -14,6 +14,8 @@ from tqdm import tqdm
 from iarn_basicsr.files import is_image
 from iarn_basicsr.pictures.files import INPUT_ENDINGS, OUTPUT_ENDINGS
 
+from .process import show, tell
+
 __all__ = ['Job', 'Outcome', 'UsageError', 'one_line', 'plan', 'run']
 
 OTHER_ENDINGS = ('.gif', '.jxl', '.jp2', '.avif', '.heic', '.heif', '.tga', '.pgm', '.exr', '.dng', '.svg', '.pdf')
@@ -48,22 +50,26 @@ class Outcome:
 
 def plan(args: argparse.Namespace) -> tuple[list[Job], Outcome]:
     """The files to make; what exists already is skipped, clashes fail."""
-    outcome, jobs, taken = Outcome(), [], set()
-    pairs = list(_pairs(args))
+    outcome, jobs = Outcome(), []
+    taken: dict[str, str] = {}  # target -> source
+    pairs = list(_pairs(args, outcome))
     inputs = {_identity(source) for source, _ in pairs} - {None}
     for source, target in pairs:
-        if target in taken:
+        if target in taken and _identity(taken[target]) == _identity(source):
+            outcome.remark(source, 'was given more than once, and is taken once')
+        elif target in taken:
             outcome.failed.append(f'{source}: another input becomes {target} too: rename one')
         elif _identity(target) in inputs:
             outcome.failed.append(f'{source}: the output would replace the input {target}: choose another -o')
-        elif osp.isdir(target):
-            outcome.failed.append(f'{source}: {target} is a folder: choose another -o')
+        elif osp.exists(target) and not osp.isfile(target):
+            kind = 'a folder' if osp.isdir(target) else 'no regular file'
+            outcome.failed.append(f'{source}: {target} is {kind}: choose another -o')
         elif osp.exists(target) and not args.overwrite:
             outcome.skipped += 1
             outcome.remark(source, 'skipped, the output exists (--overwrite replaces it)')
         else:
             jobs.append(Job(source, target))
-        taken.add(target)
+        taken.setdefault(target, source)
     return jobs, outcome
 
 
@@ -76,8 +82,11 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _pairs(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
-    """(source, target) of every input; folders are walked, but not the output folder; other files are passed over."""
+def _pairs(args: argparse.Namespace, outcome: Outcome) -> Iterator[tuple[str, str]]:
+    """(source, target) of every input; folders are walked, but not the output folder; other files are passed over.
+
+    Sub-folders that cannot be read are failures of the ``outcome``.
+    """
     as_file, ending = _output_is_file(args.output), '.' + args.format.lower().lstrip('.')
     if as_file and (len(args.sources) > 1 or osp.isdir(args.sources[0])):
         raise UsageError(f'-o {args.output}: several inputs need a folder to write to')
@@ -89,8 +98,9 @@ def _pairs(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
         if not osp.isdir(source):
             yield source, args.output if as_file else osp.join(args.output, _stem(osp.basename(source)) + ending)
             continue
-        names = sorted(_images_below(source, args.output))
-        if not names:
+        failed = len(outcome.failed)
+        names = sorted(_images_below(source, args.output, outcome))
+        if not names and len(outcome.failed) == failed:
             raise UsageError(f'{source}: no image in this folder (looked for {", ".join(INPUT_ENDINGS)})')
         for name in names:
             yield osp.join(source, name), osp.join(args.output, _stem(name) + ending)
@@ -109,11 +119,16 @@ def _output_is_file(path: str) -> bool:
     return ending in OUTPUT_ENDINGS
 
 
-def _images_below(folder: str, output: str) -> Iterator[str]:
-    """Names of images in a folder and its sub-folders, relative to it."""
+def _images_below(folder: str, output: str, outcome: Outcome) -> Iterator[str]:
+    """Names of images in a folder and its sub-folders, relative to it; hidden ones are passed over."""
     made = _identity(output)
-    for place, inner, files in os.walk(folder):
-        inner[:] = [name for name in inner if made is None or _identity(osp.join(place, name)) != made]
+
+    def unreadable(error: OSError) -> None:
+        outcome.failed.append(f'{error.filename}: cannot be read ({error.strerror})')
+
+    for place, inner, files in os.walk(folder, onerror=unreadable):
+        inner[:] = [name for name in inner if not name.startswith('.')
+                    and (made is None or _identity(osp.join(place, name)) != made)]
         for name in files:
             if is_image(name) or (name.lower().endswith('.gif') and not name.startswith('.')):
                 yield osp.relpath(osp.join(place, name), folder)
@@ -136,20 +151,21 @@ def run(args: argparse.Namespace, jobs: list[Job], outcome: Outcome, one: Callab
                 continue
             outcome.done += 1
             if talk:
-                tqdm.write(f'{job.source} -> {job.target}: {text}', file=sys.stdout if args.dry_run else sys.stderr)
+                with tqdm.external_write_mode():  # beside its bar
+                    (show if args.dry_run else tell)(f'{job.source} -> {job.target}: {text}')
     finally:
         _report(args, outcome)
     if talk and not args.dry_run and (len(jobs) > 1 or outcome.failed or outcome.skipped):
-        print(f'{outcome.done} done, {outcome.skipped} skipped, {len(outcome.failed)} failed', file=sys.stderr)
+        tell(f'{outcome.done} done, {outcome.skipped} skipped, {len(outcome.failed)} failed')
     return int(bool(outcome.failed))
 
 
 def _report(args: argparse.Namespace, outcome: Outcome) -> None:
     for text, sources in outcome.remarks.items():
         more = f' and {len(sources) - 1} more' if len(sources) > 1 else ''
-        print(f'iarn {args.command}: {sources[0]}{more}: {text}', file=sys.stderr)
+        tell(f'iarn {args.command}: {sources[0]}{more}: {text}')
     for line in outcome.failed:
-        print(f'iarn {args.command}: {line}', file=sys.stderr)
+        tell(f'iarn {args.command}: {line}')
 
 
 def one_line(error: BaseException) -> str:

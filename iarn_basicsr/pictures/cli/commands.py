@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from os import path as osp
@@ -13,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from iarn_basicsr import zoo
 from iarn_basicsr.errors import ImageError, NoRecipeError, OtherWeightsError, RecipeError, SizeError
-from iarn_basicsr.files import save_bytes
+from iarn_basicsr.files import check_writable, save_bytes
 from iarn_basicsr.ops.size import Size, check_hr_size, check_lr_size, lr_size, scale_label
 from iarn_basicsr.pictures import recipes
-from iarn_basicsr.pictures.files import LOSSLESS_ENDINGS, Picture, read_picture, write_picture
+from iarn_basicsr.pictures.files import LOSSLESS_ENDINGS, Picture, read_picture, refuse_unwritable, write_picture
 from iarn_basicsr.pictures.recipe import checksum
 
 from .batch import Job, UsageError, one_line, plan, run
+from .process import postponed, show, tell
 
 if TYPE_CHECKING:  # torch is loaded by the commands that need it
     from iarn_basicsr.pictures.rescaler import Rescaler
@@ -37,9 +37,9 @@ def run_command(args: argparse.Namespace) -> int:
         return _COMMANDS[args.command](args)
     except BrokenPipeError:
         raise
-    except (ValueError, OSError) as error:
-        print(f'iarn {args.command}: {one_line(error)}', file=sys.stderr)
-        return 1 if isinstance(error, (ImageError, OSError)) else 2
+    except (ValueError, OSError, MemoryError) as error:
+        tell(f'iarn {args.command}: {one_line(error)}')
+        return 1 if isinstance(error, (ImageError, OSError, MemoryError)) else 2
 
 
 # ------------------------------------------------------------------------------------------------------- commands
@@ -62,6 +62,7 @@ def _downscale(args: argparse.Namespace) -> int:
         if picture.rgb.dtype.itemsize == 2:
             outcome.remark(job.source, 'it has 16 bits a channel; the LR, and what is restored from it, have 8')
         text = f'{_wh(picture.size)} -> {_wh(size)}'
+        refuse_unwritable(picture, size, job.target)
         if not args.dry_run:
             lr = rescaler.downscale(picture, size=size)
             del picture  # the memory is needed for writing
@@ -81,10 +82,8 @@ def _upscale(args: argparse.Namespace) -> int:
         known = zoo.name_of(picture.recipe.weights) if picture.recipe else None
         rescaler = load(args.weights or known or zoo.DEFAULT)
         size = _restored_size(args, picture, rescaler)
-        outcome.remark(job.source, *picture.remarks)
-        if picture.recipe is None:
-            made = '' if picture.no_recipe else 'not made by IARN: '
-            outcome.remark(job.source, f'{made}enlarged, not restored')
+        outcome.remark(job.source, *picture.remarks, *_doubts(args, picture, rescaler))
+        refuse_unwritable(picture, size, job.target)
         if not args.dry_run:
             outcome.remark(job.source, *write_picture(rescaler.upscale(picture, args.size, args.force), job.target))
         return f'{_wh(picture.size)} -> {_wh(size)}'
@@ -92,25 +91,45 @@ def _upscale(args: argparse.Namespace) -> int:
     return run(args, jobs, outcome, one)
 
 
+def _doubts(args: argparse.Namespace, picture: Picture, rescaler: Rescaler) -> Iterator[str]:
+    """Why what is made of an LR may not be its original."""
+    refusal = rescaler.refusal(picture)
+    if picture.no_recipe:
+        yield 'enlarged, not restored'
+    elif picture.recipe is None:
+        yield ('its metadata hold no recipe of IARN: restored if it was made with these weights from a picture of that '
+               'size, else enlarged')
+    elif refusal:  # in spite of which --force goes on
+        yield f'{refusal.reason}: not restored as it was'
+    elif args.size and args.size != picture.recipe.hr_size:
+        yield '--size is not the size that it was made from: not restored as it was'
+
+
 def _compare(args: argparse.Namespace) -> int:
-    from iarn_basicsr.archs.one_way import SpandrelNet
-    from iarn_basicsr.pictures.compare import compare, page, table
+    with postponed():
+        from iarn_basicsr.archs.one_way import SpandrelNet
+        from iarn_basicsr.pictures.compare import compare, page, table
     picture = read_picture(args.source)
     scales = args.scale or [(2.0, 2.0), (3.0, 3.0), (1.5, 3.0)]
     target = args.output or osp.splitext(osp.basename(args.source))[0] + '_compare.html'
     if not target.lower().endswith(('.html', '.htm')):
         raise UsageError(f'-o {target}: the page is HTML, choose a name that ends in .html')
     _refuse_existing(args, target)
+    if osp.exists(target) and osp.samefile(args.source, target):
+        raise UsageError(f'-o {target}: the output would replace the input {args.source}: choose another name')
     rescaler = _rescaler(args, args.weights)
     network = SpandrelNet.from_file(args.network) if args.network else None
     for scale in scales:
         with _asked_for(f'{args.source}: --scale {scale_label(scale)[1:]}', picture.size):
             check_lr_size(picture.size, lr_size(picture.size, scale), rescaler.net.max_scale)
-    results = compare(rescaler, picture, scales, network)
-    print(table(results))
+    try:
+        results = compare(rescaler, picture, scales, network)
+    except (MemoryError, RuntimeError) as error:  # RuntimeError: torch, out of memory
+        raise ImageError(f'{args.source}: {one_line(error)}') from None
+    show(*table(results).splitlines())
     with _writing(target):
         page(osp.basename(args.source), picture, results, target)
-    print(f'page: {target}')
+    show(f'page: {target}')
     return 0
 
 
@@ -118,12 +137,13 @@ def _info(args: argparse.Namespace) -> int:
     failed = 0
     for path in args.sources:
         try:
-            picture = read_picture(path)
-        except ImageError as error:
-            print(f'iarn info: {error}', file=sys.stderr)
+            lines = list(_describe(path, read_picture(path)))
+        except (ValueError, OSError, MemoryError) as error:
+            message = one_line(error)
+            tell(f'iarn info: {message}' if message.startswith(f'{path}: ') else f'iarn info: {path}: {message}')
             failed = 1
             continue
-        print('\n'.join(_describe(path, picture)))
+        show(*lines)
     return failed
 
 
@@ -132,17 +152,22 @@ def _describe(path: str, picture: Picture) -> Iterator[str]:
     kind = f'{picture.mode}{"" if picture.alpha is None else " with alpha"}, {8 * picture.rgb.dtype.itemsize} bits'
     yield f'{path}: {_wh(picture.size)}, {kind}, {osp.getsize(path)} bytes'
     if recipe is None:
-        why, needs = (picture.no_recipe, ' and --force') if picture.no_recipe else ('not made by IARN', '')
-        yield f'  {why}; iarn upscale needs --size{needs}, and enlarges rather than restores'
+        if picture.no_recipe:
+            yield f'  {picture.no_recipe}; iarn upscale needs --size and --force, and enlarges rather than restores'
+        else:
+            yield ('  no recipe of IARN in its metadata: made otherwise, or they were removed; iarn upscale needs '
+                   '--size, and mostly enlarges rather than restores')
         return
     ratios = [round(n / m, 3) for n, m in zip(recipe.hr_size, recipe.lr_size)]
     alpha = ' with alpha' if recipe.alpha else ''
     yield f'  LR image of {_wh(recipe.hr_size)}, {scale_label(ratios)}, original mode {recipe.mode}{alpha}'
     yield f'  made with weights {recipe.model} ({recipe.weights}), metadata format {recipe.format}'
     if recipe.lr_size != picture.size:
-        yield f'  was {_wh(recipe.lr_size)} when made: resized since, what it hid is lost'
+        yield f'  was {_wh(recipe.lr_size)} when made: resized or cropped since, what it hid is lost'
     elif recipe.pixels != checksum(picture.rgb):
         yield '  edited or recompressed since it was made: what it hid is damaged'
+    elif not recipe.intact:
+        yield '  these metadata were edited since it was made'
 
 
 def _recipes(args: argparse.Namespace) -> int:
@@ -151,7 +176,7 @@ def _recipes(args: argparse.Namespace) -> int:
             raise UsageError('-o and --overwrite are for copying: name the option file to copy')
         width = max(map(len, recipes.names()), default=0)
         for name in recipes.names():
-            print(f'{name:{width}}  {recipes.summary(name)}')
+            show(f'{name:{width}}  {recipes.summary(name)}')
         return 0
     source, target = recipes.file_of(args.name), args.name if args.output is None else args.output
     if not target:
@@ -161,27 +186,29 @@ def _recipes(args: argparse.Namespace) -> int:
     _refuse_existing(args, target)
     with open(source, 'rb') as file, _writing(target):
         save_bytes(file.read(), target)
-    print(f'{args.name} -> {target}')
+    show(f'{args.name} -> {target}')
     return 0
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from iarn_basicsr.pictures.doctor import checks
+    with postponed():
+        from iarn_basicsr.pictures.doctor import checks
     failed = 0
     for name, good, text in checks():
-        print(f'{"ok  " if good else "FAIL"}  {name}: {text}')
+        show(f'{"ok  " if good else "FAIL"}  {name}: {text}')
         failed += not good
     return int(bool(failed))
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from iarn_basicsr.pictures.verify import verify
+    with postponed():
+        from iarn_basicsr.pictures.verify import verify
     failed = count = 0
     for name, good, text in verify(args.names):
-        print(f'{"ok  " if good else "FAIL"}  {name}: {text}')
+        show(f'{"ok  " if good else "FAIL"}  {name}: {text}')
         failed, count = failed + (not good), count + 1
     if not count:
-        print('no released weights in this package')
+        show('no released weights in this package')
     return int(bool(failed))
 
 
@@ -196,17 +223,19 @@ def _export(args: argparse.Namespace) -> int:
             'is missing: an .onnx is for one direction and one pair of sizes' if is_onnx else 'is for an .onnx only'))
     _refuse_existing(args, args.target)
 
-    from iarn_basicsr.archs.iarn import IARN
+    with postponed():
+        from iarn_basicsr.archs.iarn import IARN
     path, name = zoo.resolve(args.weights)
     net = IARN.from_file(path)
     with _writing(args.target):
         if is_onnx:
-            from iarn_basicsr.pictures.onnx import export_onnx
+            with postponed():
+                from iarn_basicsr.pictures.onnx import export_onnx
             size = _lr_size(args, args.hr_size, net.max_scale)
             export_onnx(net, args.target, args.direction, args.hr_size, size)
         else:
             net.save(args.target)
-    print(f'{name} -> {args.target}')
+    show(f'{name} -> {args.target}')
     return 0
 
 
@@ -225,11 +254,12 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 
 def _rescaler(args: argparse.Namespace, weights: str) -> Rescaler:
-    from iarn_basicsr.pictures.rescaler import Rescaler
-    from iarn_basicsr.pictures.tiling import reuse_freed_memory
+    with postponed():
+        from iarn_basicsr.pictures.rescaler import Rescaler
+        from iarn_basicsr.pictures.tiling import reuse_freed_memory
     reuse_freed_memory()
     return Rescaler.load(weights, device=args.device, tile=args.tile,
-                         say=lambda line: print(f'iarn {args.command}: {line}', file=sys.stderr))
+                         say=lambda line: tell(f'iarn {args.command}: {line}'))
 
 
 def _lr_size(args: argparse.Namespace, hr: Size, max_scale: float) -> Size:
@@ -278,10 +308,13 @@ def _wh(size: Size) -> str:
 
 
 def _refuse_existing(args: argparse.Namespace, target: str) -> None:
+    """End the command where ``target`` may not be replaced or cannot be written."""
     if osp.isdir(target):
         raise UsageError(f'{target} is a folder: choose another name')
     if osp.exists(target) and not args.overwrite:
         raise UsageError(f'{target} exists: pass --overwrite to replace it')
+    with _writing(target):
+        check_writable(target)
 
 
 @contextmanager

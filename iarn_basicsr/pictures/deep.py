@@ -1,0 +1,110 @@
+"""Pixels of 16 bits a channel. Pillow keeps 8 of them in colour, so OpenCV decodes those, where it does so rightly."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from iarn_basicsr.errors import ImageError
+
+from .exif import set_upright
+
+__all__ = ['DeepPixels', 'deep_pixels', 'refuse_kind']
+
+_BITS, _PHOTOMETRIC, _PLANES, _EXTRA, _FORMAT = 258, 262, 284, 338, 339  # tags of a TIFF
+_WHITE_IS_ZERO, _SEPARATE, _UNSPECIFIED, _MULTIPLIED = 0, 2, 0, 1  # their values
+_SIGNED, _FLOAT = 2, 3
+
+
+class DeepPixels(NamedTuple):
+    """Pixels in the order of the file, not turned.
+
+    Attributes:
+        rgb: (H, W, 3) uint16.
+        alpha: (H, W) uint8, or None.
+        mode: ``L`` or ``RGB``.
+    """
+
+    rgb: np.ndarray
+    alpha: np.ndarray | None
+    mode: str
+
+
+def refuse_kind(file: Image.Image, path: str) -> None:
+    """Raise :class:`ImageError` for an opened file of a kind that would be read wrongly."""
+    tags = getattr(file, 'tag_v2', {})
+    bits, formats = _numbers(tags, _BITS), _numbers(tags, _FORMAT)
+    depth = max(bits, default=32 if file.mode in ('F', 'I') and file.format not in ('PNG', 'PPM') else 8)
+    kind = ''
+    if _SIGNED in formats:
+        kind = ' with a sign'
+    elif _FLOAT in formats or file.mode == 'F':
+        kind = ' of floating point'
+    if kind or depth > 16:
+        raise ImageError(f'{path}: {depth} bits a channel{kind} cannot be used, convert it to 16 or 8 unsigned bits')
+    if depth > 8 and len(bits) > 1 and _numbers(tags, _PLANES) == (_SEPARATE,):  # OpenCV makes noise of it
+        raise ImageError(f'{path}: 16 bits a channel in separate planes cannot be used, save it with interleaved '
+                         'channels, or as a PNG')
+
+
+def deep_pixels(file: Image.Image, path: str, orientation: int) -> DeepPixels | None:
+    """Pixels of a loaded file with more than 8 bits a channel; None of another."""
+    tags = getattr(file, 'tag_v2', {})
+    bits = _numbers(tags, _BITS)
+    if file.mode.startswith('I'):
+        return _gray(file, 65535 // (2**max(bits, default=16) - 1), tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
+    depth, colour = _png_header(path) if file.format == 'PNG' else (max(bits, default=8), 0)
+    if file.mode not in ('RGB', 'RGBA', 'RGBX', 'LA') or depth != 16:
+        return None
+    image = _by_opencv(path, file.format == 'TIFF' and orientation != 1)
+    rgb, alpha = np.ascontiguousarray(image[..., 2::-1]), image[..., 3] if image.shape[2] == 4 else None
+    extra = _numbers(tags, _EXTRA)[:1]
+    if alpha is None or extra == (_UNSPECIFIED,):
+        return DeepPixels(rgb, None, 'RGB')
+    if extra == (_MULTIPLIED,):
+        rgb = np.minimum(np.round(rgb * (np.float32(65535) / np.maximum(alpha, 1)[..., None])), 65535).astype(np.uint16)
+    return DeepPixels(rgb, (alpha >> 8).astype(np.uint8), 'L' if colour == 4 else 'RGB')
+
+
+def _gray(file: Image.Image, factor: int, negative: bool) -> DeepPixels:
+    gray = np.asarray(file).astype(np.uint16)
+    clear = file.info.get('transparency')
+    alpha = np.where(gray == clear, 0, 255).astype(np.uint8) if isinstance(clear, int) else None
+    gray = np.minimum(gray.astype(np.uint32) * factor, 65535).astype(np.uint16) if factor > 1 else gray
+    return DeepPixels(np.repeat((65535 - gray if negative else gray)[..., None], 3, 2), alpha, 'L')
+
+
+def _numbers(tags: object, tag: int) -> tuple[int, ...]:
+    """The whole numbers of a tag of a TIFF; none where it is missing or something else."""
+    value = tags.get(tag, ()) if hasattr(tags, 'get') else ()
+    return tuple(n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, int))
+
+
+def _png_header(path: str) -> tuple[int, int]:
+    """(bits a channel, colour type)."""
+    with open(path, 'rb') as raw:
+        header = raw.read(26)
+    return header[24], header[25]
+
+
+def _by_opencv(path: str, turned_tiff: bool) -> np.ndarray:
+    """BGR or BGRA in 16 bits, not turned: of a TIFF, OpenCV turns some orientations and fails on the others.
+
+    From bytes: OpenCV's own reading of a file ends the process where the name is no UTF-8.
+    """
+    with open(path, 'rb') as raw:
+        data = bytearray(raw.read())
+    if turned_tiff:
+        set_upright(data)
+    log = cv2.utils.logging
+    level = log.setLogLevel(log.LOG_LEVEL_SILENT)  # or it talks of harmless tags
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        log.setLogLevel(level)
+    if image is None or image.dtype != np.uint16 or image.ndim != 3:
+        raise ValueError('16-bit pixels cannot be decoded')
+    return image

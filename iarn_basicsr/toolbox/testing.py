@@ -1,0 +1,20 @@
+"""The work of ``iarn-test``: BasicSR's test pipeline."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+import basicsr.test as pipeline
+
+from .launch import running
+from .option_checks import check_options
+from .option_file import parse_options
+
+__all__ = ['test']
+
+
+def test() -> None:
+    """Test as the option file says."""
+    with running(pipeline, parse_options=partial(parse_options, check=check_options)):
+        pipeline.test_pipeline(os.getcwd())

@@ -1,0 +1,194 @@
+"""BasicSR's own commands, as people type them: in a checkout that is installed, and in one that is not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Callable
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+import basicsr
+import pytest
+from helpers import train_options, write_yaml
+
+from iarn_basicsr import stand_ins
+from iarn_basicsr.pictures import doctor
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = Path(basicsr.__file__).resolve().parents[1]  # where PyPI's BasicSR and all else is installed
+HOOK = 'iarn_basicsr_stand_ins'
+NUMBER = '1.4.2+checkout'
+
+BUILD = ('import sys; from setuptools import build_meta; '
+         'print(getattr(build_meta, sys.argv[1], build_meta.build_wheel)(sys.argv[2]))')
+
+
+def run(*words: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """A command in an environment without the repository on Python's path."""
+    outside = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'PYTHONHOME')}
+    return subprocess.run([str(w) for w in words], cwd=cwd, env={**outside, 'OMP_NUM_THREADS': '1', **env},
+                          capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope='module')
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheels that ``pip install`` and ``pip install -e`` make, of a copy of the repository."""
+    source, folder = tmp_path_factory.mktemp('source') / 'repository', tmp_path_factory.mktemp('wheels')
+    shutil.copytree(ROOT / 'iarn_basicsr', source / 'iarn_basicsr', ignore=shutil.ignore_patterns('__pycache__'))
+    for name in ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'scripts', 'options'):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, source / name)
+    made = {}
+    for kind in ('build_editable', 'build_wheel'):
+        done = run(sys.executable, '-c', BUILD, kind, folder, cwd=source)
+        assert done.returncode == 0, done.stderr[-2000:]
+        made[kind] = folder / done.stdout.split()[-1]
+    return made
+
+
+@pytest.fixture(scope='module')
+def environments(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes a virtual environment: all that is installed here, the package by a wheel, and folders in front of it."""
+
+    def make(kind: str, *folders: Path) -> Path:
+        place = tmp_path_factory.mktemp('environment')
+        venv.create(place, symlinks=True)
+        site = next(place.glob('[Ll]ib/**/site-packages'))
+        zipfile.ZipFile(wheels[kind]).extractall(site)
+        lines = [*map(str, folders), f'import site; site.addsitedir({str(SITE)!r})']
+        (site / 'a_first.pth').write_text('\n'.join(lines) + '\n')
+        return next(p for p in (place / 'bin' / 'python', place / 'Scripts' / 'python.exe') if p.exists())
+
+    return make
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, image_folder: Callable[..., Path]) -> Path:
+    """A folder as BasicSR's repository is: without the version file that only an installation writes."""
+    folder = tmp_path / 'BasicSR'
+    shutil.copytree(SITE / 'basicsr', folder / 'basicsr', ignore=shutil.ignore_patterns('version.py', 'version.*.pyc'))
+    (folder / 'VERSION').write_text(f'{NUMBER}\n')
+    (folder / 'options').mkdir()
+    options = train_options(image_folder('hr', [(32, 40), (24, 26)]))
+    options['train'].update(total_iter=1, warmup_iter=-1)
+    options['datasets']['train']['num_worker_per_gpu'] = 1
+    file = write_yaml(options, folder / 'options' / 'train_IARN_x1-4.yml')
+    file.write_text(f"plugin: !!python/name:iarn_basicsr.plugin.__version__ ''\n{file.read_text()}")
+    return folder
+
+
+SCRIPT = ['basicsr/train.py', '-opt', 'options/train_IARN_x1-4.yml']
+MODULE = ['-m', 'basicsr.train', '-opt', 'options/train_IARN_x1-4.yml']
+TORCHRUN = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', *SCRIPT, '--launcher', 'pytorch']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('words', 'developed', 'kind'), [
+    (SCRIPT, True, 'build_wheel'),
+    (SCRIPT, False, 'build_editable'),
+    (MODULE, False, 'build_wheel'),
+    (TORCHRUN, False, 'build_editable'),
+], ids=['installed checkout', 'fresh checkout', 'module', 'torchrun'])
+def test_command(environments: Callable[..., Path], checkout: Path, words: list[str], developed: bool,
+                 kind: str) -> None:
+    python = environments(kind, *([checkout] if developed else []))
+    done = run(python, *words, cwd=checkout)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'Model [IARNModel] is created' in done.stderr
+    assert (f'BasicSR: {NUMBER}\n' in done.stderr) == (developed or words is MODULE)
+    saved = checkout / 'experiments' / 'run'
+    assert (saved / 'models' / 'net_g_latest.pth').is_file() and (saved / 'metrics' / 'val_1.json').is_file()
+
+
+@pytest.mark.parametrize('kind', ['build_editable', 'build_wheel'])
+def test_hook_comes_and_goes_with_the_package(wheels: dict[str, Path], kind: str) -> None:
+    """pip removes what the wheel's RECORD names."""
+    with zipfile.ZipFile(wheels[kind]) as wheel:
+        record = next(n for n in wheel.namelist() if n.endswith('.dist-info/RECORD'))
+        listed = {line.split(',')[0] for line in wheel.read(record).decode().splitlines()}
+        assert {f'{HOOK}.py', f'{HOOK}.pth'} <= listed
+        assert wheel.read(f'{HOOK}.py') == (ROOT / 'iarn_basicsr' / 'stand_ins.py').read_bytes()
+
+
+def test_start_of_python_stays_light(environments: Callable[..., Path], tmp_path: Path) -> None:
+    """The hook is there once, and nothing was imported for it."""
+    program = ('import sys; print(sum(getattr(f, "__name__", "") == "StandIns" for f in sys.meta_path), '
+               f'{HOOK!r} in sys.modules, "iarn_basicsr" in sys.modules, "torch" in sys.modules)')
+    done = run(environments('build_wheel'), '-c', program, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ('1 True False False\n', '')
+
+
+# ------------------------------------------------------------------------------------------------------------ the hook
+
+
+@pytest.mark.parametrize('name', ['numpy', 'basicsr', 'torchvision', 'torchvision.transforms.functional', 'no_such',
+                                  'iarn_basicsr.nothing', 'distutils.version', ''])
+def test_other_modules_are_not_its_concern(name: str) -> None:
+    assert stand_ins.StandIns.find_spec(name, ['/nowhere']) is None
+
+
+@pytest.mark.parametrize('path', [None, [], ['/nowhere']])
+@pytest.mark.parametrize('name', ['torchvision.transforms.functional_tensor', 'distutils', 'basicsr.version'])
+def test_what_cannot_be_replaced_stays_missing(monkeypatch: pytest.MonkeyPatch, name: str, path: list[str]) -> None:
+    monkeypatch.setattr(PathFinder, 'find_spec', lambda *_: None)
+    assert stand_ins.StandIns.find_spec(name, path) is None
+
+
+def test_it_is_asked_last_and_installed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, 'meta_path', [f for f in sys.meta_path if getattr(f, '__name__', '') != 'StandIns'])
+    before = list(sys.meta_path)
+    stand_ins.install()
+    stand_ins.install()
+    assert sys.meta_path == [*before, stand_ins.StandIns]
+
+
+def test_version_of_a_fresh_checkout(tmp_path: Path) -> None:
+    (tmp_path / 'VERSION').write_text('1.4.2\n')
+    (tmp_path / 'basicsr').mkdir()
+    spec = stand_ins.StandIns.find_spec('basicsr.version', [str(tmp_path / 'basicsr')])
+    assert spec and spec.loader
+    from importlib.util import module_from_spec
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (module.__version__, module.version_info, module.__gitsha__) == ('1.4.2', (1, 4, 2), 'unknown')
+
+
+# -------------------------------------------------------------------------------------------------------------- doctor
+
+
+def own_commands() -> str:
+    """What ``iarn doctor`` says of them."""
+    return doctor._stock_commands()
+
+
+def test_doctor_in_a_fresh_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside an installed BasicSR."""
+    (tmp_path / 'basicsr').mkdir()
+    (tmp_path / 'basicsr' / '__init__.py').touch()
+    monkeypatch.chdir(tmp_path)
+    assert own_commands().startswith(
+        f'python basicsr/train.py imports {SITE / "basicsr"}; the checkout in {tmp_path} is not installed, so the '
+        f'script alone is from there; python -m basicsr.train imports {tmp_path / "basicsr"}; ')
+
+
+@pytest.mark.parametrize('installed', [True, False])
+def test_doctor_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'path', ['', *([str(SITE)] if installed else [])])
+    place = SITE / 'basicsr' if installed else 'none: BasicSR is not installed'
+    assert own_commands().startswith(f'python basicsr/train.py imports {place}; python -m basicsr.train imports '
+                                     f'{place}; ')
+
+
+@pytest.mark.parametrize(('there', 'text'), [
+    (True, '; with the import hook of this package'), (False, 'newer: pip install this package again')])
+def test_doctor_looks_for_the_hook(monkeypatch: pytest.MonkeyPatch, there: bool, text: str) -> None:
+    monkeypatch.setitem(sys.modules, HOOK, stand_ins)
+    if not there:
+        monkeypatch.delitem(sys.modules, HOOK)
+    assert own_commands().endswith(text)

@@ -1,0 +1,305 @@
+"""What ends a training run and is no bug: one line that names the file, exit code 1, no process left."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lmdb
+import numpy as np
+import pytest
+import torch
+from helpers import make_image, train_options, write_yaml
+
+from iarn_basicsr.data.image_source import ImageSource, jpeg_is_whole
+from iarn_basicsr.errors import OptionError, SizeError
+from iarn_basicsr.models.iarn_model import IARNModel
+from iarn_basicsr.toolbox.launch import one_line
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def ends(pipeline: Callable[..., None], tmp_path: Path) -> Callable[..., str]:
+    """Trains with options until the end, which must be one line; returns it."""
+
+    def run(options: dict[str, Any], *arguments: str, program: str = 'train') -> str:
+        with pytest.raises(SystemExit) as stop:
+            pipeline(program, write_yaml(options, tmp_path / 'options.yml'), *arguments)
+        line = stop.value.code
+        assert isinstance(line, str) and line.startswith(f'iarn-{program}: ') and '\n' not in line
+        assert 'Traceback' not in line and not multiprocessing.active_children()
+        assert not list(tmp_path.rglob('.writing-*'))
+        return line
+
+    return run
+
+
+def jpeg(seed: int = 0) -> bytes:
+    """A photograph as a JPEG file, which ends in its marker."""
+    return cv2.imencode('.jpg', make_image(64, 80, seed))[1].tobytes()
+
+
+def png(seed: int = 0) -> bytes:
+    return cv2.imencode('.png', make_image(32, 40, seed))[1].tobytes()
+
+
+# ------------------------------------------------------------------------------------------------------ damaged images
+
+DAMAGE = {
+    'empty.png': b'', 'cut.png': png()[:60], 'text.png': b'not an image', 'cut.jpg': jpeg()[:-300],
+    'without_end.jpeg': jpeg()[:-2], 'cut_and_padded.jpg': jpeg()[:-300] + bytes(300), 'soi.jpg': b'\xff\xd8',
+}
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize('name', DAMAGE)
+def test_damaged_image(tmp_path: Path, image_folder: Callable[..., Path], ends: Callable[..., str], name: str,
+                       workers: int) -> None:
+    options = train_options(image_folder('hr', [(32, 40)]))
+    (tmp_path / 'hr' / name).write_bytes(DAMAGE[name])
+    options['datasets']['train']['num_worker_per_gpu'] = workers
+    assert f"datasets.train.dataroot_gt: image '{tmp_path / 'hr' / name}' " in ends(options)
+
+
+@pytest.mark.parametrize('mode', [None, 'cpu'])
+def test_damaged_image_with_every_loader(tmp_path: Path, image_folder: Callable[..., Path], ends: Callable[..., str],
+                                         mode: str | None) -> None:
+    """BasicSR's prefetching thread ended without a word, and training waited for it for ever."""
+    options = train_options(image_folder('hr', [(32, 40)]))
+    (tmp_path / 'hr' / 'cut.png').write_bytes(png()[:60])
+    options['datasets']['train'].update(num_worker_per_gpu=1, prefetch_mode=mode)
+    assert 'cut.png' in ends(options)
+
+
+def test_damaged_image_in_a_test(tmp_path: Path, image_folder: Callable[..., Path], ends: Callable[..., str]) -> None:
+    options = train_options(image_folder('hr', [(32, 40)]))
+    (tmp_path / 'hr' / 'cut.jpg').write_bytes(jpeg()[:-300])
+    test = {k: options[k] for k in ('name', 'model_type', 'num_gpu', 'manual_seed', 'network_g', 'path')}
+    test['datasets'] = {'test_1': options['datasets']['val']}
+    test['val'] = {'save_img': False, 'suffix': None}
+    assert f"image '{tmp_path / 'hr' / 'cut.jpg'}' is cut short" in ends(test, program='test')
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no pipes here')
+def test_pipe_among_the_images(tmp_path: Path, image_folder: Callable[..., Path], ends: Callable[..., str]) -> None:
+    options = train_options(image_folder('hr', [(32, 40)]))
+    os.mkfifo(tmp_path / 'hr' / 'pipe.png')
+    assert 'pipe.png' in ends(options)
+
+
+# -------------------------------------------------------------------------------------------- the end of a JPEG file
+
+THUMBNAIL = b'\xff\xe1' + (2 + len(jpeg(1))).to_bytes(2, 'big') + jpeg(1)  # a whole JPEG in a segment
+
+
+@pytest.mark.parametrize(('content', 'whole'), [
+    (jpeg(), True), (jpeg() + b'trailer', True), (jpeg() + bytes(1000), True), (jpeg() + jpeg(1), True),
+    (jpeg()[:2] + THUMBNAIL + jpeg()[2:], True), (jpeg()[:2] + THUMBNAIL + jpeg()[2:] + b'\n', True),
+    (jpeg()[:-2], False), (jpeg()[:-1], False), (jpeg()[:-200] + b'\n', False), (jpeg()[:-200] + bytes(99), False),
+    (jpeg()[:2] + THUMBNAIL + jpeg()[2:-100], False), (b'\xff\xd8', False), (b'\xff\xd8\xff\xe1', False),
+    (png(), True), (png()[:50], True), (b'', True), (b'\xff', True),
+])
+def test_end_of_a_jpeg(content: bytes, whole: bool) -> None:
+    assert jpeg_is_whole(content) == whole
+
+
+@pytest.mark.parametrize('flags', [[], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1], [cv2.IMWRITE_JPEG_RST_INTERVAL, 2]])
+def test_every_kind_of_jpeg(flags: list[int]) -> None:
+    """Whole whatever follows; cut short wherever it is cut."""
+    content = cv2.imencode('.jpg', make_image(64, 80, 0), flags)[1].tobytes()
+    assert jpeg_is_whole(content + b'more')
+    assert not [n for n in range(2, len(content)) if jpeg_is_whole(content[:n])]
+
+
+@pytest.mark.parametrize(('content', 'good'), [(jpeg() + bytes(10), True), (jpeg()[:-300], False)])
+def test_lmdb_is_made_of_whole_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+                                      content: bytes, good: bool) -> None:
+    (tmp_path / 'hr').mkdir()
+    (tmp_path / 'hr' / 'a.jpg').write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT / 'scripts' / 'data'))
+    from make_lmdb import main
+    assert (main(['hr', '-o', 'hr.lmdb']) == 0) == good == Path('hr.lmdb').exists()
+    assert good or "make_lmdb: FOLDER: image 'hr/a.jpg' is cut short" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------------------------- LMDB
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """An LMDB of two images."""
+    folder = tmp_path / 'hr.lmdb'
+    with lmdb.open(str(folder), map_size=2**24) as environment, environment.begin(write=True) as transaction:
+        for name in ('a', 'b'):
+            transaction.put(name.encode(), png() * 20)
+    (folder / 'meta_info.txt').write_text('a.png (32,40,3) 1\nb.png (32,40,3) 1\n')
+    return folder
+
+
+def cut(database: Path, share: float) -> None:
+    with open(database / 'data.mdb', 'r+b') as file:
+        file.truncate(int(share * (database / 'data.mdb').stat().st_size))
+
+
+def put(database: Path, name: str, content: bytes | None) -> None:
+    with lmdb.open(str(database), map_size=2**24) as environment, environment.begin(write=True) as transaction:
+        if content is None:
+            transaction.delete(name.encode())
+        else:
+            transaction.put(name.encode(), content)
+
+
+LMDB_DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    'a value': (lambda d: put(d, 'b', b'no image'), "image key 'b' of '{}' cannot be decoded"),
+    'a JPEG': (lambda d: put(d, 'b', jpeg()[:-300]), "image key 'b' of '{}' is cut short"),
+    'no value': (lambda d: put(d, 'b', b''), "image key 'b' of '{}' cannot be decoded"),
+    'missing key': (lambda d: put(d, 'b', None), "1 of 2 images that '{}/meta_info.txt' lists are not in '{}', "
+                                                 "the first is 'b'"),
+    'cut in the middle': (lambda d: cut(d, 0.5), '{}/data.mdb is cut short'),
+    'cut by a byte': (lambda d: os.truncate(d / 'data.mdb', (d / 'data.mdb').stat().st_size - 1),
+                      '{}/data.mdb is cut short'),
+    'cut at the head': (lambda d: os.truncate(d / 'data.mdb', 100), '{}: not an LMDB, or it is damaged'),
+    'empty': (lambda d: cut(d, 0), '{}: not an LMDB, or it is damaged'),
+    'another file': (lambda d: (d / 'data.mdb').write_bytes(b'x' * 40000), '{}: not an LMDB, or it is damaged'),
+    'no file': (lambda d: (d / 'data.mdb').unlink(), '{}: not an LMDB, or it is damaged'),
+}
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize('damage', LMDB_DAMAGE)
+def test_damaged_lmdb(database: Path, image_folder: Callable[..., Path], ends: Callable[..., str], damage: str,
+                      workers: int) -> None:
+    options = train_options(image_folder('val', [(32, 40)]))
+    options['datasets']['train'].update(dataroot_gt=str(database), io_backend={'type': 'lmdb'},
+                                        num_worker_per_gpu=workers)
+    spoil, message = LMDB_DAMAGE[damage]
+    spoil(database)
+    assert message.replace('{}', str(database)) in ends(options)
+
+
+def test_whole_lmdb(database: Path) -> None:
+    """Not refused; neither is one whose file is longer than its pages."""
+    put(database, 'a', png())
+    assert ImageSource(str(database), 'lmdb', None, 'key').read('a').shape == (32, 40, 3)
+
+
+def test_lmdb_that_grew(database: Path) -> None:
+    with open(database / 'data.mdb', 'ab') as file:
+        file.write(bytes(8192))
+    put(database, 'a', png())
+    assert ImageSource(str(database), 'lmdb', None, 'key').read('a').shape == (32, 40, 3)
+
+
+def test_own_list_of_images_is_compared_too(database: Path, tmp_path: Path) -> None:
+    (tmp_path / 'list.txt').write_text('a.png\nä.png\n')
+    with pytest.raises(OptionError, match=r"1 of 2 images that '.*list\.txt' lists are not in .* the first is 'ä'"):
+        ImageSource(str(database), 'lmdb', str(tmp_path / 'list.txt'), 'key')
+
+
+# ----------------------------------------------------------------------------------------------- the run itself, bugs
+
+
+def test_gradients_that_are_not_finite(image_folder: Callable[..., Path], ends: Callable[..., str],
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = IARNModel._backward
+
+    def broken(model: IARNModel) -> dict[str, torch.Tensor]:
+        losses = stock(model)
+        next(model.net_g.parameters()).grad.fill_(float('nan'))
+        return losses
+
+    monkeypatch.setattr(IARNModel, '_backward', broken)
+    options = train_options(image_folder('hr', [(32, 40)]))
+    options['train']['nonfinite_limit'] = 2
+    options['datasets']['train']['num_worker_per_gpu'] = 1
+    assert '2 steps in a row had a non-finite gradient (last iteration 2)' in ends(options)
+
+
+def in_worker(error: Exception) -> Exception:
+    """The error as torch raises it again in the main process."""
+    try:
+        raise error
+    except Exception as caught:
+        from torch._utils import ExceptionWrapper
+        wrapped = ExceptionWrapper(where='in DataLoader worker process 0')
+        del caught
+    try:
+        wrapped.reraise()
+    except Exception as again:
+        return again
+    raise AssertionError
+
+
+@pytest.mark.parametrize('place', [lambda error: error, in_worker], ids=['main', 'worker'])
+@pytest.mark.parametrize(('error', 'line'), [
+    (OptionError('train.x: 3; expected 2'), 'train.x: 3; expected 2'),
+    (OSError('images/a.png: cannot be decoded'), 'images/a.png: cannot be decoded'),
+    (OSError('a: b: c'), 'a: b: c'),
+    (SizeError('no such size', (1, 1), (2, 2), (3, 3)), 'no such size'),
+    (FloatingPointError('20 steps'), '20 steps'),
+    (ValueError('a bug'), None), (KeyError('a bug'), None), (RuntimeError('a bug'), None), (TypeError(), None),
+])
+def test_line_of_an_error(place: Callable[[Exception], Exception], error: Exception, line: str | None) -> None:
+    assert one_line(place(error)) == line
+
+
+@pytest.mark.parametrize(('error', 'words'), [
+    (OSError(28, 'No space left on device, 0.0 MB free', 'a/b.pth'), 'a/b.pth: No space left on device, 0.0 MB free'),
+    (FileNotFoundError(2, 'No such file or directory', b'a.png'), 'a.png: No such file or directory'),
+    (MemoryError(), 'MemoryError'),
+    (RuntimeError('CUDA out of memory. Tried to allocate 2 GiB.\nmore'), 'smaller batch_size_per_gpu'),
+    (RuntimeError('DataLoader worker (pid 12) is killed by signal: Killed. '), 'num_worker_per_gpu'),
+    (RuntimeError('DataLoader worker (pid(s) 12) exited unexpectedly'), 'num_worker_per_gpu'),
+    (RuntimeError('[third_party/gloo/pair.cc:561] Connection closed by peer [127.0.0.1]:913'), 'another process'),
+])
+def test_line_names_what_helps(error: Exception, words: str) -> None:
+    line = one_line(error)
+    assert line and words in line and '\n' not in line
+
+
+def test_bug_keeps_its_traceback(tmp_path: Path, image_folder: Callable[..., Path], pipeline: Callable[..., None],
+                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    """And ends the workers nevertheless, for which Python would wait."""
+
+    def broken(*_: Any) -> None:
+        assert len(multiprocessing.active_children()) == 2
+        raise ZeroDivisionError('a bug')
+
+    monkeypatch.setattr(IARNModel, '_losses', broken)
+    options = train_options(image_folder('hr', [(32, 40)]))
+    options['datasets']['train']['num_worker_per_gpu'] = 2
+    with pytest.raises(ZeroDivisionError):
+        pipeline('train', write_yaml(options, tmp_path / 'options.yml'))
+    assert not multiprocessing.active_children()
+
+
+def test_worker_that_was_killed(image_folder: Callable[..., Path], ends: Callable[..., str],
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel does where memory is short."""
+    step = IARNModel.optimize_parameters
+
+    def killing(model: IARNModel, current_iter: int) -> None:
+        step(model, current_iter)
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        time.sleep(0.3)
+
+    monkeypatch.setattr(IARNModel, 'optimize_parameters', killing)
+    options = train_options(image_folder('hr', [(32, 40)]))
+    options['train']['total_iter'] = 1000
+    options['datasets']['train']['num_worker_per_gpu'] = 1
+    assert 'try fewer workers, by num_worker_per_gpu' in ends(options)
+
+
+def test_error_can_be_sent() -> None:
+    """What a worker raises comes back as it was."""
+    error = pickle.loads(pickle.dumps(SizeError('x', (1, 1), (2, 2), (3, 3))))
+    assert (str(error), error.high) == ('x', (3, 3)) and np.isfinite(error.low[0])
