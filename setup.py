@@ -76,8 +76,9 @@ setup(
         'safetensors': ['safetensors>=0.4'],
         'onnx': ['onnx', 'onnxscript', 'onnxruntime'],
         'spandrel': ['spandrel>=0.4'],
+        'payload': ['pillow>=11.3'],  # with AVIF
         'test': ['pytest>=8', 'hypothesis>=6.100', 'scikit-image>=0.22', 'matplotlib>=3.8', 'safetensors>=0.4',
-                 'onnx', 'onnxscript', 'onnxruntime', 'spandrel>=0.4'],
+                 'onnx', 'onnxscript', 'onnxruntime', 'spandrel>=0.4', 'pillow>=11.3'],
         'dev': ['ruff==0.17.6', 'mypy==2.4.1; python_version >= "3.10"', 'types-PyYAML'],
         'demo': ['scikit-image>=0.22', 'matplotlib>=3.8'],
     },

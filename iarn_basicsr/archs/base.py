@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from iarn_basicsr import zoo
@@ -127,6 +128,11 @@ class RescalingNet(nn.Module):
     def save(self, path: str | PathLike[str]) -> None:
         """Write weights and options, atomically, as a ``.pth`` or ``.safetensors`` that :meth:`from_file` reads."""
         write_weights(path, self.arch, params=self.state_dict())
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor (1, 3, 1, 1) of the network's precision and device, its values are not set."""
+        return next(self.parameters(), torch.empty(0)).new_empty(1, 3, 1, 1)
 
     @property
     def arch(self) -> dict[str, Any]:

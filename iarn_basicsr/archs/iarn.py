@@ -36,7 +36,7 @@ class IARN(RescalingNet):
     round trip is exact for any weights (``area`` and ``cubic``); with z = 0 it restores what training hid in the LR.
 
     Args:
-        num_block: number of coupling blocks.
+        num_block: number of coupling blocks; none: D and U alone, without weights.
         growth: growth of the dense blocks.
         split: the pair (D, U) of the preemptive channel split: ``area``, ``cubic`` (the LR of an untrained network is
             the bicubic LR) or ``cubic_interp`` (see :mod:`iarn_basicsr.ops.resample`).
@@ -83,7 +83,7 @@ class IARN(RescalingNet):
         check_arguments(
             'IARN', self.hparams,
             choices={'split': [*PAIRS], 'coupling': [*COUPLINGS], 'encoding': [False, True]},
-            integers={'num_block': (1, 64), 'growth': (1, 512), 'order': (1, 8), 'fold': (1, 8),
+            integers={'num_block': (0, 64), 'growth': (1, 512), 'order': (1, 8), 'fold': (1, 8),
                       'extra_channels': (0, 512)},
             reals={'clamp': (0.01, 10), 'init_last': (0, 10), 'max_scale': (1, 64)})
         self.split, self.max_scale = split, float(max_scale)
@@ -175,5 +175,5 @@ class IARN(RescalingNet):
                          window)
 
     def _macs(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> int:
-        g = self.grid_of(next(self.parameters()).new_empty(1, 3, 1, 1), hr_size, lr_size)
+        g = self.grid_of(self.like, hr_size, lr_size)
         return sum(block.maps.macs(g) for block in self._chain())

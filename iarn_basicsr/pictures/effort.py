@@ -26,7 +26,7 @@ GUIDE = 0.3  # weight of the squared distance from the bicubic LR beside that of
 
 
 def refine_tiled(net: IARN, hr: np.ndarray, lr: np.ndarray, steps: int, tile: int, device: torch.device,
-                 done: Callable[[], object] = lambda: None) -> np.ndarray:
+                 bits: int = 8, done: Callable[[], object] = lambda: None) -> np.ndarray:
     """An LR that restores better, (h, w, 3) uint8: ``steps`` gradient steps on each tile of ``lr``.
 
     A tile's own LR pixels move while those around it stay; the next tile sees what became of them. A tile whose loss
@@ -39,6 +39,7 @@ def refine_tiled(net: IARN, hr: np.ndarray, lr: np.ndarray, steps: int, tile: in
         steps: at least 1; about 30 gain most of what there is.
         tile: side of a tile in HR pixels; the halo comes on top.
         device: that of the network.
+        bits: high bits of the LR that the restoration will see; fewer than 8 leave room for a payload.
         done: called after every tile.
     """
     size = (lr.shape[0], lr.shape[1])
@@ -48,13 +49,13 @@ def refine_tiled(net: IARN, hr: np.ndarray, lr: np.ndarray, steps: int, tile: in
         original, stored, near = (to_tensor(part)[None].to(device) for part in (
             hr[v.large, h.large], lr[v.small, h.small], guide[v.small, h.small]))
         kept = v.lr_inside, h.lr_inside
-        lr[v.lr, h.lr] = to_pixels(refined(net, g, original, stored, near, kept, steps)[0])[kept]
+        lr[v.lr, h.lr] = to_pixels(refined(net, g, original, stored, near, kept, steps, bits)[0])[kept]
         done()
     return lr
 
 
 def refined(net: IARN, g: Grid, hr: torch.Tensor, lr: torch.Tensor, guide: torch.Tensor, kept: tuple[slice, slice],
-            steps: int) -> torch.Tensor:
+            steps: int, bits: int = 8) -> torch.Tensor:
     """The best LR of ``steps`` steps of Adam on its part ``kept``, by |restored - HR|^2 + ``GUIDE`` |LR - bicubic|^2.
 
     Args:
@@ -68,7 +69,8 @@ def refined(net: IARN, g: Grid, hr: torch.Tensor, lr: torch.Tensor, guide: torch
     best, lowest = lr, math.inf
     for step in range(steps + 1):
         stored = quantise(lr + change * movable)
-        loss = (net.upscale_on(g, stored) - hr).square().mean() + GUIDE * (stored - guide).square().mean()
+        restored = net.upscale_on(g, quantise(stored, bits))
+        loss = (restored - hr).square().mean() + GUIDE * (stored - guide).square().mean()
         if loss.item() < lowest:
             best, lowest = stored.detach(), loss.item()
         if step < steps:

@@ -15,12 +15,13 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from iarn_basicsr.errors import RecipeError
+from iarn_basicsr.payload.bits import MAX_BITS
 
 from .text import LONGEST, printable, shortened
 
 __all__ = ['FORMAT_VERSION', 'Recipe', 'checksum', 'read_recipe', 'recipe_options']
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # the newest that is read; 1 is written where there is no payload
 _KEY = 'iarn'
 _LONGEST_SIDE = 10**6
 _LONGEST_REASON = 200  # characters
@@ -40,7 +41,8 @@ class Recipe:
         pixels: :func:`checksum` of the LR pixels; a file that was edited or recompressed since no longer fits it.
         alpha: whether the original had an alpha channel; WebP drops one that is opaque.
         gray_icc: colour profile of a gray original, in Base64: it does not fit the colours of the LR.
-        format: version of this record.
+        format: version of this record: 2 with a payload, which 1 does not know, else 1.
+        payload: bits a sample that hold coded detail, 0 to 3.
         seal: CRC-32 of all the rest, see :meth:`sealed`; empty in files of 0.1.0.
     """
 
@@ -52,13 +54,21 @@ class Recipe:
     pixels: str
     alpha: bool = False
     gray_icc: str = ''
-    format: int = FORMAT_VERSION
+    format: int = 1
+    payload: float = 0
     seal: str = ''
 
     def sealed(self) -> Recipe:
         """With the seal that belongs to it."""
-        record = json.dumps({**asdict(self), 'seal': ''}, sort_keys=True)
+        record = json.dumps({**self._record(), 'seal': ''}, sort_keys=True)
         return replace(self, seal=f'{zlib.crc32(record.encode()):08x}')
+
+    def to_json(self) -> str:
+        """What :meth:`from_json` reads."""
+        return json.dumps(self._record())
+
+    def _record(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if key != 'payload' or value}
 
     @property
     def intact(self) -> bool:
@@ -86,7 +96,7 @@ class Recipe:
                 raise ValueError(f'original {hr[1]}x{hr[0]}, smaller than {lr[1]}x{lr[0]}')
             return cls(hr, lr, _word(record['model']), _word(record['weights']), record['mode'],
                        _word(record['pixels']), bool(record.get('alpha', False)), gray_icc, int(record['format']),
-                       _word(record.get('seal', '')))
+                       _bits(record.get('payload', 0)), _word(record.get('seal', '')))
         except RecipeError:
             raise
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -108,7 +118,7 @@ def recipe_options(recipe: Recipe | None, ending: str) -> dict[str, Any]:
     """Options of Pillow's ``save`` that put the recipe into a file; a kind that cannot hold it gets none."""
     if recipe is None:
         return {}
-    record = json.dumps(asdict(recipe))
+    record = recipe.to_json()
     if ending == '.webp':
         return {'xmp': _XMP_START + record.encode() + _XMP_STOP}
     if ending == '.png':
@@ -132,6 +142,12 @@ def _size(value: object) -> tuple[int, int]:
 
 def _number(value: object) -> str:
     return shortened(f'{value:g}' if isinstance(value, float) else str(value), _LONGEST_REASON)
+
+
+def _bits(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MAX_BITS:
+        raise ValueError(f'payload {value!r}')
+    return value
 
 
 def _word(value: object) -> str:

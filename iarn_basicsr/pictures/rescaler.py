@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import functools
+import math
 import numbers
 import os
 import warnings
@@ -16,11 +18,13 @@ import torch
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import IARNError, NoRecipeError, OptionError, OtherWeightsError, RecipeError
-from iarn_basicsr.ops.pixels import to_tensor
+from iarn_basicsr.ops.pixels import to_levels, to_tensor
 from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.size import Scale, Size, check_hr_size, check_lr_size, lr_size
+from iarn_basicsr.payload import bits
 from iarn_basicsr.weights import weights_hash
 
+from .effort import refine_tiled
 from .files import (
     LOSSLESS_ENDINGS,
     Picture,
@@ -31,6 +35,7 @@ from .files import (
     write_picture,
 )
 from .memory import available_memory
+from .payload import MakePull, Predict, read_detail, without_network, write_detail
 from .recipe import Recipe, checksum
 from .text import shortened
 from .tiling import (
@@ -47,6 +52,8 @@ __all__ = ['Rescaler', 'RoundTrip']
 
 MEMORY_SHARE = 0.4  # of the memory that is free, for the tensors of one tile
 MEMORY_LIMIT = 0.4e9  # bytes; larger tiles are not faster on a CPU
+EFFORT_MEMORY = 2  # of a block, whose tensors a gradient step keeps, beside those of a restoration
+MOST_EFFORT = 10000
 Path = Union[str, 'os.PathLike[str]']
 Array = TypeVar('Array', np.ndarray, torch.Tensor)
 
@@ -76,31 +83,40 @@ class Rescaler:
         device: ``cuda`` where there is one, else ``cpu``, if None.
         tile: side of a tile in HR pixels, at least 64; from the free memory if None.
         say: receives remarks, one line each.
+        payload: bits of each LR sample, 0 to 3, that hold coded detail when downscaling; ``auto``: as many as leave the
+            LR about as near to bicubic as it is, 1 with a network and 2 without. An addition of this project's; when
+            upscaling a payload is found by itself.
+        effort: gradient steps on the LR when downscaling, see :func:`effort.refine_tiled`; 30 gain most of it.
 
     Raises:
-        OptionError: naming the device or tile that cannot be used.
+        OptionError: naming the device, tile, payload or effort that cannot be used.
     """
 
     def __init__(self, net: IARN, name: str, device: str | None = None, tile: int | None = None,
-                 say: Callable[[str], object] = lambda line: None) -> None:
+                 say: Callable[[str], object] = lambda line: None, payload: float | str = 0, effort: int = 0) -> None:
         if tile is not None and not (isinstance(tile, numbers.Integral) and tile >= SMALLEST_TILE):
             raise OptionError(f'tile {tile!r}: expected a whole number of HR pixels, at least {SMALLEST_TILE}')
-        self.device = _usable_device(device)
+        self.device = _usable_device(device if net.blocks else 'cpu')
         self.net = net.to(self.device).eval()
         self.name, self.tile, self.say = name, tile, say
+        self.payload, self.effort = _checked_payload(payload, net), _checked_effort(effort, net)
         self.weights_hash = weights_hash(net.state_dict())
 
     @classmethod
     def load(cls, weights: Path = zoo.DEFAULT, device: str | None = None, tile: int | None = None,
-             say: Callable[[str], object] = lambda line: None) -> Rescaler:
+             say: Callable[[str], object] = lambda line: None, payload: float | str = 0, effort: int = 0) -> Rescaler:
         """From the name of released weights (see ``list_models``) or a ``.pth`` or ``.safetensors``.
+
+        ``none`` stands for no weights: the bicubic LR and its right inverse, to which a payload adds the detail.
 
         Raises:
             WeightsError: naming the file or name, if there is none such or it is for another network.
-            OptionError: naming the device or tile that cannot be used.
+            OptionError: naming the device, tile, payload or effort that cannot be used.
         """
+        if weights == zoo.NONE:
+            return cls(IARN(num_block=0), zoo.NONE, device, tile, say, payload, effort)
         path, name = zoo.resolve(os.fspath(weights))
-        return cls(IARN.from_file(path), name, device, tile, say)
+        return cls(IARN.from_file(path), name, device, tile, say, payload, effort)
 
     # ------------------------------------------------------------------------------------ arrays, tensors, pictures
 
@@ -264,10 +280,11 @@ class Rescaler:
         """LR picture with the recipe to restore it; alpha goes by bicubic."""
         target = self.lr_size(picture.size, scale, size)
         lr = self._down(picture.rgb, target)
+        held = bits.declared(lr) if self.payload else 0
         alpha = None if picture.alpha is None else bicubic_downscale_tiled(picture.alpha[..., None], target)[..., 0]
         gray, icc = (picture.icc, None) if is_gray_profile(picture.icc) else (None, picture.icc)
         recipe = Recipe(picture.size, target, self.name, self.weights_hash, picture.mode, checksum(lr),
-                        alpha is not None, base64.b64encode(gray or b'').decode()).sealed()
+                        alpha is not None, base64.b64encode(gray or b'').decode(), 2 if held else 1, held).sealed()
         return Picture(lr, alpha, picture.mode, icc, picture.exif, recipe)
 
     def _upscale_picture(self, picture: Picture, size: Size | None, force: bool) -> Picture:
@@ -278,22 +295,50 @@ class Rescaler:
             mode, icc = recipe.mode, base64.b64decode(recipe.gray_icc) or icc
             if recipe.alpha and alpha is None:  # it was opaque, or the file would still have it
                 alpha = np.full(target, 255, np.uint8)
-        return Picture(self._up(picture.rgb, target), alpha, mode, icc, picture.exif)
+        rgb = self._up(picture.rgb, target, recipe.payload if recipe else 0)
+        return Picture(rgb, alpha, mode, icc, picture.exif)
 
     def _down(self, rgb: np.ndarray, size: Size) -> np.ndarray:
         if size == _size(rgb):
             return eight_bit(rgb)  # nothing to hide, nothing to lose
-        return self._tiled(downscale_tiled, rgb, size, _size(rgb), size)
+        lr = self._tiled(downscale_tiled, rgb, size, _size(rgb), size)
+        if self.effort:
+            lr = self._refined(rgb, lr)
+        if self.payload:
+            lr = write_detail(rgb, lr, self.payload, *self._detail(_size(rgb), size, self.payload))
+        return lr
 
-    def _up(self, rgb: np.ndarray, size: Size) -> np.ndarray:
+    def _up(self, rgb: np.ndarray, size: Size, payload: float = 0) -> np.ndarray:
+        """Restored from an LR whose recipe says ``payload`` bits; without a recipe the pixels say it."""
         rgb = eight_bit(rgb)
         if size == _size(rgb):
             return rgb
+        k = payload or bits.declared(rgb)
+        if k:
+            return read_detail(rgb, size, k, *self._detail(size, _size(rgb), k), self.say)
         return self._tiled(upscale_tiled, rgb, size, size, _size(rgb))
 
-    def _tiled(self, run: Callable[..., np.ndarray], rgb: np.ndarray, size: Size, hr: Size, lr: Size) -> np.ndarray:
-        """Run over tiles; on a GPU that runs out of memory, halve them and go on."""
-        tile = self.tile or default_tile(self.net, hr, lr, self._memory())
+    def _detail(self, hr: Size, lr: Size, k: float) -> tuple[Predict, MakePull | None]:
+        """How a payload is predicted: by the network, in levels that are not rounded, or without one."""
+        if not self.net.blocks:
+            return without_network(hr, lr, k)
+        upscale = functools.partial(upscale_tiled, values=to_levels)
+        return lambda known: self._tiled(upscale, known, hr, hr, lr), None
+
+    def _refined(self, rgb: np.ndarray, lr: np.ndarray) -> np.ndarray:
+        """Of a payload's bits the restoration will know nothing."""
+        def refine(net: IARN, rgb: np.ndarray, size: Size, tile: int, device: torch.device) -> np.ndarray:
+            return refine_tiled(net, rgb, lr, self.effort, tile, device, 8 - math.ceil(self.payload))
+
+        return self._tiled(refine, rgb, _size(lr), _size(rgb), _size(lr), len(self.net.blocks) * EFFORT_MEMORY)
+
+    def _tiled(self, run: Callable[..., np.ndarray], rgb: np.ndarray, size: Size, hr: Size, lr: Size,
+               memory: float = 1) -> np.ndarray:
+        """Run over tiles; on a GPU that runs out of memory, halve them and go on.
+
+        ``memory``: how many times as much as a restoration it takes.
+        """
+        tile = self.tile or default_tile(self.net, hr, lr, self._memory() / memory)
         while True:
             try:
                 with full_float32():
@@ -341,6 +386,22 @@ def _deep_pixels(image: torch.Tensor) -> np.ndarray:
         raise OptionError(f'tensor of shape {tuple(image.shape)} holds values that are not finite')
     deep = (image.detach().float().clamp(0, 1) * 65535).round().permute(1, 2, 0).cpu().numpy().astype(np.uint16)
     return deep if (deep % 257).any() else (deep // 257).astype(np.uint8)
+
+
+def _checked_payload(payload: float | str, net: IARN) -> float:
+    if payload == 'auto':
+        return 1 if net.blocks else 2
+    if isinstance(payload, bool) or not isinstance(payload, (int, float)) or not 0 <= payload <= bits.MAX_BITS:
+        raise OptionError(f'payload {payload!r}: expected a number of bits from 0 to {bits.MAX_BITS}, or auto')
+    return payload
+
+
+def _checked_effort(effort: int, net: IARN) -> int:
+    if isinstance(effort, bool) or not isinstance(effort, int) or not 0 <= effort <= MOST_EFFORT:
+        raise OptionError(f'effort {effort!r}: expected a number of steps from 0 to {MOST_EFFORT}')
+    if effort and not net.blocks:
+        raise OptionError(f'effort {effort}: these steps go through a network, and the weights {zoo.NONE} have none')
+    return effort
 
 
 def _size(pixels: np.ndarray) -> Size:

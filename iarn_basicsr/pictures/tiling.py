@@ -119,16 +119,19 @@ def downscale_tiled(net: IARN, hr: np.ndarray, size: Size, tile: int, device: to
 
 
 def upscale_tiled(net: IARN, lr: np.ndarray, size: Size, tile: int, device: torch.device,
-                  done: Callable[[], object] = lambda: None) -> np.ndarray:
-    """LR (h, w, 3) uint8 RGB -> restored HR (H, W, 3) uint8; ``done`` is called after every tile."""
+                  done: Callable[[], object] = lambda: None,
+                  values: Callable[[torch.Tensor], np.ndarray] = to_pixels) -> np.ndarray:
+    """LR (h, w, 3) uint8 RGB, or levels, -> restored HR (H, W, 3) uint8, or what ``values`` makes of a tile.
+
+    ``done`` is called after every tile.
+    """
     small = (lr.shape[0], lr.shape[1])
-    return _up(maps_of(net, size, small), net.upscale_on, lr, size, tile, device, done)
+    return _up(maps_of(net, size, small), net.upscale_on, lr, size, tile, device, done, values)
 
 
 def maps_of(net: IARN, hr: Size, lr: Size) -> Maps:
     """Makes the maps of a window between two sizes of images."""
-    like = next(net.parameters()).new_empty(1, 3, 1, 1)
-    return lambda part: net.grid_of(like, hr, lr, part).prepare()
+    return lambda part: net.grid_of(net.like, hr, lr, part).prepare()
 
 
 def bicubic_downscale_tiled(hr: np.ndarray, size: Size) -> np.ndarray:
@@ -194,7 +197,7 @@ def default_tile(net: IARN, hr: Size, lr: Size, memory: float) -> int:
     The cost of a pixel is counted from the widest tensors of a block: the input of the last convolution of the affine
     net and its output (twice, it is reordered) on the LR grid; state, log-scale and shift on the HR grid.
     """
-    widest = max(p.shape[0] * 2 + p.shape[1] * 2 for p in net.parameters() if p.dim() == 4)
+    widest = max((p.shape[0] * 2 + p.shape[1] * 2 for p in net.parameters() if p.dim() == 4), default=0)
     ratio = (lr[0] / hr[0]) * (lr[1] / hr[1])
     per_pixel = 4 * (widest * ratio + 6 * net.order * math.sqrt(ratio) + 40)
     halo = max(_halo(n, m) for n, m in zip(hr, lr))

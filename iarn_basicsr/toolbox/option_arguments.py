@@ -41,7 +41,10 @@ def check_network(section: str, options: Any, complete: bool = True) -> None:
     _check_call(section, arguments, network, options['type'], complete=complete)
     if complete and inspect.isclass(network) and issubclass(network, RescalingNet):
         with torch.device('meta'):  # without memory, and without a random number drawn
-            network(**arguments)
+            net = network(**arguments)
+        if not any(True for _ in net.parameters()):
+            raise OptionError(f'{section}.num_block: {arguments.get("num_block")!r}; expected at least 1: a network '
+                              'without blocks has nothing to train')
 
 
 def check_loss(section: str, options: Any) -> None:

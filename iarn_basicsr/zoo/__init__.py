@@ -10,10 +10,12 @@ from typing import Any
 from iarn_basicsr.checks import near
 from iarn_basicsr.errors import WeightsError
 
-__all__ = ['DEFAULT', 'FOLDER', 'entries', 'file_of', 'list_models', 'name_of', 'resolve']
+__all__ = ['DEFAULT', 'FOLDER', 'NONE', 'entries', 'file_of', 'list_models', 'name_of', 'resolve']
 
 FOLDER = osp.dirname(osp.abspath(__file__))
 DEFAULT = 'default'  # stands for the first name of the registry
+NONE = 'none'  # no weights: bicubic LR and its right inverse, for a payload
+NONE_HASH = hashlib.sha256().hexdigest()[:16]  # ``weights.weights_hash`` of nothing
 
 
 def entries() -> dict[str, dict[str, Any]]:
@@ -28,7 +30,9 @@ def list_models() -> list[str]:
 
 
 def name_of(weights_hash: str) -> str | None:
-    """Name of the released weights with this hash (see ``weights.weights_hash``); None if there are none such."""
+    """Name of the released weights with this hash (see ``weights.weights_hash``), or ``none``; None for others."""
+    if weights_hash == NONE_HASH:
+        return NONE
     return next((name for name, entry in entries().items() if entry['weights_hash'] == weights_hash), None)
 
 

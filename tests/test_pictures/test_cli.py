@@ -284,7 +284,7 @@ def test_lr_that_does_not_fit(iarn: Callable[..., Result], folder: Path, changes
 
 
 @pytest.mark.parametrize(('changes', 'message'), [
-    ({'format': 99}, 'it was made by a newer iarn_basicsr (metadata format 99, this one reads 1): upgrade'),
+    ({'format': 99}, 'it was made by a newer iarn_basicsr (metadata format 99, this one reads 2): upgrade'),
     ({'mode': 'XYZ'}, "its IARN metadata are damaged (ValueError: mode 'XYZ')"),
 ])
 def test_metadata_that_cannot_be_used(iarn: Callable[..., Result], folder: Path, changes: dict, message: str) -> None:

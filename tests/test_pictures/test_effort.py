@@ -61,7 +61,7 @@ def test_tiles_see_each_other_and_all_count():
     hr = make_image(150, 140, seed=2)
     lr = downscale_tiled(net, hr, (75, 70), 4096, CPU)
     done = []
-    better = refine_tiled(net, hr, lr, 3, 64, CPU, lambda: done.append(1))
+    better = refine_tiled(net, hr, lr, 3, 64, CPU, done=lambda: done.append(1))
     assert len(done) == 9
     assert loss(net, hr, better) < loss(net, hr, lr)
     moved = (better != lr).any(2)

@@ -32,7 +32,7 @@ def test_table_and_curves(script, tmp_path, capsys):
     assert lines[0] == '| run at iteration 10 | x2 | x3 |'
     assert lines[2:4] == ['| base | 50.00 / 45.1 | 30.00 / 45.1 |',
                           '| area | 49.50 (-0.50) / 45.1 | 30.00 (+0.00) / 45.1 |']
-    assert lines[-1] == 'Not at iteration 10: ablation_late.'
+    assert lines[-1] == 'Without psnr_y at iteration 10: ablation_late.'
     assert (tmp_path / 'curves.png').stat().st_size > 5000
     assert module.main(['--experiments', str(tmp_path / 'nowhere')]) == 1
 
@@ -46,6 +46,8 @@ def test_table_and_curves(script, tmp_path, capsys):
     assert again[4] == '| new | 51.25 (+1.25) / 45.1 | – |'
     assert module.main(['--experiments', str(tmp_path / 'nowhere'), *kept]) == 0
     assert capsys.readouterr().out.splitlines() == again
+    assert module.main(['--experiments', str(tmp_path / 'nowhere'), *kept, '--rgb']) == 0
+    assert capsys.readouterr().out == 'no run has psnr_rgb at iteration 10\n'
 
 
 def test_speed_of_both(script, capsys):

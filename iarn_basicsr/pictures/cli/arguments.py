@@ -23,7 +23,8 @@ EXAMPLES = """examples:
   iarn export iarn_x1-4 down.onnx --direction down --hr-size 1280x720 --scale 2"""
 
 
-SMALLEST_TILE = 64  # HR pixels, as in pictures.tiling, which is heavy to import
+# As in pictures.tiling, pictures.rescaler and payload.bits, which are heavy to import.
+SMALLEST_TILE, MOST_EFFORT, MAX_BITS = 64, 10000, 3
 
 
 class Parser(argparse.ArgumentParser):
@@ -86,6 +87,7 @@ def _downscale_arguments(command: argparse.ArgumentParser) -> None:
     size.add_argument('--max-side', type=_positive, metavar='N', help='longer side of the LR image')
     command.add_argument('--allow-lossy', action='store_true', help='write .jpg all the same')
     _computing(command)
+    _detail(command)
     _overwriting(command)
 
 
@@ -104,6 +106,7 @@ def _compare_arguments(command: argparse.ArgumentParser) -> None:
                          'restore the bicubic LR; needs the package spandrel')
     command.add_argument('-o', '--output', metavar='PAGE', help='default: IN_compare.html in the current directory')
     _computing(command)
+    _detail(command)
     _overwriting(command)
 
 
@@ -130,6 +133,33 @@ def _recipes_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument('name', nargs='?', metavar='NAME', help='copy this one (default: list all)')
     command.add_argument('-o', '--output', metavar='OUT', help='file, or folder (default: the current one)')
     _overwriting(command)
+
+
+def _payload(text: str) -> float | str:
+    if text == 'auto':
+        return text
+    try:
+        bits = float(text)
+    except ValueError:
+        bits = -1
+    if not 0 <= bits <= MAX_BITS:
+        raise argparse.ArgumentTypeError(f'{text!r}: expected bits a sample, 0 to {MAX_BITS}, or auto')
+    return bits
+
+
+def _steps(text: str) -> int:
+    if not text.isdigit() or int(text) > MOST_EFFORT:
+        raise argparse.ArgumentTypeError(f'{text!r}: expected a whole number from 0 to {MOST_EFFORT}')
+    return int(text)
+
+
+def _detail(command: argparse.ArgumentParser) -> None:
+    command.add_argument('--payload', type=_payload, default=0, metavar='K',
+                         help='low bits of each LR sample, 0 to 3, that hold coded detail, or auto (1 with a '
+                         'network, 2 with --weights none); default: 0')
+    command.add_argument('--effort', type=_steps, default=0, metavar='N',
+                         help='gradient steps on the LR before it is stored: slow here, free for who restores; 30 gain '
+                         'most of it (default: 0)')
 
 
 def _files(command: argparse.ArgumentParser, formats: str) -> None:

@@ -162,6 +162,8 @@ def _describe(path: str, picture: Picture) -> Iterator[str]:
     alpha = ' with alpha' if recipe.alpha else ''
     yield f'  LR image of {_wh(recipe.hr_size)}, {scale_label(ratios)}, original mode {recipe.mode}{alpha}'
     yield f'  made with weights {recipe.model} ({recipe.weights}), metadata format {recipe.format}'
+    if recipe.payload:
+        yield f'  {recipe.payload:g} low bits of each sample hold coded detail'
     if recipe.lr_size != picture.size:
         yield f'  was {_wh(recipe.lr_size)} when made: resized or cropped since, what it hid is lost'
     elif recipe.pixels != checksum(picture.rgb):
@@ -259,7 +261,8 @@ def _rescaler(args: argparse.Namespace, weights: str) -> Rescaler:
         from iarn_basicsr.pictures.tiling import reuse_freed_memory
     reuse_freed_memory()
     return Rescaler.load(weights, device=args.device, tile=args.tile,
-                         say=lambda line: tell(f'iarn {args.command}: {line}'))
+                         say=lambda line: tell(f'iarn {args.command}: {line}'),
+                         payload=getattr(args, 'payload', 0), effort=getattr(args, 'effort', 0))
 
 
 def _lr_size(args: argparse.Namespace, hr: Size, max_scale: float) -> Size:

@@ -1,0 +1,199 @@
+"""The residual's codec: never above the budget, better with more bytes, and nothing but its own errors."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import make_image
+from PIL import Image, features
+
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.payload import bits, codec
+from iarn_basicsr.payload.bits import PayloadError
+from iarn_basicsr.payload.codec import MissingCodecError, decode, encode
+
+pytestmark = pytest.mark.skipif(not features.check('avif'), reason='this Pillow has no AVIF')
+
+
+def make_residual(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """What averaging over 4 x 4 pixels takes from an image, int16 (H, W, 3)."""
+    image = make_image(height, width, seed).astype(np.int16)
+    small = Image.fromarray(image.astype(np.uint8)).reduce(4)
+    blurred = np.array(small.resize((width, height), Image.Resampling.BILINEAR))
+    noise = np.random.default_rng(seed).normal(0, 3, image.shape)
+    return (image - blurred + noise).astype(np.int16)
+
+
+def rms(x: np.ndarray) -> float:
+    return float(np.sqrt((x.astype(np.float64)**2).mean()))
+
+
+@pytest.mark.parametrize('size', [(48, 64), (61, 37), (8, 200), (1, 90)])
+def test_more_bytes_less_error(size: tuple[int, int]) -> None:
+    residual, errors = make_residual(*size), []
+    for budget in (300, 1200, 5000):
+        message = encode(residual, budget)
+        assert 0 < len(message) <= budget
+        decoded = decode(message, size)
+        assert decoded.shape == (*size, 3) and decoded.dtype == np.float32
+        errors.append(rms(decoded - residual))
+    assert rms(residual) > errors[0] >= errors[1] >= errors[2]
+
+
+@pytest.mark.parametrize('budget', [0, 1, 5, 17, 60, 80, 100])
+def test_small_budgets(budget: int) -> None:
+    """What does not fit at all is an empty message: no residual."""
+    message = encode(make_residual(48, 64), budget)
+    assert len(message) <= budget
+    assert (not message) == (budget < 60)
+    assert decode(b'', (48, 64)).any() == np.False_
+    assert np.isfinite(decode(message, (48, 64))).all()
+
+
+def test_the_budget_is_used() -> None:
+    residual = make_residual(160, 200)
+    for budget in (2000, 6000, 20000):
+        assert len(encode(residual, budget)) > 0.93 * budget
+
+
+def test_few_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds, write = [], codec._write_picture
+    monkeypatch.setattr(codec, '_write_picture', lambda *args: (speeds.append(args[2]), write(*args))[1])
+    for budget in (1500, 5000, 15000):
+        speeds.clear()
+        encode(make_residual(160, 200), budget)
+        assert 1 <= speeds.count(codec.SPEED) <= 4
+
+
+def test_large_residual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quality is found on a part of the rows; the whole is coded twice at most."""
+    monkeypatch.setattr(codec, '_PART_SAMPLES', 2**14)
+    whole, write = [], codec._write_picture
+    monkeypatch.setattr(codec, '_write_picture', lambda *args: (whole.append(args[0].shape[0] == 900), write(*args))[1])
+    message = encode(make_residual(300, 100), 5000)
+    assert 0.8 * 5000 < len(message) <= 5000
+    assert 1 <= sum(whole) <= 2 < len(whole)
+    assert decode(message, (300, 100)).shape == (300, 100, 3)
+
+
+def test_zeros_and_extremes() -> None:
+    assert rms(decode(encode(np.zeros((40, 40, 3), np.int16), 200), (40, 40))) < 0.5
+    for value in (-255, 255):
+        full = np.full((40, 40, 3), value, np.int16)
+        assert rms(decode(encode(full, 2000), (40, 40)) - full) < 5
+
+
+def test_error_is_spread_evenly_over_the_colours() -> None:
+    """The planes are orthonormal, so no colour is dearer than another."""
+    residual = np.random.default_rng(0).normal(0, 20, (64, 64, 3))
+    error = decode(encode(residual, 6000), (64, 64)) - residual
+    per_colour = [rms(error[..., c]) for c in range(3)]
+    assert max(per_colour) < 1.15 * min(per_colour)
+
+
+def test_pull() -> None:
+    """A share of what brings the image back to what the LR says: here the mean of each 4 x 4 block is known."""
+    residual = make_residual(64, 64).astype(np.float32)
+    residual -= mean_of_blocks(residual)
+    plain = encode(residual, 600)
+    pulled = encode(residual, 600, lambda decoded: -mean_of_blocks(decoded))
+    assert pulled[2:] == plain[2:] and plain[1] == 0 < pulled[1]
+    error = rms(decode(pulled, (64, 64), lambda decoded: -mean_of_blocks(decoded)) - residual)
+    assert error < 0.995 * rms(decode(plain, (64, 64)) - residual)
+    with pytest.raises(OptionError, match='pull'):
+        decode(pulled, (64, 64))
+
+
+def test_a_pull_that_does_harm_is_not_used() -> None:
+    message = encode(make_residual(64, 64), 600, lambda decoded: -100 * np.ones_like(decoded) * np.sign(decoded))
+    assert message[1] < 3
+
+
+def mean_of_blocks(x: np.ndarray) -> np.ndarray:
+    means = x.reshape(x.shape[0] // 4, 4, x.shape[1] // 4, 4, 3).mean((1, 3))
+    return means.repeat(4, 0).repeat(4, 1)
+
+
+def test_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    residual = make_residual(100, 90)
+    whole = rms(decode(encode(residual, 8000), (100, 90)) - residual)
+    monkeypatch.setattr(codec, '_TILE_SIDE', 40)
+    message = encode(residual, 8000)
+    assert 7000 < len(message) <= 8000
+    assert rms(decode(message, (100, 90)) - residual) < 1.1 * whole
+    monkeypatch.undo()
+    with pytest.raises(PayloadError):  # tiles of another size
+        decode(message, (100, 90))
+
+
+def test_other_size() -> None:
+    message = encode(make_residual(48, 64), 1000)
+    for size in ((64, 48), (48, 65), (47, 64), (480, 640)):
+        with pytest.raises(PayloadError) as error:
+            decode(message, size)
+        assert error.value.reason == 'damaged'
+
+
+def test_a_picture_that_declares_60000_pixels_a_side_is_never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError('was opened')
+
+    monkeypatch.setattr(codec.Image, 'open', refuse)
+    header = '00011' + '00101' + '1111' * 2 + f'{59999:016b}' * 2 + '0' * 30
+    unit = int(header, 2).to_bytes(len(header) // 8, 'big')
+    message = bytes([128, 0, 0x0A, len(unit)]) + unit + bytes([0x32, 4]) + bytes(4)
+    with pytest.raises(PayloadError):
+        decode(message, (48, 64))
+
+
+def test_fuzzed_messages() -> None:
+    """Random bytes, flipped bits, cuts: the codec's own exceptions never come through."""
+    rng, size = np.random.default_rng(0), (24, 40)
+    good = encode(make_residual(*size), 500)
+    for trial in range(1000):
+        message = bytearray(good)
+        if trial % 4 == 0:
+            message = bytearray(rng.bytes(int(rng.integers(1, 300))))
+        elif trial % 4 == 1:
+            del message[int(rng.integers(1, len(message))):]
+        elif trial % 4 == 2:
+            message[int(rng.integers(2, 24))] = int(rng.integers(256))  # headers
+        else:
+            for _ in range(int(rng.integers(1, 9))):
+                message[int(rng.integers(len(message)))] ^= 1 << int(rng.integers(8))
+        try:
+            decoded = decode(bytes(message), size, np.zeros_like)
+        except PayloadError as error:
+            assert error.reason == 'damaged'
+        else:
+            assert decoded.shape == (*size, 3) and np.isfinite(decoded).all()
+
+
+def test_fuzzed_pictures() -> None:
+    """Through the low bits: what is read is what was written, or a typed error."""
+    rng, size = np.random.default_rng(1), (24, 40)
+    message = encode(make_residual(*size), 400)
+    stored = bits.write(rng.integers(0, 256, (36, 40, 3), dtype=np.uint8), message, codec.CODEC, 1)
+    for trial in range(1000):
+        image = stored.copy()
+        if trial % 3 == 0:
+            image.ravel()[rng.integers(image.size, size=int(rng.integers(1, 9)))] ^= np.uint8(rng.integers(1, 256))
+        elif trial % 3 == 1:
+            image.ravel()[int(rng.integers(image.size)):] &= 0xFE
+        else:
+            image = image[:int(rng.integers(1, 37))]
+        try:
+            assert bits.read(image) == (message, codec.CODEC, 1)
+        except PayloadError as error:
+            assert error.reason in ('none', 'version', 'length', 'damaged')
+
+
+@pytest.mark.parametrize('call', [lambda: encode(make_residual(24, 24), 500), lambda: decode(b'', (24, 24))])
+def test_pillow_without_avif(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec.features, 'check', lambda name: False)
+    with pytest.raises(MissingCodecError, match=r"pip install 'pillow>=11.3'"):
+        call()
+    assert 'pip install' in str(pickle.loads(pickle.dumps(MissingCodecError())))
