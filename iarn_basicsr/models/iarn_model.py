@@ -26,9 +26,12 @@ from iarn_basicsr.checks import check_keys, number, shown
 from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.files import save_bytes, save_json
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
+from iarn_basicsr.ops.pixels import to_levels, to_pixels, to_tensor
 from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.resample import DENSE_LIMIT
 from iarn_basicsr.ops.size import parse_scale, scale_label
+from iarn_basicsr.payload import bits
+from iarn_basicsr.payload.detail import Predict, read_detail, write_detail
 from iarn_basicsr.weights import read_weights, save_torch, write_weights
 
 from .graphed_step import GraphedStep
@@ -41,7 +44,7 @@ TRAIN_KEYS = {
     *_LOSSES.values(), 'perceptual_opt', 'optim_g', 'scheduler', 'total_iter', 'warmup_iter', 'ema_decay', 'grad_clip',
     'grad_accumulation', 'amp', 'cuda_graph', 'nonfinite_limit'
 }
-VAL_KEYS = {'val_freq', 'save_img', 'suffix', 'metrics', 'pbar'}
+VAL_KEYS = {'val_freq', 'save_img', 'suffix', 'metrics', 'pbar', 'payload'}
 
 
 @MODEL_REGISTRY.register()
@@ -110,6 +113,7 @@ class IARNModel(SRModel):
         check_keys('val', val, VAL_KEYS)
         self.metrics = val.get('metrics') or DEFAULT_METRICS
         self.val_suffix, self.val_bar = val.get('suffix'), bool(val.get('pbar', False))
+        self.val_payload = val.get('payload') or [0]
 
     def _graphed_step(self) -> GraphedStep:
         """The step of ``cuda_graph``, where it can be had."""
@@ -272,11 +276,13 @@ class IARNModel(SRModel):
             current_iter = min(current_iter, self.last_iter)
         results = []
         rank, world_size = self.opt['rank'], self.opt['world_size']
-        for index in tqdm(range(rank, len(dataset), world_size), unit='image', disable=not self.val_bar or rank > 0):
+        tasks = [(index, k) for index in range(rank, len(dataset), world_size) for k in self.val_payload]
+        for index, k in tqdm(tasks, unit='image', disable=not self.val_bar or rank > 0):
             item = dataset[index]
-            images = self._rescale(item)
+            images = self._rescale(item, k)
             ratios = [n / m for n, m in zip(images['sr'].shape, images['lr'].shape)]
             scale = item.get('scale_name') or scale_label([max(1.0, round(r, 3)) for r in ratios])
+            scale += f'_payload{k:g}' if k else ''
             path = item.get('gt_path', item['lq_path'])
             if save_img:
                 self._save_images(images, dataset.opt['name'], scale, path, current_iter)
@@ -292,8 +298,11 @@ class IARNModel(SRModel):
 
     @torch.no_grad()
     @full_float32()
-    def _rescale(self, item: dict[str, Any]) -> dict[str, Any]:
-        """8-bit BGR images ``lr``, ``sr``, ``lq`` (bicubic LR or the given LR) and, where there is one, ``gt``."""
+    def _rescale(self, item: dict[str, Any], k: float = 0) -> dict[str, Any]:
+        """8-bit BGR images ``lr``, ``sr``, ``lq`` (bicubic LR or the given LR) and, where there is one, ``gt``.
+
+        With k > 0 the LR has a payload of k bits a sample.
+        """
         net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
         lq = item['lq'][None].to(self.device)
         net.eval()
@@ -301,10 +310,32 @@ class IARNModel(SRModel):
             gt = item['gt'][None].to(self.device)
             out = net(gt, tuple(lq.shape[-2:]))
             tensors = {'lr': out['lr'], 'sr': out['sr'], 'lq': lq, 'gt': gt}
+            if k:
+                tensors['lr'], tensors['sr'] = self._with_payload(net, gt, out['lr'], k)
         else:
-            tensors = {'lr': lq, 'lq': lq, 'sr': net.upscale(lq, tuple(int(n) for n in item['hr_size']))}
+            height, width = (int(n) for n in item['hr_size'])
+            tensors = {'lr': lq, 'lq': lq, 'sr': self._restored(net, lq, (height, width))}
         self.net_g.train(self.is_train)
         return {name: tensor2img(t) for name, t in tensors.items()}
+
+    def _restored(self, net: Any, lr: Tensor, size: tuple[int, int]) -> Tensor:
+        """From an LR image, with the coded detail that it may hold; as ``pictures.Rescaler`` does it."""
+        pixels = to_pixels(lr)[0]
+        k = bits.declared(pixels)
+        if not k:
+            return net.upscale(lr, size)
+        predict = self._prediction(net, size)
+        return to_tensor(read_detail(pixels, size, k, predict, None, get_root_logger().warning))[None]
+
+    def _with_payload(self, net: Any, gt: Tensor, lr: Tensor, k: float) -> tuple[Tensor, Tensor]:
+        """The LR with coded detail, and what is restored from it."""
+        size = (gt.shape[-2], gt.shape[-1])
+        stored = write_detail(to_pixels(gt)[0], to_pixels(lr)[0], k, self._prediction(net, size))
+        stored_lr = to_tensor(stored)[None].to(self.device)
+        return stored_lr, self._restored(net, stored_lr, size)
+
+    def _prediction(self, net: Any, size: tuple[int, int]) -> Predict:
+        return lambda known: to_levels(net.upscale(to_tensor(known)[None].to(self.device), size)[0])
 
     def _save_images(self, images: dict[str, Any], dataset: str, scale: str, path: str, current_iter: Any) -> None:
         """visualization/DATASET/SCALE/{lr,sr}/IMAGE.png, with the iteration in the name during training."""

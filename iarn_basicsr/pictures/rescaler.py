@@ -22,6 +22,7 @@ from iarn_basicsr.ops.pixels import to_levels, to_tensor
 from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.size import Scale, Size, check_hr_size, check_lr_size, lr_size
 from iarn_basicsr.payload import bits
+from iarn_basicsr.payload.detail import MakePull, Predict, read_detail, write_detail
 from iarn_basicsr.weights import weights_hash
 
 from .effort import refine_tiled
@@ -35,7 +36,7 @@ from .files import (
     write_picture,
 )
 from .memory import available_memory
-from .payload import MakePull, Predict, read_detail, without_network, write_detail
+from .payload import without_network
 from .recipe import Recipe, checksum
 from .text import shortened
 from .tiling import (
@@ -305,7 +306,7 @@ class Rescaler:
         if self.effort:
             lr = self._refined(rgb, lr)
         if self.payload:
-            lr = write_detail(rgb, lr, self.payload, *self._detail(_size(rgb), size, self.payload))
+            lr = write_detail(eight_bit(rgb), lr, self.payload, *self._detail(_size(rgb), size, self.payload))
         return lr
 
     def _up(self, rgb: np.ndarray, size: Size, payload: float = 0) -> np.ndarray:

@@ -63,7 +63,7 @@ VALUES = [
     ('logger.wandb.project', 3), ('logger.wandb.resume_id', ['x']),
     ('val', 'often'), ('val.val_freq', 0), ('val.val_freq', -5), ('val.val_freq', 2.5), ('val.val_freq', '5k'),
     ('val.save_img', 'maybe'), ('val.suffix', '../x'), ('val.suffix', 3), ('val.pbar', 'maybe'),
-    ('val.metrics', ['psnr']),
+    ('val.metrics', ['psnr']), ('val.payload', [4]), ('val.payload', 2), ('val.payload', ['auto']),
     ('val.metrics.psnr', 'calculate_psnr'), ('val.metrics.psnr.type', 'calculate_pnsr'),
     ('val.metrics.psnr.type', ['calculate_psnr']), ('val.metrics.psnr.crop_border', -1),
     ('val.metrics.psnr.crop_border', 'automatic'), ('val.metrics.psnr.test_y_channel', 'maybe'),

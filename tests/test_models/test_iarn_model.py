@@ -287,6 +287,25 @@ def test_validation_writes_table_json_tensorboard_and_images(make_model, tmp_pat
     assert model.net_g.training
 
 
+def test_validation_with_coded_detail(make_model, tmp_path):
+    """Rows of their own; the LR pays, the restored image gains; a saved LR restores to the saved image."""
+    model = make_model(val={'payload': [0, 2], 'save_img': True})
+    model.validation(val_loader({'dataroot_gt': str(tmp_path / 'hr')}), 20, None, save_img=True)
+    mean = json.loads((tmp_path / 'metrics' / 'set_20.json').read_text())['mean']
+    assert set(mean) == {'x2', 'x2_payload2', 'x1.5x3', 'x1.5x3_payload2'}
+    assert mean['x2_payload2']['psnr_rgb'] > mean['x2']['psnr_rgb'] + 2
+    assert mean['x2_payload2']['lr_psnr_rgb'] < mean['x2']['lr_psnr_rgb']
+
+    folder = tmp_path / 'visualization' / 'set' / 'x2_payload2'
+    name = 'image0_20.png'
+    expected = cv2.imread(str(folder / 'sr' / name))
+    given = make_model(is_train=False)
+    given.net_g.load_state_dict(model.net_g_ema.state_dict())
+    given.validation(val_loader({'dataroot_lq': str(folder / 'lr')}, scales=[2]), 'given', None, save_img=True)
+    again = cv2.imread(str(tmp_path / 'visualization' / 'set' / 'x2' / 'sr' / name))
+    assert (again == expected).all()
+
+
 def test_validation_of_lr_images_alone(make_model, tmp_path, image_folder):
     model = make_model(is_train=False)
     folder = image_folder('given_lr', [(11, 14)])
