@@ -9,6 +9,7 @@ type                down -> up
 ``SR``              bicubic LR, then a one-way network of BasicSR's registry; at a scale it is not made for, the network
                     of the next integer scale, and its result resized to the HR size
 ``spandrel``        the same with a network of which spandrel finds architecture and scale from the file
+``payload``         coded detail in the low bits of the LR, which is an IARN's or, without weights, the bicubic one
 ``bicubic``         antialiased bicubic, plain bicubic interpolation
 ``least_squares``   antialiased bicubic D, its right inverse U: the HR image of least norm that has this LR
 ``area``            mean over the HR area, plain bicubic interpolation
@@ -23,32 +24,39 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.archs.one_way import SpandrelNet, reaches, resized
-from iarn_basicsr.checks import TEXT, Kind, Table, check_needed, check_values, listed, near, shown, whole
+from iarn_basicsr.checks import TEXT, Kind, Table, check_needed, check_values, listed, near, real, shown, whole
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.ops.grid import make_grid
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_lr, bicubic_upscale
 from iarn_basicsr.ops.size import Size, check_lr_size, compute_padding, max_scale_of
+from iarn_basicsr.payload import codec
+from iarn_basicsr.payload.bits import MAX_BITS
+from iarn_basicsr.pictures.rescaler import MOST_EFFORT, Rescaler
 from iarn_basicsr.toolbox.option_arguments import check_network, registered
 from iarn_basicsr.weights import read_weights
 
 __all__ = ['METHODS', 'ONE_WAY', 'Method', 'MissingWeightsError', 'UnsupportedSizeError', 'build_method',
-           'check_method', 'fingerprint']
+           'check_codec', 'check_method', 'fingerprint']
 
 ONE_WAY = ('SR', 'spandrel')  # types of methods whose LR is bicubic, whatever restores it
+MEASURED = 2  # raised when a method of the same options gives other values, or more of them
 COUNTED_LR = 48  # pixels; side of the LR image on which the operations of a one-way network are counted
 
 
@@ -114,18 +122,13 @@ class Interpolation(Method):
 class IARNMethod(Method):
     """This package's network; ``weights`` is a released name or a file."""
 
-    def __init__(self, weights: str = 'default') -> None:
-        if weights not in (zoo.DEFAULT, *zoo.list_models()):
-            _need(str(weights))
-        self.weights = (zoo.resolve(str(weights))[0], )
+    def __init__(self, weights: str = zoo.DEFAULT) -> None:
+        self.weights = (_weight_file(weights), )
         self.net = IARN.from_file(self.weights[0])
         self.nets = {0: self.net}
 
     def check(self, hr: Size, lr: Size) -> None:
-        try:
-            check_lr_size(hr, lr, self.net.max_scale)
-        except ValueError as error:
-            raise UnsupportedSizeError(str(error)) from None
+        _check_range(hr, lr, self.net)
 
     def downscale(self, hr: Tensor, size: Size) -> Tensor:
         return quantise(self.net.downscale(hr, size).lr)
@@ -136,6 +139,51 @@ class IARNMethod(Method):
     def complexity(self, hr: Size, lr: Size) -> dict[str, float]:
         cost = self.net.complexity(hr, lr)
         return {'params': cost['params'], 'macs_down': cost['macs_per_pixel'], 'macs_up': cost['macs_per_pixel']}
+
+
+class PayloadMethod(Method):
+    """Coded detail in the low bits of the LR, as ``iarn downscale --payload`` makes it.
+
+    Args:
+        bits: of each LR sample, 0 to 3.
+        weights: released name or file of the IARN that predicts, or ``none``.
+        effort: gradient steps on the LR.
+
+    Raises:
+        MissingCodecError: if Pillow has no AVIF.
+    """
+
+    def __init__(self, bits: float, weights: str = zoo.NONE, effort: int = 0) -> None:
+        if bits:
+            check_codec()
+        self.weights = () if weights == zoo.NONE else (_weight_file(weights), )
+        self._rescaler = Rescaler.load(weights, 'cpu', say=_remark, payload=bits, effort=effort)
+        self.net = self._rescaler.net
+        self.nets = {0: self.net}
+
+    def to(self, device: torch.device) -> Method:
+        made = self._rescaler
+        self._rescaler = Rescaler(self.net, made.name, str(device), say=_remark, payload=made.payload,
+                                  effort=made.effort)
+        return super().to(device)
+
+    def check(self, hr: Size, lr: Size) -> None:
+        _check_range(hr, lr, self.net)
+
+    def downscale(self, hr: Tensor, size: Size) -> Tensor:
+        return self._rescaler.downscale(hr, size=size)
+
+    def upscale(self, lr: Tensor, size: Size) -> Tensor:
+        return self._rescaler.upscale(lr, size=size)
+
+    def complexity(self, hr: Size, lr: Size) -> dict[str, float]:
+        """A payload needs a prediction; a step of effort goes forward and back, which counts as three passes."""
+        if not self.net.blocks:
+            return super().complexity(hr, lr)
+        cost, made = self.net.complexity(hr, lr), self._rescaler
+        passes = 1 + bool(made.payload) + (3 * made.effort + 1 if made.effort else 0)
+        macs = cost['macs_per_pixel']
+        return {'params': cost['params'], 'macs_down': passes * macs, 'macs_up': macs}
 
 
 class PerScale(Method):
@@ -254,11 +302,12 @@ _INTERPOLATIONS: dict[str, tuple[Callable[[Tensor, Size], Tensor], Callable[[Ten
     'area': (_area_down, bicubic_upscale),
     'lanczos': (_lanczos, _lanczos),
 }
-METHODS = ('IARN', 'IRN', *ONE_WAY, *_INTERPOLATIONS)
+METHODS = ('IARN', 'IRN', *ONE_WAY, 'payload', *_INTERPOLATIONS)
 _NETS = Kind('a list of {scale: 2, path: FILE, network: {type: ...}}', lambda v: isinstance(v, list) and len(v) > 0)
 _FILE = Kind('the name of a file', lambda v: isinstance(v, str) and v.isprintable() and v != '')
 _KEYS: dict[str, Table] = {
     'IARN': {'weights': _FILE},
+    'payload': {'bits': real(0, MAX_BITS), 'weights': _FILE, 'effort': whole(0, MOST_EFFORT, point=False)},
     'IRN': {'nets': _NETS},
     'SR': {'nets': _NETS},
     'spandrel': {'path': _FILE, 'paths': listed(_FILE, least=1)},
@@ -276,11 +325,13 @@ def build_method(name: str, options: Mapping[str, Any]) -> Method:
 
     Args:
         name: of the method, for messages.
-        options: ``type`` and, by type, ``weights`` (IARN: released name or file; ``default``), ``nets`` (IRN, SR): a
-            list of ``{scale, path, network: options of the architecture, multiple}``, or ``path`` (spandrel): a file;
-            of several scales ``paths``.
+        options: ``type`` and, by type, ``weights`` (IARN: released name or file; ``default``), ``bits``, ``weights``
+            and ``effort`` (payload, see :class:`PayloadMethod`), ``nets`` (IRN, SR): a list of ``{scale, path,
+            network: options of the architecture, multiple}``, or ``path`` (spandrel): a file; of several scales
+            ``paths``.
 
     Raises:
+        MissingCodecError: for a payload, if Pillow has no AVIF.
         OptionError: naming the option.
         WeightsError: naming the file.
         MissingWeightsError: naming the file.
@@ -291,6 +342,8 @@ def build_method(name: str, options: Mapping[str, Any]) -> Method:
         return Interpolation(*_INTERPOLATIONS[kind])
     if kind == 'IARN':
         return IARNMethod(options.get('weights', 'default'))
+    if kind == 'payload':
+        return PayloadMethod(**{k: v for k, v in options.items() if k != 'type'})
     return _spandrel(section, options) if kind == 'spandrel' else _per_scale(section, kind, options)
 
 
@@ -305,6 +358,11 @@ def check_method(name: str, options: Any) -> None:
     check_values(section, options, {'type': TEXT, **_KEYS.get(kind, {})})
     if kind == 'spandrel' and ('path' in options) == ('paths' in options):
         raise OptionError(f'{section}: expected path: FILE or, for several scales, paths: [FILE, FILE]')
+    if kind == 'payload':
+        check_needed(section, options, ['bits'], _KEYS[kind])
+        if options.get('effort') and options.get('weights', zoo.NONE) == zoo.NONE:
+            raise OptionError(f'{section}.effort: {options["effort"]}; these steps go through a network: name its '
+                              'weights, or leave effort out')
     if kind in ('IRN', 'SR'):
         check_needed(section, options, ['nets'], _KEYS[kind])
         for k, entry in enumerate(options['nets']):
@@ -366,14 +424,37 @@ def _own_source(net: nn.Module) -> list[str]:
     return [path for path in [inspect.getsourcefile(type(net))] if path and os.path.isfile(path)]
 
 
+def _weight_file(weights: str) -> str:
+    """Path of the weights of an IARN, by released name or file."""
+    if weights not in (zoo.DEFAULT, *zoo.list_models()):
+        _need(weights)
+    return zoo.resolve(weights)[0]
+
+
+def _check_range(hr: Size, lr: Size, net: IARN) -> None:
+    try:
+        check_lr_size(hr, lr, net.max_scale)
+    except ValueError as error:
+        raise UnsupportedSizeError(str(error)) from None
+
+
+def check_codec() -> None:
+    """Raise :class:`MissingCodecError` where Pillow has no AVIF, or one that cannot encode."""
+    codec.encode(np.zeros((8, 8, 3), np.float32), 64)
+
+
+def _remark(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
+
+
 def _need(path: str) -> None:
     if not os.path.isfile(path):
         raise MissingWeightsError(f'weights not found: {path} (scripts/bench/fetch_weights.py fetches official ones)')
 
 
 def fingerprint(options: Mapping[str, Any], method: Method) -> str:
-    """Changes when the method's options or its weights do; results made before then are not used again."""
-    digest = hashlib.sha256(repr(sorted(options.items())).encode())
+    """Changes when the method's options or its weights do, or what is measured: older results are not used again."""
+    digest = hashlib.sha256(f'{MEASURED}{sorted(options.items())!r}'.encode())
     for path in method.weights:
         with open(path, 'rb') as file:
             digest.update(hashlib.sha256(file.read()).digest())

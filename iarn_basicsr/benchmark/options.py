@@ -47,6 +47,7 @@ _TOP: Table = {
     'cost': _SECTION.or_none(),
     'cycles': _SECTION.or_none(),
     'lossy': _SECTION.or_none(),
+    'bytes': _SECTION.or_none(),
     'published': _SECTION.or_none(),
 }
 _SECTIONS: dict[str, Table] = {
@@ -55,6 +56,7 @@ _SECTIONS: dict[str, Table] = {
                'methods': _NAMES},
     'lossy': {'dataset': TEXT, 'scales': _SCALES, 'formats': _NAMES,
               'qualities': listed(whole(1, 100, point=False), least=1), 'methods': _NAMES},
+    'bytes': {'dataset': TEXT, 'scales': _SCALES, 'methods': _NAMES},
 }
 _NOT_NEEDED = {'dataset', 'methods', 'repeats'}
 _FORMATS = ('jpeg', 'webp')

@@ -10,7 +10,7 @@ from typing import Any
 
 from iarn_basicsr.checks import FORMULA
 from iarn_basicsr.files import atomic_write, save_text
-from iarn_basicsr.metrics.rescaling import PROTOCOL
+from iarn_basicsr.metrics.rescaling import PROTOCOL, PSNR_CAP
 from iarn_basicsr.ops.size import parse_scale, scale_label
 
 from .plots import draw_plots
@@ -26,9 +26,20 @@ _DETAIL = {  # column -> (metric, format)
     'LR PSNR-Y': ('lr_psnr_y', '.2f'),
     'LR SSIM-Y': ('lr_ssim_y', '.4f'),
     'LR PSNR-RGB': ('lr_psnr_rgb', '.2f'),
+    'LR SSIM-RGB': ('lr_ssim_rgb', '.4f'),
     'LR CIEDE2000': ('lr_ciede2000', '.2f'),
+    'its 99%': ('lr_ciede2000_p99', '.2f'),
     'LR NIQE': ('lr_niqe', '.2f'),
     'LR bytes': ('lr_bytes_ratio', '.3f'),
+    'PNG bits': ('lr_bits', '.2f'),
+    'WebP bits': ('lr_bits_webp', '.2f'),
+}
+_BYTES = {
+    'PSNR-RGB': ('psnr_rgb', '.2f'),
+    'LR as PNG, bytes': ('png bytes', ',.0f'),
+    'AVIF': ('png avif', '.2f'),
+    'LR as WebP, bytes': ('webp bytes', ',.0f'),
+    'AVIF of those': ('webp avif', '.2f'),
 }
 _COST = {
     'parameters': ('params', ',.0f'),
@@ -41,7 +52,7 @@ _COST = {
 
 
 def write_report(results: dict[str, Any], folder: str) -> None:
-    """benchmark.md, benchmark.csv and, where matplotlib is installed, three plots."""
+    """benchmark.md, benchmark.csv and, where matplotlib is installed, the plots."""
     plots = draw_plots(results, folder)
     save_text('\n'.join(_markdown(results, plots)) + '\n', osp.join(folder, 'benchmark.md'))
     atomic_write(osp.join(folder, 'benchmark.csv'), lambda path: _write_csv(results, path))
@@ -54,18 +65,22 @@ def summary(results: dict[str, Any]) -> str:
 
 def _markdown(results: dict[str, Any], plots: Sequence[str] | str) -> Iterator[str]:
     yield f'# {results["name"]}\n'
-    yield f'{PROTOCOL}. PSNR in dB. LR bytes: PNG, relative to the bicubic LR. Machine: {results["machine"]}.'
+    yield (f'{PROTOCOL}. PSNR in dB. LR bytes: PNG, relative to the bicubic LR; PNG and WebP bits: of the LR file, '
+           'lossless, per HR pixel; 99%: percentile of CIEDE2000 over the pixels, mean over the images. Machine: '
+           f'{results["machine"]}.')
     yield 'Published figures are their authors\', by their own protocol and training data; the others were run here.'
     yield 'Methods with a bicubic LR are one-way networks: they restore an LR that was made without them.'
     for dataset, options in results['options']['datasets'].items():
         crop = options.get('mod_crop')
         yield f'\n## {dataset}\n\nHR cropped to multiples of {crop}.' if crop else f'\n## {dataset}'
         yield from _psnr_table(results, dataset)
+        yield from _both_table(results, dataset)
         yield from _detail_tables(results, dataset)
     yield from _cost_tables(results)
     yield from _extra_tables(results, 'cycles', 'Repeated down and up', 'PSNR-Y against the original after n cycles')
     yield from _extra_tables(results, 'lossy', 'Lossy LR',
                              'PSNR-Y restored from the LR as PNG and as lossy files (JPEG without chroma subsampling)')
+    yield from _bytes_tables(results)
     if results['skipped']:
         yield '\n## Left out\n'
         yield from (f'- {name}: {reason}' for name, reason in results['skipped'].items())
@@ -84,6 +99,23 @@ def _psnr_table(results: dict[str, Any], dataset: str) -> Iterator[str]:
              *(_cell(published.get(m), s, '.2f') for s in shown)] for m in methods]
     yield ''
     yield from _table(head, rows)
+
+
+def _both_table(results: dict[str, Any], dataset: str) -> Iterator[str]:
+    """HR beside LR, in RGB and Y."""
+    table = quality_table(results, dataset)
+    scales = _labels(results['options']['scales'])
+    rows = [[label(results, m), *(_pair(table.get(s, {}).get(m), of) for s in scales for of in ('', 'lr_'))]
+            for m in results['methods']]
+    yield ''
+    yield from _table([f'{dataset} PSNR-RGB / Y', *(f'{s} {of}' for s in scales for of in ('HR', 'LR'))], rows)
+
+
+def _pair(row: dict[str, float] | None, of: str) -> str:
+    """PSNR-RGB / PSNR-Y."""
+    if row and row[f'{of}psnr_rgb'] == row[f'{of}psnr_y'] == PSNR_CAP:
+        return 'exact'
+    return f'{_cell(row, f"{of}psnr_rgb", ".2f")} / {_cell(row, f"{of}psnr_y", ".2f")}' if row else '–'
 
 
 def _detail_tables(results: dict[str, Any], dataset: str) -> Iterator[str]:
@@ -115,6 +147,22 @@ def _extra_tables(results: dict[str, Any], section: str, title: str, explanation
         names = dict.fromkeys(n for row in methods.values() for n in row if n != 'images' and not n.endswith('bytes'))
         yield f'\n### {title}, {scale}\n'
         yield from _table(['method', *names], _rows(results, methods, {n: (n, '.2f') for n in names}))
+
+
+def _bytes_tables(results: dict[str, Any]) -> Iterator[str]:
+    """What a codec makes of the bytes of an LR file, beside what is restored from it."""
+    options = results['options'].get('bytes')
+    table = means(results, ('bytes', ))
+    if not options or not table:
+        return
+    dataset = options.get('dataset') or next(iter(results['options']['datasets']))
+    quality = quality_table(results, dataset)
+    yield (f'\n## The same bytes as AVIF\n\nPSNR-RGB restored from the LR, and of a plain AVIF of the HR image (4:4:4, '
+           f'tuned for PSNR) with at most the bytes of the LR file, {dataset}.')
+    for scale, methods in table.items():
+        rows = {m: {**row, **quality.get(scale, {}).get(m, {})} for m, row in methods.items()}
+        yield f'\n### The same bytes, {scale}\n'
+        yield from _table(['method', *_BYTES], _rows(results, rows, _BYTES))
 
 
 def _rows(results: dict[str, Any], methods: dict[str, dict[str, float]],

@@ -21,10 +21,11 @@ from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import save_json
 from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.size import lr_size, parse_scale, scale_label
+from iarn_basicsr.payload.codec import MissingCodecError
 from iarn_basicsr.toolbox.option_file import read_option_file
 
 from . import tasks
-from .methods import Method, MissingWeightsError, UnsupportedSizeError, build_method, fingerprint
+from .methods import Method, MissingWeightsError, UnsupportedSizeError, build_method, check_codec, fingerprint
 from .options import check_benchmark
 from .own import import_networks
 from .records import Records
@@ -79,18 +80,19 @@ def run(options: dict[str, Any], folder: str, modules: Sequence[str] = ()) -> di
     device = options.get('device') or ('cuda' if torch.cuda.is_available() else 'cpu')
     records = Records(osp.join(folder, 'records.jsonl'))
     datasets = {name: _dataset(name, o, options['scales']) for name, o in options['datasets'].items()}
-    skipped: dict[str, str] = {}
+    skipped = _codec_for_bytes(options)
     rows: list[dict[str, Any]] = []
     for name, method_options in options['methods'].items():
         try:
             method = build_method(name, method_options).to(torch.device(device))
-        except MissingWeightsError as error:
+        except (MissingWeightsError, MissingCodecError) as error:
             skipped[name] = str(error)
             print(f'{name}: left out, {error}', file=sys.stderr)
             continue
         identity = fingerprint(method_options, method)
         jobs = [*_quality_jobs(method, datasets), *_extra_jobs('cycles', name, method, options, datasets),
                 *_extra_jobs('lossy', name, method, options, datasets),
+                *([] if 'bytes' in skipped else _extra_jobs('bytes', name, method, options, datasets)),
                 *_cost_jobs(name, method_options, options, threads, device, modules)]
         for key, measure in tqdm(jobs, desc=name, disable=None, leave=False):
             values = records.get((name, identity, *key), partial(_or_reason, measure))
@@ -107,6 +109,17 @@ def run(options: dict[str, Any], folder: str, modules: Sequence[str] = ()) -> di
     save_json(results, osp.join(folder, 'benchmark.json'))
     write_report(results, folder)
     return results
+
+
+def _codec_for_bytes(options: Mapping[str, Any]) -> dict[str, str]:
+    """``{bytes: why the section is left out}``, or nothing."""
+    try:
+        if options.get('bytes'):
+            check_codec()
+    except MissingCodecError as error:
+        print(f'bytes: left out, {error}', file=sys.stderr)
+        return {'bytes': str(error)}
+    return {}
 
 
 def _or_reason(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -140,12 +153,12 @@ def _quality(method: Method, images: ArbitraryScaleDataset, index: int) -> dict[
 
 def _extra_jobs(section: str, name: str, method: Method, options: Mapping[str, Any],
                 datasets: Mapping[str, ArbitraryScaleDataset]) -> Iterator[Job]:
-    """Of the sections ``cycles`` (two-way methods only) and ``lossy``."""
+    """Of the sections ``cycles`` (two-way methods only), ``lossy`` and ``bytes``."""
     wanted = options.get(section)
     if not wanted or name not in wanted.get('methods', [name]) or (section == 'cycles' and not method.two_way):
         return
     dataset = wanted.get('dataset') or next(iter(datasets))
-    asked = wanted['counts'] if section == 'cycles' else [*wanted['formats'], *wanted['qualities']]
+    asked = [*wanted.get('counts', []), *wanted.get('formats', []), *wanted.get('qualities', [])]
     for scale in wanted['scales']:
         for which, image in enumerate(datasets[dataset].names):
             key = (section, dataset, scale_label(parse_scale(scale)), image, *map(str, asked))
@@ -160,6 +173,8 @@ def _extra(section: str, wanted: Mapping[str, Any], method: Method, images: Arbi
     method.check(hr_size, size)
     if section == 'cycles':
         return tasks.cycles(method, hr, size, wanted['counts'])
+    if section == 'bytes':
+        return tasks.avif_of_same_size(method, hr, size)
     return tasks.lossy(method, hr, size, wanted['formats'], wanted['qualities'])
 
 

@@ -19,7 +19,10 @@ def label(results: dict[str, Any], method: str) -> str:
 
 
 def quality_table(results: dict[str, Any], dataset: str) -> Table:
-    """Means over the images of a dataset; ``images`` counts them, ``lr_bytes_ratio`` is the LR's share of bicubic's."""
+    """Means over the images of a dataset; ``images`` counts them.
+
+    ``lr_bytes_ratio`` is the LR's share of bicubic's bytes, ``lr_bits`` and ``lr_bits_webp`` are bits per HR pixel.
+    """
     return means(results, ('quality', dataset))
 
 
@@ -39,4 +42,7 @@ def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
     values = {name: fmean(row[name] for row in rows if name in row) for name in names}
     if 'lr_bytes' in values:
         values['lr_bytes_ratio'] = values['lr_bytes'] / values['lr_bytes_bicubic']
+    if 'hr_pixels' in values:
+        values['lr_bits'] = 8 * values['lr_bytes'] / values['hr_pixels']
+        values['lr_bits_webp'] = 8 * values['lr_bytes_webp'] / values['hr_pixels']
     return {**values, 'images': len(rows)}

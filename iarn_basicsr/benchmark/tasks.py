@@ -1,4 +1,4 @@
-"""What is measured of one method on one image: quality, repeated cycles, a lossy channel; and its cost."""
+"""What is measured of one method on one image: quality, repeated cycles, a lossy channel, bytes; and its cost."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from basicsr.metrics import calculate_metric
+from basicsr.metrics import calculate_metric, calculate_psnr
 from basicsr.utils import tensor2img
 from PIL import Image
 from torch import Tensor
 
 from iarn_basicsr.metrics.colour import calculate_ciede2000
-from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, border_of, evaluate
+from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PSNR_CAP, border_of, evaluate
 from iarn_basicsr.ops.pixels import to_tensor
 from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.size import Size, lr_size, parse_scale
@@ -29,7 +29,7 @@ from iarn_basicsr.pictures.files import png_bytes
 from .methods import Method, build_method
 from .own import import_networks
 
-__all__ = ['cost', 'cycles', 'lossy', 'lossy_copy', 'quality']
+__all__ = ['avif_of_same_size', 'avif_within', 'cost', 'cycles', 'lossy', 'lossy_copy', 'quality', 'webp_bytes']
 
 PSNR_Y = {'psnr_y': DEFAULT_METRICS['psnr_y']}
 NIQE_BLOCK = 96  # pixels; side of the blocks of which NIQE takes statistics
@@ -37,7 +37,7 @@ NIQE_BLOCKS = 4  # fewer blocks give no statistics: smaller LR images have no NI
 
 
 def quality(method: Method, hr: Tensor, reference: Tensor) -> dict[str, float]:
-    """Every metric of the protocol, CIEDE2000 and bytes (as PNG) of the LR, and its NIQE where it is large enough.
+    """Every metric of the protocol, CIEDE2000 and bytes of the LR, and its NIQE where it is large enough.
 
     Args:
         method: what is measured.
@@ -50,9 +50,13 @@ def quality(method: Method, hr: Tensor, reference: Tensor) -> dict[str, float]:
     low, bicubic = tensor2img(lr), tensor2img(reference)
     values = evaluate((tensor2img(restored), tensor2img(hr)), (low, bicubic), DEFAULT_METRICS)
     border = border_of((hr.shape[-2], hr.shape[-1]), size)
-    values['lr_ciede2000'] = calculate_ciede2000(low, bicubic, min(border, (min(size) - 1) // 2))
+    border = min(border, (min(size) - 1) // 2)
+    values['lr_ciede2000'] = calculate_ciede2000(low, bicubic, border)
+    values['lr_ciede2000_p99'] = calculate_ciede2000(low, bicubic, border, percentile=99)
     values['lr_bytes'] = len(png_bytes(low[..., ::-1]))
+    values['lr_bytes_webp'] = len(webp_bytes(low[..., ::-1]))
     values['lr_bytes_bicubic'] = len(png_bytes(bicubic[..., ::-1]))
+    values['hr_pixels'] = hr.shape[-2] * hr.shape[-1]
     if (size[0] // NIQE_BLOCK) * (size[1] // NIQE_BLOCK) >= NIQE_BLOCKS:
         values['lr_niqe'] = float(calculate_metric({'img': low}, {'type': 'calculate_niqe', 'crop_border': 0}))
     return values
@@ -89,6 +93,48 @@ def lossy_copy(rgb: np.ndarray, form: str, quality: int) -> tuple[np.ndarray, in
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, form, quality=quality, **({'subsampling': 0} if form == 'jpeg' else {}))
     return np.array(Image.open(buffer).convert('RGB')), buffer.tell()
+
+
+def avif_of_same_size(method: Method, hr: Tensor, size: Size) -> dict[str, float]:
+    """What a plain AVIF of the original gives with the bytes of the LR file, as PNG and as lossless WebP.
+
+    Returns:
+        ``NAME bytes`` of the LR file, ``NAME avif bytes`` and ``NAME avif``, PSNR-RGB of the AVIF by the protocol;
+        those of the AVIF are left out where none is as small.
+    """
+    lr, original = (np.ascontiguousarray(tensor2img(x)[..., ::-1]) for x in (method.downscale(hr, size), hr))
+    border = border_of((hr.shape[-2], hr.shape[-1]), size)
+    values: dict[str, float] = {}
+    for name, count in (('png', len(png_bytes(lr))), ('webp', len(webp_bytes(lr)))):
+        values[f'{name} bytes'] = count
+        data = avif_within(original, count)
+        if data:
+            image = np.array(Image.open(io.BytesIO(data)).convert('RGB'))
+            values[f'{name} avif bytes'] = len(data)
+            values[f'{name} avif'] = min(calculate_psnr(image, original, border), PSNR_CAP)
+    return values
+
+
+def avif_within(rgb: np.ndarray, budget: int) -> bytes:
+    """An AVIF (4:4:4, tuned for PSNR) of the highest quality that fits; empty where none does."""
+    best, low, high = b'', 0, 100
+    while low <= high:
+        middle = (low + high) // 2
+        buffer = io.BytesIO()
+        Image.fromarray(rgb).save(buffer, 'AVIF', quality=middle, subsampling='4:4:4', codec='aom', max_threads=1,
+                                  advanced={'tune': 'psnr'})
+        if buffer.tell() <= budget:
+            best, low = buffer.getvalue(), middle + 1
+        else:
+            high = middle - 1
+    return best
+
+
+def webp_bytes(rgb: np.ndarray) -> bytes:
+    """The pixels (H, W, 3) uint8 as a lossless WebP file, without metadata."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, 'WEBP', lossless=True)
+    return buffer.getvalue()
 
 
 def _psnr_y(image: Tensor, hr: Tensor, lr: Tensor) -> float:

@@ -54,6 +54,7 @@ def refine_tiled(net: IARN, hr: np.ndarray, lr: np.ndarray, steps: int, tile: in
     return lr
 
 
+@torch.enable_grad()  # whatever the caller is in
 def refined(net: IARN, g: Grid, hr: torch.Tensor, lr: torch.Tensor, guide: torch.Tensor, kept: tuple[slice, slice],
             steps: int, bits: int = 8) -> torch.Tensor:
     """The best LR of ``steps`` steps of Adam on its part ``kept``, by |restored - HR|^2 + ``GUIDE`` |LR - bicubic|^2.

@@ -59,6 +59,16 @@ VALUES = [
     ('lossy', 'jpeg'), ('lossy.qualities', [500]), ('lossy.qualities', [0]), ('lossy.qualities', 95),
     ('lossy.qualities', ['high']), ('lossy.formats', ['gif']), ('lossy.formats', 'jpeg'), ('lossy.formats', [5]),
     ('lossy.dataset', ['two']), ('lossy.methods', {'ours': 1}),
+    *[('methods.coded', {'type': 'payload', 'bits': bits}) for bits in (-1, 3.5, 8, '2', True, [1], float('nan'))],
+    *[('methods.coded', {'type': 'payload', 'bits': 1, 'weights': weights}) for weights in (5, None, '', ['none'])],
+    *[('methods.coded', {'type': 'payload', 'bits': 1, 'weights': 'default', 'effort': effort})
+      for effort in (-1, 1.5, 30.0, 10001, 'much', True)],
+    ('methods.coded', {'type': 'payload', 'bits': 1, 'effort': 30}),
+    ('methods.coded', {'type': 'payload', 'bits': 1, 'effort': 30, 'weights': 'none'}),
+    ('methods.coded', {'type': 'payload', 'bits': 1, 'paylod': 7}), ('methods.coded', {'type': 'paylod', 'bits': 1}),
+    ('bytes', 'png'), ('bytes', [2]), ('bytes', {'scales': 2}), ('bytes', {'scales': [0.5]}),
+    ('bytes', {'scales': [2], 'dataset': 'three'}), ('bytes', {'scales': [2], 'methods': 'ours'}),
+    ('bytes', {'scales': [2], 'formats': ['jpeg']}),
     ('published', 5), ('published', ['two']), ('published.two', 5), ('published.two.ours', 44.0),
     ('published.two.ours', {'x2': 'high'}), ('published.two.ours', {'wide': 3}), ('published.two.ours', {2: 3}),
     ('published', {'three': {}}),
@@ -113,6 +123,17 @@ def test_missing_option(refused, place, how):
     assert place.rpartition('.')[2] in refused(changed(BENCHMARK, place, MISSING if how == 'left out' else None))
 
 
+@pytest.mark.parametrize(('place', 'value', 'words'), [
+    ('methods.coded', {'type': 'payload'}, "methods.coded: option 'bits' is missing; expected a number from 0 to 3"),
+    ('methods.coded', {'type': 'payload', 'bits': None}, 'methods.coded.bits: None; expected a number from 0 to 3'),
+    ('bytes', {}, 'bytes.scales is missing'),
+    ('bytes', {'scales': [2], 'methods': ['our']}, "bytes.methods: 'our' is not among ours"),
+    ('bytes', {'scales': []}, 'bytes.scales'),
+])
+def test_coded_detail_without_what_it_needs(refused, place, value, words):
+    assert words in refused(changed(BENCHMARK, place, value))
+
+
 @pytest.mark.parametrize(('text', 'words'), [
     (b'\xff\xfe', 'utf-8'), (b'a: &a [*a]', 'without end'), (b'[' * 5000, 'YAML'), (b'a: [1\nb: }', 'not valid YAML'),
     (b'- a', 'is not an option file'), (b'', 'is not an option file'),
@@ -128,6 +149,9 @@ def test_files_that_are_no_option_files(refused, tmp_path, text, words):
     ('cost', None), ('device', None), ('threads', MISSING), ('published', MISSING), ('methods.EDSR.nets', [
         {'scale': 4, 'path': 'x.pth'}]), ('cycles.counts', [1]), ('lossy.qualities', [1, 100]),
     ('scales', ['x1.5x3', 2.5]),
+    ('bytes', None), ('bytes', {'scales': [2, 'x1.5x3'], 'dataset': 'two', 'methods': ['ours']}),
+    ('methods.own', {'type': 'payload', 'bits': 0}), ('methods.own', {'type': 'payload', 'bits': 2.5, 'effort': 0}),
+    ('methods.own', {'type': 'payload', 'bits': 3, 'weights': 'iarn_light_x1-4', 'effort': 10000}),
     ('methods.own', {'type': 'spandrel', 'path': 'x.pth'}), ('methods.least squares (λ=0)', {'type': 'least_squares'}),
 ])
 def test_accepted(place, value):
@@ -155,5 +179,5 @@ def test_options_are_not_changed():
     before = copy.deepcopy(BENCHMARK)
     check_benchmark(BENCHMARK)
     assert before == BENCHMARK
-    with pytest.raises(OptionError, match='expected a mapping with cost, cycles'):
+    with pytest.raises(OptionError, match='expected a mapping with bytes, cost, cycles'):
         check_benchmark([])

@@ -47,6 +47,14 @@ def test_leaves_its_arguments_and_repeats_itself():
     assert all(p.grad is None for p in net.parameters())
 
 
+def test_inside_no_grad():
+    net, hr = tiny_net(), make_image(40, 36, seed=1)
+    lr = downscale_tiled(net, hr, (20, 18), 4096, CPU)
+    with torch.no_grad():
+        better = refine_tiled(net, hr, lr, 3, 4096, CPU)
+    assert np.array_equal(better, refine_tiled(net, hr, lr, 3, 4096, CPU))
+
+
 def test_what_cannot_gain_stays():
     """A flat picture is restored exactly: no step makes it better, so not one pixel moves."""
     net = IARN(num_block=1, growth=4, init_last=0.0)

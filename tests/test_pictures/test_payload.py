@@ -197,6 +197,8 @@ def test_damaged_payload(place, capsys):
     capsys.readouterr()
     assert run('upscale', 'edited.png', '-o', 'whole.png') == 1
     assert 'edited' in capsys.readouterr().err
+    run('info', 'edited.png')
+    assert '2 low bits of each sample hold coded detail, but its payload is damaged' in capsys.readouterr().out
     assert run('upscale', 'edited.png', '-o', 'whole.png', '--force') == 0
     err = capsys.readouterr().err
     assert 'its payload is damaged: some of its pixels were changed, or cut off: restored without it' in err
@@ -211,6 +213,11 @@ def test_gray_and_alpha(place, photo, mode):
     with Image.open('whole.png') as whole, Image.open('odd.png') as odd:
         assert whole.mode == mode and whole.size == odd.size
         assert psnr(np.asarray(whole), np.asarray(odd)) > 36
+
+
+def test_verify(capsys):
+    assert run('verify', 'none') == 0
+    assert 'with a payload of 2 bits' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('words', [('--payload', '4'), ('--payload', 'x'), ('--effort', '-1'), ('--effort', '1.5')])

@@ -104,7 +104,7 @@ def test_half(folder: Path, release: ModuleType, tmp_path: Path) -> None:
     full, half = (load(name)[0].state_dict() for name in ('full', 'half'))
     assert all(torch.equal(half[k], v.half().float()) for k, v in full.items())
     assert (folder / 'half.pth').stat().st_size < 0.75 * (folder / 'full.pth').stat().st_size
-    assert [good for _, good, _ in verify()] == [True, True]
+    assert [(name, good) for name, good, _ in verify()] == [('full', True), ('half', True), ('none', True)]
 
 
 def test_release(released: Path) -> None:
@@ -160,7 +160,8 @@ def test_empty_registry(folder: Path, capsys: pytest.CaptureFixture) -> None:
 def test_verify(released: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(['verify']) == 0
     out = capsys.readouterr().out.splitlines()
-    assert [line[:12] for line in out] == ['ok    best: ', 'ok    second'] and 'as expected (within 0.02 dB)' in out[0]
+    assert [line[:12] for line in out] == ['ok    best: ', 'ok    second', 'ok    none: ']
+    assert 'as expected (within 0.02 dB)' in out[0]
     assert main(['verify', 'second', 'default']) == 0
     assert main(['verify', 'secnd']) == 2
     assert capsys.readouterr().err == "iarn verify: no released weights 'secnd'; did you mean 'second'?\n"

@@ -14,6 +14,7 @@ from iarn_basicsr import zoo
 from iarn_basicsr.errors import ImageError, NoRecipeError, OtherWeightsError, RecipeError, SizeError
 from iarn_basicsr.files import check_writable, save_bytes
 from iarn_basicsr.ops.size import Size, check_hr_size, check_lr_size, lr_size, scale_label
+from iarn_basicsr.payload import bits
 from iarn_basicsr.pictures import recipes
 from iarn_basicsr.pictures.files import LOSSLESS_ENDINGS, Picture, read_picture, refuse_unwritable, write_picture
 from iarn_basicsr.pictures.recipe import checksum
@@ -163,13 +164,22 @@ def _describe(path: str, picture: Picture) -> Iterator[str]:
     yield f'  LR image of {_wh(recipe.hr_size)}, {scale_label(ratios)}, original mode {recipe.mode}{alpha}'
     yield f'  made with weights {recipe.model} ({recipe.weights}), metadata format {recipe.format}'
     if recipe.payload:
-        yield f'  {recipe.payload:g} low bits of each sample hold coded detail'
+        yield f'  {recipe.payload:g} low bits of each sample hold coded detail{_damage(picture)}'
     if recipe.lr_size != picture.size:
         yield f'  was {_wh(recipe.lr_size)} when made: resized or cropped since, what it hid is lost'
     elif recipe.pixels != checksum(picture.rgb):
         yield '  edited or recompressed since it was made: what it hid is damaged'
     elif not recipe.intact:
         yield '  these metadata were edited since it was made'
+
+
+def _damage(picture: Picture) -> str:
+    """What is wrong with the payload of an LR."""
+    try:
+        bits.read(picture.rgb)
+    except bits.PayloadError as error:
+        return f', but {error}'
+    return ''
 
 
 def _recipes(args: argparse.Namespace) -> int:
