@@ -1,6 +1,6 @@
 """A photograph downscaled and restored with the released weights, then a short training through BasicSR.
 
-    python scripts/demo.py              (a minute, then about 4 minutes of training on 2 CPU cores; results in ./demo)
+    python scripts/demo.py              (a minute, then about 5 minutes of training on 2 CPU cores; results in ./demo)
     python scripts/demo.py --no-train   (the first part alone)
 
 The photograph (scikit-image's chelsea) is in no training set. Ctrl-C in the second part leaves the results of the
@@ -49,7 +49,7 @@ OPTIONS = ROOT / 'options' / 'train_IARN_x1-4_quick.yml'
 SCALES = ('1.5', '2', '2.5', '3', '4', '1.5x3')
 FIGURE_SCALE = 'x2.5'
 CROP = (62, 95, 100, 150)  # top, left, height, width of the detail shown: the cat's eye
-MINUTES = 4  # of the whole training on 2 cores
+MINUTES = 5  # of the whole training on 2 cores
 PATIENCE = 60  # seconds for a training that is told to stop to finish its step and save
 METRICS = {name: options for name, options in DEFAULT_METRICS.items() if 'psnr' in name}
 ITERATION = re.compile(r'iter:\s*([\d,]+), lr:')  # in the lines of BasicSR's log

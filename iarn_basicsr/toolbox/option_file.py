@@ -179,7 +179,7 @@ def _plain(value: Any) -> Any:
 
 
 def _override(opt: dict[str, Any], entry: str) -> None:
-    """Set one option from ``section:key=value``; the sections must exist, the value is YAML."""
+    """Set one option from ``section:key=value``; the sections must exist, the value is YAML, ``null`` leaves it out."""
     keys, separator, text = entry.partition('=')
     *sections, last = (k.strip() for k in keys.split(':'))
     if not separator or not last:
@@ -190,9 +190,12 @@ def _override(opt: dict[str, Any], entry: str) -> None:
             raise OptionError(f'--force_yml {entry!r}: no section {section!r}; {near(section, place)}')
         place = place[section]
     try:
-        place[last] = _yaml(text)
+        value = _yaml(text)
     except ValueError as error:
         raise OptionError(f'--force_yml {entry!r}: the value is not valid YAML: {error}') from None
+    place.pop(last, None)
+    if value is not None:
+        place[last] = value
 
 
 def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:

@@ -198,6 +198,13 @@ def test_values_of_the_command_line_end_with_one_line(value, tmp_path, monkeypat
     assert '\n' not in str(caught.value) and not (tmp_path / 'pwned').exists()
 
 
+def test_null_on_the_command_line_leaves_an_option_out():
+    opt = {'a': {'b': 1, 'c': 2}}
+    for entry in ('a:b=null', 'a:new=~'):
+        option_file._override(opt, entry)
+    assert opt == {'a': {'c': 2}}
+
+
 def test_copy_beside_the_results_can_be_read(read, tmp_path):
     """Of a file that is based on another, what both say; of one that stands alone, its own text with comments."""
     both = read(base='name: base  # a comment\ntrain: {lr: 1e-3, seed: 0}\n',
