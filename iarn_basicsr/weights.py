@@ -90,7 +90,7 @@ def save_torch(content: dict[str, Any], path: str) -> None:
     """``torch.save``, atomically; through the memory, for of a full disk torch says nothing that helps."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    save_bytes(buffer.getbuffer(), path)
+    save_bytes(buffer.getvalue(), path)
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:
