@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from pathlib import Path
 from typing import Callable
 
@@ -15,6 +16,14 @@ from helpers import make_image
 import iarn_basicsr.plugin  # noqa: F401  (makes basicsr importable and registers)
 
 torch.set_num_threads(1)  # tiny tensors: threads only wait for each other, the more so on a busy machine
+
+
+@pytest.fixture(autouse=True, scope='session')
+def _signals() -> None:
+    """As in a terminal: a shell ignores Ctrl-C in the background, nohup ignores SIGHUP, and child processes inherit it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, 'SIGHUP'):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -273,7 +273,7 @@ def test_no_gpu(refused, monkeypatch):
     ('datasets=Set5', "datasets: 'Set5'; expected a mapping"),
     ('datasets:train:use_hflip=maybe', "use_hflip: 'maybe'; expected"),
     ('train:scheduler:milestones=abc', "milestones: 'abc'; expected"), ('val:val_freq=0', 'val.val_freq: 0; expected'),
-    ('logger:print_freq=~', 'logger.print_freq: None; expected'),
+    ('logger:print_freq=~', "logger: option 'print_freq' is missing; expected"),
     ('train:optim_g=[1]', 'train.optim_g: [1]; expected a mapping'),
     ('train:optim_g:lr=.nan', 'train.optim_g.lr: nan; expected'), ('network_g=[]', 'network_g: []; expected'),
     ('=5', 'expected section:key=value'),
