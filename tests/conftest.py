@@ -20,7 +20,7 @@ torch.set_num_threads(1)  # tiny tensors: threads only wait for each other, the 
 
 @pytest.fixture(autouse=True, scope='session')
 def _signals() -> None:
-    """As in a terminal: a shell ignores Ctrl-C in the background, nohup ignores SIGHUP, and child processes inherit it."""
+    """As in a terminal: a shell ignores Ctrl-C in the background, nohup ignores SIGHUP, and children inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, 'SIGHUP'):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
