@@ -26,7 +26,7 @@ GUIDE = 0.3  # weight of the squared distance from the bicubic LR beside that of
 
 
 def refine_tiled(net: IARN, hr: np.ndarray, lr: np.ndarray, steps: int, tile: int, device: torch.device,
-                 bits: int = 8, done: Callable[[], object] = lambda: None) -> np.ndarray:
+                 bits: int = 8, progress: Callable[[float], object] = lambda share: None) -> np.ndarray:
     """An LR that restores better, (h, w, 3) uint8: ``steps`` gradient steps on each tile of ``lr``.
 
     A tile's own LR pixels move while those around it stay; the next tile sees what became of them. A tile whose loss
@@ -40,23 +40,28 @@ def refine_tiled(net: IARN, hr: np.ndarray, lr: np.ndarray, steps: int, tile: in
         tile: side of a tile in HR pixels; the halo comes on top.
         device: that of the network.
         bits: high bits of the LR that the restoration will see; fewer than 8 leave room for a payload.
-        done: called after every tile.
+        progress: called after every step with the share of all that is done, up to 1.
     """
     size = (lr.shape[0], lr.shape[1])
     lr, guide = lr.copy(), bicubic_downscale_tiled(hr, size)
     maps = maps_of(net, (hr.shape[0], hr.shape[1]), size)
-    for v, h, g in tiles_of((hr.shape[0], hr.shape[1]), size, tile, maps):
+    tiles = tiles_of((hr.shape[0], hr.shape[1]), size, tile, maps)
+    for number, (v, h, g) in enumerate(tiles):
         original, stored, near = (to_tensor(part)[None].to(device) for part in (
             hr[v.large, h.large], lr[v.small, h.small], guide[v.small, h.small]))
         kept = v.lr_inside, h.lr_inside
-        lr[v.lr, h.lr] = to_pixels(refined(net, g, original, stored, near, kept, steps, bits)[0])[kept]
-        done()
+
+        def step_done(step: int, before: int = number) -> None:
+            progress((before + step / steps) / len(tiles))
+
+        better = refined(net, g, original, stored, near, kept, steps, bits, step_done)
+        lr[v.lr, h.lr] = to_pixels(better[0])[kept]
     return lr
 
 
 @torch.enable_grad()  # whatever the caller is in
 def refined(net: IARN, g: Grid, hr: torch.Tensor, lr: torch.Tensor, guide: torch.Tensor, kept: tuple[slice, slice],
-            steps: int, bits: int = 8) -> torch.Tensor:
+            steps: int, bits: int, done: Callable[[int], object]) -> torch.Tensor:
     """The best LR of ``steps`` steps of Adam on its part ``kept``, by |restored - HR|^2 + ``GUIDE`` |LR - bicubic|^2.
 
     Args:
@@ -78,4 +83,5 @@ def refined(net: IARN, g: Grid, hr: torch.Tensor, lr: torch.Tensor, guide: torch
             optimiser.param_groups[0]['lr'] = RATE * (1 + math.cos(math.pi * step / steps)) / 2
             change.grad, = torch.autograd.grad(loss, change)
             optimiser.step()
+            done(step + 1)
     return best

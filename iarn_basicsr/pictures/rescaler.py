@@ -88,24 +88,27 @@ class Rescaler:
             LR about as near to bicubic as it is, 1 with a network and 2 without. An addition of this project's; when
             upscaling a payload is found by itself.
         effort: gradient steps on the LR when downscaling, see :func:`effort.refine_tiled`; 30 gain most of it.
+        progress: called after every such step with the share of the picture that is done, up to 1.
 
     Raises:
         OptionError: naming the device, tile, payload or effort that cannot be used.
     """
 
     def __init__(self, net: IARN, name: str, device: str | None = None, tile: int | None = None,
-                 say: Callable[[str], object] = lambda line: None, payload: float | str = 0, effort: int = 0) -> None:
+                 say: Callable[[str], object] = lambda line: None, payload: float | str = 0, effort: int = 0,
+                 progress: Callable[[float], object] = lambda share: None) -> None:
         if tile is not None and not (isinstance(tile, numbers.Integral) and tile >= SMALLEST_TILE):
             raise OptionError(f'tile {tile!r}: expected a whole number of HR pixels, at least {SMALLEST_TILE}')
         self.device = _usable_device(device if net.blocks else 'cpu')
         self.net = net.to(self.device).eval()
-        self.name, self.tile, self.say = name, tile, say
+        self.name, self.tile, self.say, self.progress = name, tile, say, progress
         self.payload, self.effort = _checked_payload(payload, net), _checked_effort(effort, net)
         self.weights_hash = weights_hash(net.state_dict())
 
     @classmethod
     def load(cls, weights: Path = zoo.DEFAULT, device: str | None = None, tile: int | None = None,
-             say: Callable[[str], object] = lambda line: None, payload: float | str = 0, effort: int = 0) -> Rescaler:
+             say: Callable[[str], object] = lambda line: None, payload: float | str = 0, effort: int = 0,
+             progress: Callable[[float], object] = lambda share: None) -> Rescaler:
         """From the name of released weights (see ``list_models``) or a ``.pth`` or ``.safetensors``.
 
         ``none`` stands for no weights: the bicubic LR and its right inverse, to which a payload adds the detail.
@@ -115,9 +118,9 @@ class Rescaler:
             OptionError: naming the device, tile, payload or effort that cannot be used.
         """
         if weights == zoo.NONE:
-            return cls(IARN(num_block=0), zoo.NONE, device, tile, say, payload, effort)
+            return cls(IARN(num_block=0), zoo.NONE, device, tile, say, payload, effort, progress)
         path, name = zoo.resolve(os.fspath(weights))
-        return cls(IARN.from_file(path), name, device, tile, say, payload, effort)
+        return cls(IARN.from_file(path), name, device, tile, say, payload, effort, progress)
 
     # ------------------------------------------------------------------------------------ arrays, tensors, pictures
 
@@ -329,7 +332,7 @@ class Rescaler:
     def _refined(self, rgb: np.ndarray, lr: np.ndarray) -> np.ndarray:
         """Of a payload's bits the restoration will know nothing."""
         def refine(net: IARN, rgb: np.ndarray, size: Size, tile: int, device: torch.device) -> np.ndarray:
-            return refine_tiled(net, rgb, lr, self.effort, tile, device, 8 - math.ceil(self.payload))
+            return refine_tiled(net, rgb, lr, self.effort, tile, device, 8 - math.ceil(self.payload), self.progress)
 
         return self._tiled(refine, rgb, _size(lr), _size(rgb), _size(lr), len(self.net.blocks) * EFFORT_MEMORY)
 

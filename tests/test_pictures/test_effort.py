@@ -1,11 +1,15 @@
 """Effort at encoding: the LR restores better, stays a tile's own, and never gets worse by its loss."""
 
+import io
+import sys
+
 import numpy as np
 import pytest
 import torch
 from helpers import make_image, tiny_net
 
 from iarn_basicsr import IARN
+from iarn_basicsr.pictures.cli.process import EffortBar
 from iarn_basicsr.pictures.effort import GUIDE, refine_tiled
 from iarn_basicsr.pictures.files import read_picture
 from iarn_basicsr.pictures.tiling import bicubic_downscale_tiled, downscale_tiled, upscale_tiled
@@ -69,8 +73,8 @@ def test_tiles_see_each_other_and_all_count():
     hr = make_image(150, 140, seed=2)
     lr = downscale_tiled(net, hr, (75, 70), 4096, CPU)
     done = []
-    better = refine_tiled(net, hr, lr, 3, 64, CPU, done=lambda: done.append(1))
-    assert len(done) == 9
+    better = refine_tiled(net, hr, lr, 3, 64, CPU, progress=done.append)
+    assert done == pytest.approx([(k + 1) / 27 for k in range(27)])
     assert loss(net, hr, better) < loss(net, hr, lr)
     moved = (better != lr).any(2)
     assert all(moved[y:y + 25, x:x + 23].any() for y in (0, 25, 50) for x in (0, 23, 46))
@@ -83,3 +87,14 @@ def test_sixteen_bits():
     lr = downscale_tiled(net, hr, (20, 18), 4096, CPU)
     deep = hr.astype(np.uint16) * 257
     assert np.array_equal(refine_tiled(net, deep, lr, 3, 4096, CPU), refine_tiled(net, hr, lr, 3, 4096, CPU))
+
+
+def test_bar_on_a_terminal_only(monkeypatch):
+    for terminal in (True, False):
+        stream = io.StringIO()
+        stream.isatty = lambda terminal=terminal: terminal
+        monkeypatch.setattr(sys, 'stderr', stream)
+        bar = EffortBar()
+        for share in (0.25, 1.0, 0.5, 1.0):  # two pictures
+            bar(share)
+        assert bar.bar is None and ('effort' in stream.getvalue()) == terminal

@@ -20,7 +20,7 @@ from iarn_basicsr.pictures.files import LOSSLESS_ENDINGS, Picture, read_picture,
 from iarn_basicsr.pictures.recipe import checksum
 
 from .batch import Job, UsageError, one_line, plan, run
-from .process import postponed, show, tell
+from .process import EffortBar, postponed, show, tell
 
 if TYPE_CHECKING:  # torch is loaded by the commands that need it
     from iarn_basicsr.pictures.rescaler import Rescaler
@@ -272,7 +272,7 @@ def _rescaler(args: argparse.Namespace, weights: str) -> Rescaler:
     reuse_freed_memory()
     return Rescaler.load(weights, device=args.device, tile=args.tile,
                          say=lambda line: tell(f'iarn {args.command}: {line}'),
-                         payload=getattr(args, 'payload', 0), effort=getattr(args, 'effort', 0))
+                         payload=getattr(args, 'payload', 0), effort=getattr(args, 'effort', 0), progress=EffortBar())
 
 
 def _lr_size(args: argparse.Namespace, hr: Size, max_scale: float) -> Size:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from tqdm import tqdm
+
 from iarn_basicsr.pictures.text import printable, shortened
 
-__all__ = ['postponed', 'run_as_process', 'show', 'tell']
+__all__ = ['EffortBar', 'postponed', 'run_as_process', 'show', 'tell']
 
 
 class Stopped(KeyboardInterrupt):
@@ -26,6 +28,21 @@ class Stopped(KeyboardInterrupt):
 
 class LostOutputError(Exception):
     """Standard output takes no more; no ``OSError``, of which commands would make the failure of a file."""
+
+
+class EffortBar:
+    """A bar on a terminal for the steps of ``--effort``, from the share that is done; gone when all is."""
+
+    def __init__(self) -> None:
+        self.bar: tqdm | None = None
+
+    def __call__(self, share: float) -> None:
+        if self.bar is None:
+            self.bar = tqdm(total=100, desc='effort', unit='%', leave=False, disable=not sys.stderr.isatty())
+        self.bar.update(round(100 * share) - self.bar.n)
+        if share >= 1:
+            self.bar.close()
+            self.bar = None
 
 
 def show(*lines: str) -> None:
