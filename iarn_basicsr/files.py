@@ -78,7 +78,7 @@ def check_writable(path: str) -> None:
         raise PermissionError(errno.EACCES, f'nothing can be written into {there}', path)
 
 
-def save_bytes(content: bytes | memoryview, path: str) -> None:
+def save_bytes(content: bytes, path: str) -> None:
     """Bytes, atomically."""
 
     def write(temporary: str) -> None:

@@ -29,7 +29,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
@@ -46,14 +45,14 @@ from iarn_basicsr.ops.grid import make_grid
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_lr, bicubic_upscale
 from iarn_basicsr.ops.size import Size, check_lr_size, compute_padding, max_scale_of
-from iarn_basicsr.payload import codec
-from iarn_basicsr.payload.bits import MAX_BITS
-from iarn_basicsr.pictures.rescaler import MOST_EFFORT, Rescaler
+from iarn_basicsr.payload import MAX_BITS
+from iarn_basicsr.pictures.limits import MOST_EFFORT
+from iarn_basicsr.pictures.rescaler import Rescaler
 from iarn_basicsr.toolbox.option_arguments import check_network, registered
 from iarn_basicsr.weights import read_weights
 
 __all__ = ['METHODS', 'ONE_WAY', 'Method', 'MissingWeightsError', 'UnsupportedSizeError', 'build_method',
-           'check_codec', 'check_method', 'fingerprint']
+           'check_method', 'fingerprint']
 
 ONE_WAY = ('SR', 'spandrel')  # types of methods whose LR is bicubic, whatever restores it
 MEASURED = 2  # raised when a method of the same options gives other values, or more of them
@@ -154,8 +153,6 @@ class PayloadMethod(Method):
     """
 
     def __init__(self, bits: float, weights: str = zoo.NONE, effort: int = 0) -> None:
-        if bits:
-            check_codec()
         self.weights = () if weights == zoo.NONE else (_weight_file(weights), )
         self._rescaler = Rescaler.load(weights, 'cpu', say=_remark, payload=bits, effort=effort)
         self.net = self._rescaler.net
@@ -436,11 +433,6 @@ def _check_range(hr: Size, lr: Size, net: IARN) -> None:
         check_lr_size(hr, lr, net.max_scale)
     except ValueError as error:
         raise UnsupportedSizeError(str(error)) from None
-
-
-def check_codec() -> None:
-    """Raise :class:`MissingCodecError` where Pillow has no AVIF, or one that cannot encode."""
-    codec.encode(np.zeros((8, 8, 3), np.float32), 64)
 
 
 def _remark(line: str) -> None:

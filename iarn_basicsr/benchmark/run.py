@@ -21,11 +21,11 @@ from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import save_json
 from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.size import lr_size, parse_scale, scale_label
-from iarn_basicsr.payload.codec import MissingCodecError
+from iarn_basicsr.payload.codec import MissingCodecError, check_codec
 from iarn_basicsr.toolbox.option_file import read_option_file
 
 from . import tasks
-from .methods import Method, MissingWeightsError, UnsupportedSizeError, build_method, check_codec, fingerprint
+from .methods import Method, MissingWeightsError, UnsupportedSizeError, build_method, fingerprint
 from .options import check_benchmark
 from .own import import_networks
 from .records import Records

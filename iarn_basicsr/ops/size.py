@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Union
 
+from iarn_basicsr.checks import shown
 from iarn_basicsr.errors import OptionError, SizeError
 
 __all__ = ['SIZE_RULES', 'Scale', 'Size', 'check_hr_size', 'check_lr_size', 'compute_padding', 'largest_hr_size',
@@ -124,14 +125,7 @@ def _pixel_pair(size: Size, what: str) -> Size:
             raise ValueError
         return int(height), int(width)
     except (TypeError, ValueError, OverflowError):
-        raise OptionError(f'{what} {_shown(size)} is not (height, width) in whole pixels') from None
-
-
-def _shown(value: object) -> str:
-    try:
-        return repr(value)
-    except ValueError:  # of more digits than Python shows
-        return 'of thousands of digits'
+        raise OptionError(f'{what} {shown(size)} is not (height, width) in whole pixels') from None
 
 
 def compute_padding(size: Size, multiple: int) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:

@@ -30,9 +30,10 @@ import numpy as np
 
 from iarn_basicsr.errors import IARNError, OptionError
 
-__all__ = ['MAX_BITS', 'VERSION', 'PayloadError', 'capacity', 'declared', 'high_part', 'read', 'write']
+from . import MAX_BITS
 
-MAX_BITS = 3
+__all__ = ['VERSION', 'PayloadError', 'capacity', 'declared', 'high_part', 'read', 'write']
+
 VERSION = 1
 _MAGIC = 0x1A58  # its last three bits are the version
 _HEAD, _CRC = struct.Struct('>HBI'), struct.Struct('>I')

@@ -28,7 +28,7 @@ from iarn_basicsr.errors import IARNError, OptionError
 
 from .bits import PayloadError
 
-__all__ = ['CODEC', 'SPEED', 'MissingCodecError', 'Pull', 'decode', 'encode']
+__all__ = ['CODEC', 'SPEED', 'MissingCodecError', 'Pull', 'check_codec', 'decode', 'encode']
 
 CODEC = 1  # what the framing calls this codec
 SPEED = 6
@@ -220,6 +220,12 @@ def _tiles(size: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
 
 
 # ------------------------------------------------------------------------------------------------------------- AVIF
+
+
+def check_codec() -> None:
+    """Raise :class:`MissingCodecError` where Pillow has no AVIF, or one that cannot encode."""
+    _check_pillow()
+    _write_picture(np.zeros((8, 8), np.uint8), 50, _GUESS_SPEED)
 
 
 def _check_pillow() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from iarn_basicsr.errors import RecipeError
-from iarn_basicsr.payload.bits import MAX_BITS
+from iarn_basicsr.payload import MAX_BITS
 
 from .text import LONGEST, printable, shortened
 

@@ -21,7 +21,7 @@ from iarn_basicsr.errors import IARNError, NoRecipeError, OptionError, OtherWeig
 from iarn_basicsr.ops.pixels import to_levels, to_tensor
 from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.size import Scale, Size, check_hr_size, check_lr_size, lr_size
-from iarn_basicsr.payload import bits
+from iarn_basicsr.payload import MAX_BITS, bits, codec
 from iarn_basicsr.payload.detail import MakePull, Predict, read_detail, write_detail
 from iarn_basicsr.weights import weights_hash
 
@@ -35,12 +35,12 @@ from .files import (
     refuse_unwritable,
     write_picture,
 )
+from .limits import MOST_EFFORT, SMALLEST_TILE
 from .memory import available_memory
 from .payload import without_network
 from .recipe import Recipe, checksum
 from .text import shortened
 from .tiling import (
-    SMALLEST_TILE,
     bicubic_downscale_tiled,
     bicubic_upscale_tiled,
     default_tile,
@@ -54,7 +54,6 @@ __all__ = ['Rescaler', 'RoundTrip']
 MEMORY_SHARE = 0.4  # of the memory that is free, for the tensors of one tile
 MEMORY_LIMIT = 0.4e9  # bytes; larger tiles are not faster on a CPU
 EFFORT_MEMORY = 2  # of a block, whose tensors a gradient step keeps, beside those of a restoration
-MOST_EFFORT = 10000
 Path = Union[str, 'os.PathLike[str]']
 Array = TypeVar('Array', np.ndarray, torch.Tensor)
 
@@ -299,7 +298,7 @@ class Rescaler:
             mode, icc = recipe.mode, base64.b64decode(recipe.gray_icc) or icc
             if recipe.alpha and alpha is None:  # it was opaque, or the file would still have it
                 alpha = np.full(target, 255, np.uint8)
-        rgb = self._up(picture.rgb, target, recipe.payload if recipe else 0)
+        rgb = self._up(picture.rgb, target, recipe.payload if recipe else None)
         return Picture(rgb, alpha, mode, icc, picture.exif)
 
     def _down(self, rgb: np.ndarray, size: Size) -> np.ndarray:
@@ -312,12 +311,12 @@ class Rescaler:
             lr = write_detail(eight_bit(rgb), lr, self.payload, *self._detail(_size(rgb), size, self.payload))
         return lr
 
-    def _up(self, rgb: np.ndarray, size: Size, payload: float = 0) -> np.ndarray:
-        """Restored from an LR whose recipe says ``payload`` bits; without a recipe the pixels say it."""
+    def _up(self, rgb: np.ndarray, size: Size, payload: float | None = None) -> np.ndarray:
+        """Restored from an LR that has a payload, if its recipe says so (not 0); without a recipe the pixels say it."""
         rgb = eight_bit(rgb)
         if size == _size(rgb):
             return rgb
-        k = payload or bits.declared(rgb)
+        k = 0 if payload == 0 else bits.declared(rgb) or payload
         if k:
             return read_detail(rgb, size, k, *self._detail(size, _size(rgb), k), self.say)
         return self._tiled(upscale_tiled, rgb, size, size, _size(rgb))
@@ -394,9 +393,11 @@ def _deep_pixels(image: torch.Tensor) -> np.ndarray:
 
 def _checked_payload(payload: float | str, net: IARN) -> float:
     if payload == 'auto':
-        return 1 if net.blocks else 2
-    if isinstance(payload, bool) or not isinstance(payload, (int, float)) or not 0 <= payload <= bits.MAX_BITS:
-        raise OptionError(f'payload {payload!r}: expected a number of bits from 0 to {bits.MAX_BITS}, or auto')
+        payload = 1 if net.blocks else 2
+    if isinstance(payload, bool) or not isinstance(payload, (int, float)) or not 0 <= payload <= MAX_BITS:
+        raise OptionError(f'payload {payload!r}: expected a number of bits from 0 to {MAX_BITS}, or auto')
+    if payload:
+        codec.check_codec()  # now, not after the work
     return payload
 
 

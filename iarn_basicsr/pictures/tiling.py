@@ -19,11 +19,12 @@ from iarn_basicsr.ops.grid import AxisWindow, Grid, make_grid
 from iarn_basicsr.ops.pixels import to_levels, to_pixels, to_tensor
 from iarn_basicsr.ops.size import Size
 
+from .limits import SMALLEST_TILE
+
 __all__ = ['HALO', 'AxisTile', 'bicubic_downscale_tiled', 'bicubic_upscale_tiled', 'default_tile', 'down_tiled',
            'downscale_tiled', 'maps_of', 'reuse_freed_memory', 'tiles_of', 'up_tiled', 'upscale_tiled']
 
 HALO = 24  # LR pixels around a tile: 16 already leave differences of one grey level on 1e-5 of the pixels only
-SMALLEST_TILE = 64  # HR pixels
 BICUBIC_TILE = 1024
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 _trim: Callable[[int], object] | None = None  # glibc's malloc_trim, once reuse_freed_memory was called

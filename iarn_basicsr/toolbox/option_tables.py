@@ -11,7 +11,7 @@ from typing import Any
 from iarn_basicsr.checks import ANYTHING, FILE_NAME, FLAG, TEXT, Kind, Table, choice, listed, real, whole
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.ops.size import SIZE_RULES, parse_scale
-from iarn_basicsr.payload.bits import MAX_BITS
+from iarn_basicsr.payload import MAX_BITS
 
 __all__ = ['ARGUMENTS', 'DIST_PARAMS', 'IMAGES', 'LOADER', 'LOGGER', 'METRIC', 'OUR_METRIC', 'PATH', 'PATH_OF_NETWORK',
            'SCALE', 'SCHEDULERS', 'TOP', 'TRAIN', 'VAL', 'WANDB']

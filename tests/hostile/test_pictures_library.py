@@ -15,10 +15,8 @@ from hostile.pictures_tools import RGB, contents, iarn, in_time, refused, weight
 from PIL import Image
 
 from iarn_basicsr.errors import IARNError, OptionError, WeightsError
-from iarn_basicsr.pictures.cli.arguments import SMALLEST_TILE as TYPED_TILE
 from iarn_basicsr.pictures.files import read_picture
 from iarn_basicsr.pictures.rescaler import Rescaler
-from iarn_basicsr.pictures.tiling import SMALLEST_TILE
 from iarn_basicsr.weights import read_weights, save_torch, write_weights
 
 TENSOR = torch.from_numpy(RGB.copy()).permute(2, 0, 1).float() / 255
@@ -69,7 +67,6 @@ def test_tiles(tile: Any) -> None:
 
 @pytest.mark.parametrize('tile', ['0', '1', '63', '-5', '64.5', 'nan', '', '٣'])
 def test_tiles_that_are_typed(place: Path, tile: str) -> None:
-    assert TYPED_TILE == SMALLEST_TILE
     refused(place, 'downscale', 'good.png', '-o', 'x.png', '--scale', 2, '--tile', tile, code=2,
             says=('argument --tile: ', 'expected a whole number of at least 64'))
 

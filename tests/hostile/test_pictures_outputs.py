@@ -47,15 +47,6 @@ WRITING = [name for name in ENDINGS if 'dry_run' not in name]
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory, with a picture and its LR."""
-    monkeypatch.chdir(tmp_path)
-    Image.fromarray(RGB).save('good.png')
-    assert iarn('downscale', 'good.png', '-o', 'lr.png', '--scale', 2).code == 0
-    return tmp_path
-
-
-@pytest.fixture
 def idle(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, where no network may run: what can be told beforehand is told before the work."""
     weights()

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hostile.pictures_tools import RGB, Result, iarn, png, refused, weights
-from PIL import Image
+from hostile.pictures_tools import Result, iarn, png, refused, weights
 
 from iarn_basicsr.pictures.cli import batch
 from iarn_basicsr.pictures.files import read_picture
@@ -21,15 +20,6 @@ from iarn_basicsr.pictures.text import printable, shortened
 
 ESCAPE = '\x1b]0;owned\x07\x1b[2J'
 HARMLESS = r'\x1b]0;owned\x07\x1b[2J'
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory, with a picture and its LR."""
-    monkeypatch.chdir(tmp_path)
-    Image.fromarray(RGB).save('good.png')
-    assert iarn('downscale', 'good.png', '-o', 'lr.png', '--scale', 2).code == 0
-    return tmp_path
 
 
 def record() -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from helpers import make_image, tiny_net
 
 from iarn_basicsr import IARN
+from iarn_basicsr.pictures import effort
 from iarn_basicsr.pictures.cli.process import EffortBar
 from iarn_basicsr.pictures.effort import GUIDE, refine_tiled
 from iarn_basicsr.pictures.files import read_picture
@@ -59,12 +60,12 @@ def test_inside_no_grad():
     assert np.array_equal(better, refine_tiled(net, hr, lr, 3, 4096, CPU))
 
 
-def test_what_cannot_gain_stays():
-    """A flat picture is restored exactly: no step makes it better, so not one pixel moves."""
-    net = IARN(num_block=1, growth=4, init_last=0.0)
-    hr = np.full((30, 30, 3), 77, np.uint8)
-    lr = downscale_tiled(net, hr, (15, 15), 4096, CPU)
-    assert np.array_equal(refine_tiled(net, hr, lr, 4, 4096, CPU), lr)
+def test_steps_that_lose_are_not_kept(monkeypatch):
+    """Steps of a hundred grey levels make it worse each time: the pixels stay."""
+    monkeypatch.setattr(effort, 'RATE', 0.4)
+    net, hr = tiny_net(), make_image(40, 36, seed=1)
+    lr = downscale_tiled(net, hr, (20, 18), 4096, CPU)
+    assert np.array_equal(refine_tiled(net, hr, lr, 2, 4096, CPU), lr)
 
 
 def test_tiles_see_each_other_and_all_count():

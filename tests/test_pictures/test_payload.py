@@ -15,7 +15,7 @@ from iarn_basicsr.payload import bits, codec
 from iarn_basicsr.pictures.cli import main
 from iarn_basicsr.pictures.files import read_picture
 from iarn_basicsr.pictures.rescaler import Rescaler
-from iarn_basicsr.pictures.tiling import bicubic_downscale_tiled
+from iarn_basicsr.pictures.tiling import bicubic_downscale_tiled, upscale_tiled
 from iarn_basicsr.pictures.verify import PHOTOGRAPH
 
 pytestmark = pytest.mark.skipif(not features.check('avif'), reason='this Pillow has no AVIF')
@@ -90,8 +90,9 @@ def test_tiled_equals_untiled(photo, net):
         one = rescaler(2, tile=tile) if net else Rescaler.load('none', payload=2, tile=tile)
         lr = one.downscale(photo, 2)
         made[tile] = lr, one.upscale(lr, photo.shape[:2])
-    assert (made[None][0] != made[64][0]).mean() < 0.02 or abs(
-        psnr(made[None][1], photo) - psnr(made[64][1], photo)) < 0.05
+    known = [bits.high_part(lr, 2) for lr, _ in made.values()]
+    assert (known[0] != known[1]).mean() < 1e-3  # the payload itself may be coded otherwise
+    assert abs(psnr(made[None][1], photo) - psnr(made[64][1], photo)) < 0.05
 
 
 def test_tensors_and_sixteen_bits(photo):
@@ -101,6 +102,20 @@ def test_tensors_and_sixteen_bits(photo):
     small = one.downscale(to_tensor(photo), 2)
     assert torch.equal(small, to_tensor(lr))
     assert torch.equal(one.upscale(small, photo.shape[:2]), to_tensor(one.upscale(lr, photo.shape[:2])))
+
+
+def test_a_recipe_without_a_payload_rules(photo):
+    """An LR of an earlier file, whose low bits happen to look like a header, is restored as it was."""
+    plain, one = Rescaler.load('none'), Rescaler.load('none', payload=2)
+    lr = plain.downscale(photo, 2)
+    looks = lr.copy()
+    header = one.downscale(photo, 2).reshape(-1)[:88]
+    looks.reshape(-1)[:88] = looks.reshape(-1)[:88] & 0xFE | header & 1
+    assert bits.declared(looks) == 2
+    size = photo.shape[:2]
+    expected = plain._tiled(upscale_tiled, looks, size, size, looks.shape[:2])
+    assert np.array_equal(plain._up(looks, size, 0), expected)
+    assert not np.array_equal(plain._up(looks, size), expected)
 
 
 def test_scale_one_and_pictures_too_small_for_a_payload():
@@ -128,10 +143,10 @@ def test_effort_without_network():
         Rescaler.load('none', effort=3)
 
 
-def test_without_avif(photo, monkeypatch):
+def test_without_avif(monkeypatch):
     monkeypatch.setattr(features, 'check', lambda name: False)
     with pytest.raises(codec.MissingCodecError, match=r"pip install 'pillow>=11.3'"):
-        Rescaler.load('none', payload=2).downscale(photo, 2)
+        Rescaler.load('none', payload=2)  # before the work
 
 
 # ------------------------------------------------------------------------------------------------------------ effort

@@ -8,6 +8,8 @@ from typing import NoReturn
 
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.ops.size import Size, parse_scale
+from iarn_basicsr.payload import MAX_BITS
+from iarn_basicsr.pictures.limits import MOST_EFFORT, SMALLEST_TILE
 from iarn_basicsr.pictures.text import printable, shortened
 from iarn_basicsr.version import __version__
 
@@ -21,10 +23,6 @@ EXAMPLES = """examples:
   iarn info small.png
   iarn recipes train_IARN_light_x1-4.yml -o own.yml
   iarn export iarn_x1-4 down.onnx --direction down --hr-size 1280x720 --scale 2"""
-
-
-# As in pictures.tiling, pictures.rescaler and payload.bits, which are heavy to import.
-SMALLEST_TILE, MOST_EFFORT, MAX_BITS = 64, 10000, 3
 
 
 class Parser(argparse.ArgumentParser):
