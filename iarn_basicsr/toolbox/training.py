@@ -83,6 +83,25 @@ def _start_worker(stock: Callable[[int], object] | None, worker_id: int) -> None
         stock(worker_id)
 
 
+def _deaf_from_birth(loader: Any) -> None:
+    """Start the workers of a loader with the signals blocked, which :func:`_start_worker` comes too late to ignore.
+
+    A signal that comes meanwhile reaches this process when all workers are there.
+    """
+    if not hasattr(signal, 'pthread_sigmask'):
+        return
+
+    class Loader(type(loader)):  # type: ignore[misc]
+        def __iter__(self) -> Any:
+            earlier = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+            try:
+                return super().__iter__()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+
+    loader.__class__ = Loader
+
+
 def _end_workers() -> None:
     """End the loaders' workers: Python would tell them to with SIGTERM and wait for ever, for they ignore it.
 
@@ -160,6 +179,7 @@ def train() -> None:
     def loaders(opt: dict[str, Any], logger: Any) -> Any:
         made = stock_loaders(opt, logger)
         made[0].worker_init_fn = functools.partial(_start_worker, made[0].worker_init_fn)
+        _deaf_from_birth(made[0])
         if state:
             _set_epoch(state, opt, made[0].dataset)
         return made

@@ -89,6 +89,25 @@ def test_signal_to_all_processes_of_a_run(tmp_path: Path, image_folder: Callable
         os.killpg(process.pid, 0)
 
 
+@pytest.mark.skipif(torch.multiprocessing.get_start_method() != 'fork', reason='a worker that is not a fork')
+@pytest.mark.parametrize('name', SIGNALS)
+def test_signal_to_a_worker_that_has_just_started(tmp_path: Path, image_folder: Callable[..., Path],
+                                                  pipeline: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
+                                                  name: str) -> None:
+    """Before it could ignore signals: it goes on working. Torch sets the threads of a worker at its very start."""
+    set_num_threads, here = torch.set_num_threads, os.getpid()
+
+    def told(number: int) -> None:
+        if os.getpid() != here:
+            os.kill(os.getpid(), getattr(signal, name))
+        set_num_threads(number)
+
+    monkeypatch.setattr(torch, 'set_num_threads', told)
+    pipeline('train', write_yaml(options_of(image_folder('hr', [(32, 40)]), 4), tmp_path / 'options.yml'))
+    assert (tmp_path / 'experiments' / 'run' / 'models' / 'net_g_latest.pth').is_file()
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 @pytest.mark.parametrize('name', SIGNALS)
 def test_signal_in_a_step(tmp_path: Path, image_folder: Callable[..., Path], pipeline: Callable[..., None],
                           monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, name: str) -> None:
