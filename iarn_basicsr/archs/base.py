@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,9 +14,10 @@ from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.weights import read_weights, write_weights
 
-__all__ = ['Downscaled', 'RescalingNet', 'check_arguments', 'check_image']
+__all__ = ['Channel', 'Downscaled', 'RescalingNet', 'check_arguments', 'check_image']
 
 Net = TypeVar('Net', bound='RescalingNet')
+Channel = Callable[[Tensor], Tensor]
 
 
 class Downscaled(NamedTuple):
@@ -55,12 +56,13 @@ class RescalingNet(nn.Module):
     min_scale: float = 1.0
     max_scale: float
 
-    def forward(self, hr: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+    def forward(self, hr: Tensor, size: tuple[int, int], channel: Channel | None = None) -> dict[str, Tensor]:
         """Downscale, round to 8 bits and restore, in one call (so that DDP sees one forward per backward).
 
         Args:
             hr: HR image (N, 3, H, W) in [0, 1].
             size: LR size (h, w).
+            channel: what the 8-bit LR passes on its way to restoration, JPEG for example.
 
         Returns:
             ``lr``: 8-bit LR (N, 3, h, w), straight-through gradient; ``sr``: restored HR from it, not clamped;
@@ -68,7 +70,8 @@ class RescalingNet(nn.Module):
         """
         down = self.downscale(hr, size)
         lr = quantise(down.lr)
-        return down.outputs(lr, self.upscale(lr, (hr.shape[-2], hr.shape[-1])))
+        arrived = channel(lr) if channel else lr
+        return down.outputs(lr, self.upscale(arrived, (hr.shape[-2], hr.shape[-1])))
 
     def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
         """HR (N, 3, H, W) -> LR of ``size`` (h, w) and the latent; quantise the LR before storing it."""

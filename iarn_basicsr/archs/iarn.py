@@ -23,7 +23,7 @@ from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import PAIRS
 from iarn_basicsr.ops.size import check_lr_size
 
-from .base import Downscaled, RescalingNet, check_arguments, check_image
+from .base import Channel, Downscaled, RescalingNet, check_arguments, check_image
 from .coupling import COUPLINGS, IMAGE_CHANNELS, Coupling
 
 __all__ = ['IARN', 'Downscaled']
@@ -97,17 +97,17 @@ class IARN(RescalingNet):
             for _ in range(num_block))
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, hr: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        return self.forward_on(self.grid_of(hr, (hr.shape[-2], hr.shape[-1]), size), hr)
+    def forward(self, hr: Tensor, size: tuple[int, int], channel: Channel | None = None) -> dict[str, Tensor]:
+        return self.forward_on(self.grid_of(hr, (hr.shape[-2], hr.shape[-1]), size), hr, channel)
 
-    def forward_on(self, g: Grid, hr: Tensor) -> dict[str, Tensor]:
+    def forward_on(self, g: Grid, hr: Tensor, channel: Channel | None = None) -> dict[str, Tensor]:
         """:meth:`forward` on a grid of :meth:`grid_of` or a padded one.
 
         With ``cubic_interp`` it also returns ``low_projected``, U D l on the HR grid, to which a loss may pull ``low``.
         """
         down = self.downscale_on(g, hr)
         lr = quantise(down.lr)
-        out = down.outputs(lr, self.upscale_on(g, lr))
+        out = down.outputs(lr, self.upscale_on(g, channel(lr) if channel else lr))
         return out if g.exact else {**out, 'low_projected': g.up(down.lr)}
 
     def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:

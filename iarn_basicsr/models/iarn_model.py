@@ -25,6 +25,7 @@ from tqdm import tqdm
 from iarn_basicsr.checks import check_keys, number, shown
 from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.files import save_bytes, save_json
+from iarn_basicsr.jpeg import jpeg_copy
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.pixels import to_levels, to_pixels, to_tensor
 from iarn_basicsr.ops.precision import full_float32
@@ -35,6 +36,7 @@ from iarn_basicsr.payload.detail import Predict, read_detail, write_detail
 from iarn_basicsr.weights import read_weights, save_torch, write_weights
 
 from .graphed_step import GraphedStep
+from .jpeg_channel import JPEGChannel
 
 __all__ = ['TRAIN_KEYS', 'VAL_KEYS', 'IARNModel']
 
@@ -42,9 +44,9 @@ _LOSSES = {'l_rec': 'pixel_opt', 'l_luma': 'luma_opt', 'l_guide': 'guide_opt', '
            'l_inv': 'inv_opt'}
 TRAIN_KEYS = {
     *_LOSSES.values(), 'perceptual_opt', 'optim_g', 'scheduler', 'total_iter', 'warmup_iter', 'ema_decay', 'grad_clip',
-    'grad_accumulation', 'amp', 'cuda_graph', 'nonfinite_limit'
+    'grad_accumulation', 'amp', 'cuda_graph', 'nonfinite_limit', 'jpeg'
 }
-VAL_KEYS = {'val_freq', 'save_img', 'suffix', 'metrics', 'pbar', 'payload'}
+VAL_KEYS = {'val_freq', 'save_img', 'suffix', 'metrics', 'pbar', 'payload', 'jpeg'}
 
 
 @MODEL_REGISTRY.register()
@@ -69,6 +71,8 @@ class IARNModel(SRModel):
             GPU waits for the host. IARN with ``lr_grid`` on one GPU, ``datasets.train.lq_size``, losses that are means
             over pixels; see :class:`.graphed_step.GraphedStep`.
         amp: ``bf16`` for autocast to bfloat16, ``none`` by default.
+        jpeg: ``{prob, quality: [60, 95], subsampling, encoder}``, a JPEG between the two directions, for weights whose
+            LR survives one; see :class:`.jpeg_channel.JPEGChannel`.
         nonfinite_limit: so many steps in a row with a non-finite gradient are skipped and counted, default 20; then
             training stops with advice.
 
@@ -109,11 +113,14 @@ class IARNModel(SRModel):
                               'torchrun ... --launcher pytorch, or set num_gpu: 1')
         if opt['is_train']:
             self._read_train_options(opt['train'], opt['datasets'].get('train') or {})
+        self.jpeg = None
+        if opt['is_train'] and opt['train'].get('jpeg'):
+            self.jpeg = JPEGChannel(opt['train']['jpeg'], opt.get('manual_seed') or 0, opt.get('rank', 0))
         val = opt.get('val') or {}
         check_keys('val', val, VAL_KEYS)
         self.metrics = val.get('metrics') or DEFAULT_METRICS
         self.val_suffix, self.val_bar = val.get('suffix'), bool(val.get('pbar', False))
-        self.val_payload = val.get('payload') or [0]
+        self.val_payload, self.val_jpeg = val.get('payload') or [0], val.get('jpeg') or []
 
     def _graphed_step(self) -> GraphedStep:
         """The step of ``cuda_graph``, where it can be had."""
@@ -125,6 +132,7 @@ class IARNModel(SRModel):
             (f'HR patches of at most {DENSE_LIMIT} pixels (a smaller lq_size)', largest <= DENSE_LIMIT),
             ('one process (no --launcher)', not self.opt['dist']),
             ('grad_accumulation: 1', self.accumulation == 1),
+            ('no jpeg', self.jpeg is None),
             ('no inv_opt and no perceptual_opt', 'l_inv' not in self.criteria and not self.cri_perceptual),
         ) if not fits]
         if missing:
@@ -188,6 +196,8 @@ class IARNModel(SRModel):
 
     def optimize_parameters(self, current_iter: int) -> None:
         self.last_iter = current_iter
+        if self.jpeg:
+            self.jpeg.draw(current_iter, len(self.gt))
         self.optimizer_g.zero_grad(set_to_none=True)
         self._log = self.graphed(self.gt, self.lq) if self.graphed else self._backward()
         parameters = [p for group in self.optimizer_g.param_groups for p in group['params']]
@@ -215,7 +225,7 @@ class IARNModel(SRModel):
             last = k == len(parts) - 1
             with nullcontext() if last or not self.opt['dist'] else self.net_g.no_sync():
                 with self._autocast():
-                    out = self.net_g(gt, tuple(lq.shape[-2:]))
+                    out = self.net_g(gt, tuple(lq.shape[-2:]), self.jpeg)
                 losses = self._losses(out, gt, lq)
                 share = len(gt) / len(self.gt)
                 (share * torch.stack(list(losses.values())).sum()).backward()
@@ -276,13 +286,14 @@ class IARNModel(SRModel):
             current_iter = min(current_iter, self.last_iter)
         results = []
         rank, world_size = self.opt['rank'], self.opt['world_size']
-        tasks = [(index, k) for index in range(rank, len(dataset), world_size) for k in self.val_payload]
-        for index, k in tqdm(tasks, unit='image', disable=not self.val_bar or rank > 0):
+        ways = [*((k, 0) for k in self.val_payload), *((0, quality) for quality in self.val_jpeg)]
+        tasks = [(index, *way) for index in range(rank, len(dataset), world_size) for way in ways]
+        for index, k, quality in tqdm(tasks, unit='image', disable=not self.val_bar or rank > 0):
             item = dataset[index]
-            images = self._rescale(item, k)
+            images = self._rescale(item, k, quality)
             ratios = [n / m for n, m in zip(images['sr'].shape, images['lr'].shape)]
             scale = item.get('scale_name') or scale_label([max(1.0, round(r, 3)) for r in ratios])
-            scale += f'_payload{k:g}' if k else ''
+            scale += f'_payload{k:g}' if k else f'_jpeg{quality:g}' if quality else ''
             path = item.get('gt_path', item['lq_path'])
             if save_img:
                 self._save_images(images, dataset.opt['name'], scale, path, current_iter)
@@ -298,10 +309,11 @@ class IARNModel(SRModel):
 
     @torch.no_grad()
     @full_float32()
-    def _rescale(self, item: dict[str, Any], k: float = 0) -> dict[str, Any]:
+    def _rescale(self, item: dict[str, Any], k: float = 0, quality: float = 0) -> dict[str, Any]:
         """8-bit BGR images ``lr``, ``sr``, ``lq`` (bicubic LR or the given LR) and, where there is one, ``gt``.
 
-        With k > 0 the LR has a payload of k bits a sample.
+        With k > 0 the LR has a payload of k bits a sample. With a ``quality`` it becomes a JPEG (4:2:0) before it is
+        restored, and ``lr`` is what is left of it.
         """
         net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
         lq = item['lq'][None].to(self.device)
@@ -312,6 +324,9 @@ class IARNModel(SRModel):
             tensors = {'lr': out['lr'], 'sr': out['sr'], 'lq': lq, 'gt': gt}
             if k:
                 tensors['lr'], tensors['sr'] = self._with_payload(net, gt, out['lr'], k)
+            if quality:
+                tensors['lr'] = to_tensor(jpeg_copy(to_pixels(out['lr'])[0], int(quality)))[None].to(self.device)
+                tensors['sr'] = net.upscale(tensors['lr'], (gt.shape[-2], gt.shape[-1]))
         else:
             height, width = (int(n) for n in item['hr_size'])
             tensors = {'lr': lq, 'lq': lq, 'sr': self._restored(net, lq, (height, width))}

@@ -1,7 +1,7 @@
 """Picture files for rescaling: any common mode in, and LR files that carry what is needed to restore them.
 
-An LR file is a PNG or a lossless WebP with a :class:`.recipe.Recipe` in its metadata. Orientation is applied on
-reading; EXIF and ICC are kept.
+An LR file is a PNG or a lossless WebP, or a JPEG where the weights were made for it, with a :class:`.recipe.Recipe` in
+its metadata. Orientation is applied on reading; EXIF and ICC are kept.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from iarn_basicsr.errors import ImageError, RecipeError
 from iarn_basicsr.files import IMAGE_ENDINGS, atomic_write, check_writable
+from iarn_basicsr.jpeg import is_jpeg, jpeg_options
 
 from .deep import deep_pixels, refuse_kind
 from .exif import exif_for_tiff, orientation_of, turned, upright_exif
@@ -36,7 +37,7 @@ INPUT_ENDINGS = (*IMAGE_ENDINGS, '.gif')
 OUTPUT_ENDINGS = IMAGE_ENDINGS  # the 256 colours of a GIF would restore little
 LOSSLESS_ENDINGS = ('.png', '.webp')
 _ALPHA_ENDINGS = ('.png', '.webp', '.tif', '.tiff')
-_JPEG_ENDINGS, _TIFF_ENDINGS = ('.jpg', '.jpeg'), ('.tif', '.tiff')
+_TIFF_ENDINGS = ('.tif', '.tiff')
 _BARE_ENDINGS = ('.bmp', '.ppm')  # which hold pixels only
 _STRIP = 64  # rows that are converted at a time: what that makes in between stays small
 _MOST_PIXELS = 10**9
@@ -102,8 +103,13 @@ def read_picture(path: str) -> Picture:
         raise ImageError(f'{path}: damaged ({reason})') from None
 
 
-def write_picture(picture: Picture, path: str) -> tuple[str, ...]:
-    """Write 8-bit pixels and metadata, atomically; JPEG at quality 95, all others losslessly.
+def write_picture(picture: Picture, path: str, quality: int | None = None) -> tuple[str, ...]:
+    """Write 8-bit pixels and metadata, atomically; all but JPEG losslessly.
+
+    Args:
+        picture: what is written.
+        path: the file; its ending says of what kind it is.
+        quality: of a JPEG, with halved chroma as usual; None stands for 95 with whole chroma.
 
     Returns:
         remarks: what the picture holds and a file of this kind does not.
@@ -120,19 +126,21 @@ def write_picture(picture: Picture, path: str) -> tuple[str, ...]:
     unfit = is_gray_profile(picture.icc) and (not gray or ending == '.webp')  # which holds gray as RGB
     with _quiet():
         exif = picture.exif if picture.exif and _can_hold_exif(picture.exif, ending) else None
-    held = replace(picture, icc=None if unfit or ending in _BARE_ENDINGS else picture.icc, exif=exif)
+    recipe = picture.recipe.for_jpeg(picture.rgb) if picture.recipe and is_jpeg(ending) else picture.recipe
+    held = replace(picture, icc=None if unfit or ending in _BARE_ENDINGS else picture.icc, exif=exif, recipe=recipe)
 
     def write(temporary: str) -> None:
         with _quiet(), _Unnumbered(io.FileIO(temporary, 'w+')) as file:
-            image.save(file, Image.registered_extensions()[ending], **_options(held, ending))
+            image.save(file, Image.registered_extensions()[ending], **_options(held, ending, quality))
 
     try:
         atomic_write(path, write)
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or error
         raise ImageError(f'{path}: cannot be written ({reason})') from None
-    lost = [name for name, data, kept in (('EXIF', picture.exif, held.exif),
-                                          ('colour profile', picture.icc, held.icc)) if data and not kept]
+    gray_icc = [r.gray_icc for r in (picture.recipe, recipe) if r] or ['', '']
+    lost = [name for name, data, kept in (('EXIF', picture.exif, held.exif), ('colour profile', picture.icc, held.icc),
+                                          ('gray colour profile', *gray_icc)) if data and not kept]
     return (f'its {" and ".join(lost)} cannot go into a {ending} file: left out',) if lost else ()
 
 
@@ -153,7 +161,7 @@ def refuse_unwritable(picture: Picture, size: tuple[int, int], path: str) -> Non
 
 
 def _can_hold_exif(exif: bytes, ending: str) -> bool:
-    if ending in _JPEG_ENDINGS:
+    if is_jpeg(ending):
         return len(exif) <= _EXIF_OF_JPEG
     if ending in _TIFF_ENDINGS:
         try:
@@ -175,14 +183,14 @@ def is_gray_profile(icc: bytes | None) -> bool:
     return icc is not None and icc[16:20] == b'GRAY'
 
 
-def _options(picture: Picture, ending: str) -> dict[str, Any]:
+def _options(picture: Picture, ending: str, quality: int | None) -> dict[str, Any]:
     """For Pillow's ``save``."""
     options: dict[str, Any] = {k: v for k, v in (('icc_profile', picture.icc), ('exif', picture.exif)) if v}
     options.update(recipe_options(picture.recipe, ending))
     if ending == '.webp':
         options.update(lossless=True, exact=True, quality=80)
-    elif ending in _JPEG_ENDINGS:
-        options.update(quality=95, subsampling=0)
+    elif is_jpeg(ending):
+        options.update({'quality': 95, 'subsampling': 0} if quality is None else jpeg_options(quality))
     elif ending in _TIFF_ENDINGS and picture.exif:
         options['exif'] = exif_for_tiff(picture.exif)
     return options

@@ -1,6 +1,7 @@
 """What an LR file says of how it is restored, and where it stands in the file: ``Recipe``.
 
-In a PNG it is a text chunk named ``iarn``, in a WebP the XMP packet.
+In a PNG it is a text chunk named ``iarn``, in a WebP the XMP packet, in a JPEG the comment, which most tools that turn
+or recompress a JPEG without decoding it copy.
 """
 
 from __future__ import annotations
@@ -15,13 +16,19 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from iarn_basicsr.errors import RecipeError
+from iarn_basicsr.jpeg import is_jpeg
 from iarn_basicsr.payload import MAX_BITS
 
 from .text import LONGEST, printable, shortened
 
-__all__ = ['FORMAT_VERSION', 'Recipe', 'checksum', 'read_recipe', 'recipe_options']
+__all__ = ['FORMAT_VERSION', 'Recipe', 'checksum', 'look', 'read_recipe', 'recipe_options']
 
-FORMAT_VERSION = 2  # the newest that is read; 1 is written where there is no payload
+FORMAT_VERSION = 3  # the newest that is read; the oldest that says it all is written
+_OF_JPEG = 3
+_COMMENT = b'iarn '  # what the recipe in a comment starts with
+_LONGEST_COMMENT = 60_000  # bytes; a JPEG holds 65533
+_CELLS = 8  # a side of what :func:`look` sees
+_OTHER_LOOK = 6.0  # grey levels; JPEG of quality 10 changes a photograph by less than 2
 _KEY = 'iarn'
 _LONGEST_SIDE = 10**6
 _LONGEST_REASON = 200  # characters
@@ -38,10 +45,11 @@ class Recipe:
         model: name of the weights.
         weights: hash of the weights, see ``Rescaler.weights_hash``.
         mode: ``L`` where the original was gray, else ``RGB``.
-        pixels: :func:`checksum` of the LR pixels; a file that was edited or recompressed since no longer fits it.
+        pixels: :func:`checksum` of the LR pixels; a file that was edited or recompressed since no longer fits it. In a
+            JPEG :func:`look`, which survives recompressing.
         alpha: whether the original had an alpha channel; WebP drops one that is opaque.
         gray_icc: colour profile of a gray original, in Base64: it does not fit the colours of the LR.
-        format: version of this record: 2 with a payload, which 1 does not know, else 1.
+        format: version of this record: 3 in a JPEG, 2 with a payload, which 1 does not know, else 1.
         payload: bits a sample that hold coded detail, 0 to 3.
         seal: CRC-32 of all the rest, see :meth:`sealed`; empty in files of 0.1.0.
     """
@@ -62,6 +70,23 @@ class Recipe:
         """With the seal that belongs to it."""
         record = json.dumps({**self._record(), 'seal': ''}, sort_keys=True)
         return replace(self, seal=f'{zlib.crc32(record.encode()):08x}')
+
+    def for_jpeg(self, rgb: np.ndarray) -> Recipe:
+        """The same for a JPEG of the LR pixels, in which a payload is lost."""
+        recipe = replace(self, pixels=look(rgb), format=_OF_JPEG, payload=0).sealed()
+        if len(recipe.to_json()) > _LONGEST_COMMENT:
+            recipe = replace(recipe, gray_icc='').sealed()
+        return recipe
+
+    def change(self, rgb: np.ndarray) -> str:
+        """What happened to LR pixels of the right size since this was written, as far as it can be told; or nothing."""
+        if self.format < _OF_JPEG:
+            edited = checksum(rgb) != self.pixels
+            return 'it was edited or recompressed since it was made, and what it hid is damaged' if edited else ''
+        then, now = (np.frombuffer(bytes.fromhex(text), np.uint8).astype(float) for text in (self.pixels, look(rgb)))
+        edited = np.sqrt(np.mean((then - now)**2)) > _OTHER_LOOK
+        return 'it does not look as it did when it was made: edited, or another picture with its metadata' \
+            if edited else ''
 
     def to_json(self) -> str:
         """What :meth:`from_json` reads."""
@@ -92,6 +117,8 @@ class Recipe:
             gray_icc = record.get('gray_icc', '')
             base64.b64decode(gray_icc, validate=True)
             hr, lr = _size(record['hr_size']), _size(record['lr_size'])
+            if record['format'] == _OF_JPEG and len(bytes.fromhex(_word(record['pixels']))) != _CELLS**2:
+                raise ValueError(f'pixels {record["pixels"]!r}')
             if hr[0] < lr[0] or hr[1] < lr[1]:
                 raise ValueError(f'original {hr[1]}x{hr[0]}, smaller than {lr[1]}x{lr[0]}')
             return cls(hr, lr, _word(record['model']), _word(record['weights']), record['mode'],
@@ -121,6 +148,8 @@ def recipe_options(recipe: Recipe | None, ending: str) -> dict[str, Any]:
     record = recipe.to_json()
     if ending == '.webp':
         return {'xmp': _XMP_START + record.encode() + _XMP_STOP}
+    if is_jpeg(ending):
+        return {'comment': _COMMENT + record.encode()}
     if ending == '.png':
         chunks = PngImagePlugin.PngInfo()
         chunks.add_text(_KEY, record)
@@ -131,6 +160,12 @@ def recipe_options(recipe: Recipe | None, ending: str) -> dict[str, Any]:
 def checksum(rgb: np.ndarray) -> str:
     """CRC-32 of pixels, eight hexadecimal digits."""
     return f'{zlib.crc32(np.ascontiguousarray(rgb).data):08x}'
+
+
+def look(rgb: np.ndarray) -> str:
+    """Mean brightness of 8 x 8 cells of a picture (H, W, 3), two hexadecimal digits each."""
+    gray = Image.fromarray(rgb).convert('L')
+    return np.asarray(gray.resize((_CELLS, _CELLS), Image.Resampling.BOX)).tobytes().hex()
 
 
 def _size(value: object) -> tuple[int, int]:
@@ -163,4 +198,7 @@ def _text_of(file: Image.Image) -> str | None:
     xmp = file.info.get('xmp', b'')
     if isinstance(xmp, bytes) and _XMP_START in xmp:
         return xmp.split(_XMP_START, 1)[1].split(_XMP_STOP, 1)[0].decode(errors='replace')
+    comment = file.info.get('comment', b'')
+    if isinstance(comment, bytes) and comment.startswith(_COMMENT):
+        return comment[len(_COMMENT):].decode(errors='replace')
     return None

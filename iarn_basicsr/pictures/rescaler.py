@@ -18,6 +18,7 @@ import torch
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import IARNError, NoRecipeError, OptionError, OtherWeightsError, RecipeError
+from iarn_basicsr.jpeg import DEFAULT_QUALITY, QUALITIES, is_jpeg
 from iarn_basicsr.ops.pixels import to_levels, to_tensor
 from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.size import Scale, Size, check_hr_size, check_lr_size, lr_size
@@ -190,24 +191,28 @@ class Rescaler:
     # -------------------------------------------------------------------------------------------------------- files
 
     def downscale_file(self, source: Path, target: Path, scale: Scale | None = None, size: Size | None = None,
-                       allow_lossy: bool = False) -> Picture:
+                       allow_lossy: bool = False, quality: int | None = None) -> Picture:
         """Read, downscale, write; returns the LR picture. Raises as :meth:`downscale` does.
+
+        A JPEG (of ``quality`` 1 to 100 and halved chroma; 90 if None) is for the weights ``iarn_jpeg_x1-4``, whose LR
+        survives it. With ``allow_lossy`` it may be of any weights, and None stands for 95 with whole chroma.
 
         Raises:
             OptionError: if ``target`` is ``source``, or, unless ``allow_lossy``, of a kind that loses what is hidden in
-                the LR or cannot hold its recipe.
+                the LR or cannot hold its recipe; for a JPEG with payload or effort, or another quality.
             ImageError: before the work, as far as it can be told, if it cannot be written.
         """
         _refuse_same(source, target)
-        if not allow_lossy and not os.fspath(target).lower().endswith(LOSSLESS_ENDINGS):
-            raise OptionError(f'{os.fspath(target)}: what is hidden in an LR image does not survive a lossy file, and '
-                              'only PNG and WebP carry the recipe to restore it: name one of those, or pass '
-                              'allow_lossy=True')
+        if quality is not None and not (type(quality) is int and QUALITIES[0] <= quality <= QUALITIES[1]):
+            raise OptionError(f'quality {quality!r}: expected a whole number from {QUALITIES[0]} to {QUALITIES[1]}')
+        unfit = '' if allow_lossy else self.unfit_for(os.fspath(target))
+        if unfit:
+            raise OptionError(f'{os.fspath(target)}: {unfit}; or pass allow_lossy=True')
         with _naming(os.fspath(source)) as path:
             picture = read_picture(path)
             made = self.lr_size(picture.size, scale, size)
         refuse_unwritable(picture, made, os.fspath(target))
-        return self._written(self._downscale_picture(picture, None, made), target)
+        return self._written(self._downscale_picture(picture, None, made), target, quality or self.jpeg_quality)
 
     def upscale_file(self, source: Path, target: Path, size: Size | None = None, force: bool = False) -> Picture:
         """Read, restore, write; returns the restored picture. Raises as :meth:`upscale` does.
@@ -223,8 +228,27 @@ class Rescaler:
         refuse_unwritable(picture, made, os.fspath(target))
         return self._written(self._upscale_picture(picture, size, force), target)
 
-    def _written(self, picture: Picture, target: Path) -> Picture:
-        for remark in write_picture(picture, os.fspath(target)):
+    @property
+    def jpeg_quality(self) -> int | None:
+        """Of JPEG files for which none is asked for, as :func:`files.write_picture` understands it."""
+        return DEFAULT_QUALITY if zoo.survives_jpeg(self.weights_hash) else None
+
+    def unfit_for(self, target: str) -> str:
+        """Why an LR of these weights should not become a file of this name, and what would be right; or nothing."""
+        if target.lower().endswith(LOSSLESS_ENDINGS):
+            return ''
+        if not is_jpeg(target):
+            return 'only PNG, WebP and JPEG carry the recipe to restore an LR image: name one of those'
+        if not zoo.survives_jpeg(self.weights_hash):
+            return (f'what the weights {self.name!r} hide in an LR image does not survive a JPEG: write .png or .webp, '
+                    f'or use the weights {zoo.JPEG!r}')
+        for name, value in (('payload', self.payload), ('effort', self.effort)):
+            if value:
+                return f'{name} {value:g} is lost in a JPEG: leave it out, or write .png or .webp'
+        return ''
+
+    def _written(self, picture: Picture, target: Path, quality: int | None = None) -> Picture:
+        for remark in write_picture(picture, os.fspath(target), quality):
             self.say(f'{os.fspath(target)}: {remark}')
         return picture
 
@@ -269,10 +293,11 @@ class Rescaler:
                 f'({self.weights_hash})', 'restore it with those, or try with force=True')
         try_it, (h, w) = 'force=True tries all the same', recipe.lr_size
         if (height, width) != (h, w):
-            return RecipeError(f'it is {width}x{height} but was made {w}x{h} (width x height): it was resized or '
-                               'cropped since, and what it hid is lost', try_it)
-        if checksum(picture.rgb) != recipe.pixels:
-            return RecipeError('it was edited or recompressed since it was made, and what it hid is damaged', try_it)
+            return RecipeError(f'it is {width}x{height} but was made {w}x{h} (width x height): it was resized, '
+                               'turned or cropped since, and what it hid is lost', try_it)
+        change = recipe.change(picture.rgb)
+        if change:
+            return RecipeError(change, try_it)
         if not recipe.intact:
             return RecipeError('its IARN metadata were edited since it was made, and may name another size', try_it)
         return None

@@ -10,6 +10,7 @@ from typing import Any
 
 from iarn_basicsr.checks import ANYTHING, FILE_NAME, FLAG, TEXT, Kind, Table, choice, listed, real, whole
 from iarn_basicsr.errors import OptionError
+from iarn_basicsr.jpeg import QUALITIES
 from iarn_basicsr.ops.size import SIZE_RULES, parse_scale
 from iarn_basicsr.payload import MAX_BITS
 
@@ -78,6 +79,7 @@ VAL: Table = {
     'suffix': FILE_NAME.or_none(),
     'pbar': FLAG.or_none(),
     'payload': listed(real(0, MAX_BITS)).or_none(),
+    'jpeg': listed(whole(*QUALITIES)).or_none(),
     'metrics': _SECTION.or_none(),
     'num_val_samples': _COUNT,
     'flip_seq': FLAG,

@@ -10,10 +10,12 @@ from typing import Any
 from iarn_basicsr.checks import near
 from iarn_basicsr.errors import WeightsError
 
-__all__ = ['DEFAULT', 'FOLDER', 'NONE', 'entries', 'file_of', 'list_models', 'name_of', 'resolve']
+__all__ = ['DEFAULT', 'FOLDER', 'JPEG', 'NONE', 'entries', 'file_of', 'list_models', 'name_of', 'resolve',
+           'survives_jpeg']
 
 FOLDER = osp.dirname(osp.abspath(__file__))
 DEFAULT = 'default'  # stands for the first name of the registry
+JPEG = 'iarn_jpeg_x1-4'  # whose LR survives a JPEG
 NONE = 'none'  # no weights: bicubic LR and its right inverse, for a payload
 NONE_HASH = hashlib.sha256().hexdigest()[:16]  # ``weights.weights_hash`` of nothing
 
@@ -34,6 +36,11 @@ def name_of(weights_hash: str) -> str | None:
     if weights_hash == NONE_HASH:
         return NONE
     return next((name for name, entry in entries().items() if entry['weights_hash'] == weights_hash), None)
+
+
+def survives_jpeg(weights_hash: str) -> bool:
+    """Whether the LR of the weights with this hash may become a JPEG."""
+    return any(entry['weights_hash'] == weights_hash and entry.get('jpeg', False) for entry in entries().values())
 
 
 def resolve(weights: str) -> tuple[str, str]:

@@ -74,11 +74,10 @@ def test_what_is_no_recipe(place: Path, text: str) -> None:
 
 
 def test_an_error_in_describing_names_the_file_and_goes_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from iarn_basicsr.pictures.cli import commands
-    checksum = commands.checksum
+    change = Recipe.change
     errors: list[Exception] = [ValueError('bad'), MemoryError(), OSError(5, 'Input/output error')]
-    monkeypatch.setattr(commands, 'checksum', lambda rgb: checksum(rgb) if not errors else (_ for _ in ()).throw(
-        errors.pop()))
+    monkeypatch.setattr(Recipe, 'change', lambda recipe, rgb: change(recipe, rgb) if not errors else (
+        _ for _ in ()).throw(errors.pop()))
     code, out, err = iarn('info', *['lr.png'] * 4)
     assert code == 1 and out.count('LR image') == 1
     assert [line.removeprefix('iarn info: lr.png: ') for line in err.splitlines()] == [
@@ -135,7 +134,7 @@ def test_size_against_the_recipe(place: Path) -> None:
 
 @pytest.mark.parametrize(('change', 'text'), [
     ({'pixels': '00000000'}, 'it was edited or recompressed since it was made'),
-    ({'lr_size': [13, 16]}, 'it was resized or cropped since'),
+    ({'lr_size': [13, 16]}, 'it was resized, turned or cropped since'),
     ({'weights': 'f' * 16, 'model': 'other'}, "it was made with the weights 'other'"),
 ])
 def test_force_says_what_it_passes_over(place: Path, change: dict[str, Any], text: str) -> None:

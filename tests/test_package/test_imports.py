@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / 'iarn_basicsr'
 # From the ground up; a room may import its own floor and those below. The two wings do not see each other.
 FLOORS = [
     {'version', 'errors', 'stand_ins'},
-    {'files', 'checks'},
+    {'files', 'checks', 'jpeg'},
     {'ops'},
     {'weights', 'zoo', 'payload'},
     {'archs'},

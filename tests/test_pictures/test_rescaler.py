@@ -275,7 +275,8 @@ def test_both_size_ranges_are_one_rule(lr: int, max_scale: float) -> None:
     ({'weights': 'f' * 16, 'model': 'other'},
      r"it was made with the weights 'other' \(f{16}\), these are 'tiny' \(\w{16}\); restore it with those, or try "
      'with force=True'),
-    ({'lr_size': (13, 16)}, r'it is 16x12 but was made 16x13 \(width x height\): it was resized or cropped since, '),
+    ({'lr_size': (13, 16)},
+     r'it is 16x12 but was made 16x13 \(width x height\): it was resized, turned or cropped since, '),
     ({'pixels': '00000000'}, 'it was edited or recompressed since it was made, .* force=True tries'),
 ])
 def test_lr_that_does_not_fit(rescaler: Rescaler, change: dict[str, Any], message: str) -> None:

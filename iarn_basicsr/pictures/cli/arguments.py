@@ -6,7 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import NoReturn
 
+from iarn_basicsr import zoo
 from iarn_basicsr.errors import OptionError
+from iarn_basicsr.jpeg import DEFAULT_QUALITY, QUALITIES
 from iarn_basicsr.ops.size import Size, parse_scale
 from iarn_basicsr.payload import MAX_BITS
 from iarn_basicsr.pictures.limits import MOST_EFFORT, SMALLEST_TILE
@@ -18,8 +20,10 @@ __all__ = ['make_parser']
 EXAMPLES = """examples:
   iarn downscale photo.jpg -o small.png --scale 2.5
   iarn downscale holiday/ -o small/ --max-side 1600
+  iarn downscale photo.jpg -o small.jpg --scale 2 --quality 90
   iarn upscale small/ -o restored/
   iarn compare photo.jpg --scale 2 --scale 1.5x3 -o page.html
+  iarn compare photo.jpg --scale 2 --jpeg 75 90
   iarn info small.png
   iarn recipes train_IARN_light_x1-4.yml -o own.yml
   iarn export iarn_x1-4 down.onnx --direction down --hr-size 1280x720 --scale 2"""
@@ -78,13 +82,15 @@ def _tile(text: str) -> int:
 
 
 def _downscale_arguments(command: argparse.ArgumentParser) -> None:
-    _files(command, 'png (default) or webp, both lossless')
+    _files(command, 'png (default) or webp, both lossless; or jpg, which takes weights of its own')
     size = command.add_mutually_exclusive_group(required=True)
     size.add_argument('--scale', type=_scale, metavar='S', help='2.5, or vertical x horizontal: 1.5x3')
     size.add_argument('--size', type=_size, metavar='WxH', help='exact LR size, width x height')
     size.add_argument('--max-side', type=_positive, metavar='N', help='longer side of the LR image')
-    command.add_argument('--allow-lossy', action='store_true', help='write .jpg all the same')
-    _computing(command)
+    command.add_argument('--quality', type=_quality, metavar='Q',
+                         help=f'of .jpg, 1 to 100 (default: {DEFAULT_QUALITY})')
+    command.add_argument('--allow-lossy', action='store_true', help='write .jpg or .bmp with any weights all the same')
+    _computing(command, None, f'default: {zoo.DEFAULT}, for .jpg {zoo.JPEG}; see iarn verify for the names')
     _detail(command)
     _overwriting(command)
 
@@ -100,6 +106,8 @@ def _upscale_arguments(command: argparse.ArgumentParser) -> None:
 def _compare_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument('source', metavar='IN')
     command.add_argument('--scale', action='append', type=_scale, metavar='S', help='several are possible')
+    command.add_argument('--jpeg', nargs='+', type=_quality, default=[], metavar='Q', help='qualities, 1 to 100: also '
+                         'compare what is restored after the LR images became such JPEG files')
     command.add_argument('--network', metavar='FILE', help='weights of a one-way network (ESRGAN, SwinIR, HAT, ...) to '
                          'restore the bicubic LR; needs the package spandrel')
     command.add_argument('-o', '--output', metavar='PAGE', help='default: IN_compare.html in the current directory')
@@ -143,6 +151,12 @@ def _payload(text: str) -> float | str:
     if not 0 <= bits <= MAX_BITS:
         raise argparse.ArgumentTypeError(f'{text!r}: expected bits a sample, 0 to {MAX_BITS}, or auto')
     return bits
+
+
+def _quality(text: str) -> int:
+    if not text.isdigit() or not QUALITIES[0] <= int(text) <= QUALITIES[1]:
+        raise argparse.ArgumentTypeError(f'{text!r}: expected a whole number from {QUALITIES[0]} to {QUALITIES[1]}')
+    return int(text)
 
 
 def _steps(text: str) -> int:

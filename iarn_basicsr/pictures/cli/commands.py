@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from iarn_basicsr import zoo
 from iarn_basicsr.errors import ImageError, NoRecipeError, OtherWeightsError, RecipeError, SizeError
 from iarn_basicsr.files import check_writable, save_bytes
+from iarn_basicsr.jpeg import is_jpeg
 from iarn_basicsr.ops.size import Size, check_hr_size, check_lr_size, lr_size, scale_label
 from iarn_basicsr.payload import bits
 from iarn_basicsr.pictures import recipes
-from iarn_basicsr.pictures.files import LOSSLESS_ENDINGS, Picture, read_picture, refuse_unwritable, write_picture
-from iarn_basicsr.pictures.recipe import checksum
+from iarn_basicsr.pictures.files import Picture, read_picture, refuse_unwritable, write_picture
 
 from .batch import Job, UsageError, one_line, plan, run
 from .process import EffortBar, postponed, show, tell
@@ -26,10 +26,6 @@ if TYPE_CHECKING:  # torch is loaded by the commands that need it
     from iarn_basicsr.pictures.rescaler import Rescaler
 
 __all__ = ['run_command']
-
-LOSSY_REASON = ('{path}: what is hidden in an LR image does not survive a lossy file (measured: at x2, JPEG of quality '
-                '95 costs 7.7 dB), and only PNG and WebP carry the recipe to restore it; write .png or .webp, or pass '
-                '--allow-lossy')
 
 
 def run_command(args: argparse.Namespace) -> int:
@@ -48,10 +44,14 @@ def run_command(args: argparse.Namespace) -> int:
 
 def _downscale(args: argparse.Namespace) -> int:
     jobs, outcome = plan(args)
-    lossy = [j for j in jobs if not j.target.lower().endswith(LOSSLESS_ENDINGS)]
-    if lossy and not args.allow_lossy:
-        raise UsageError(LOSSY_REASON.format(path=lossy[0].target))
-    rescaler = _rescaler(args, args.weights)
+    target = jobs[0].target if jobs else ''  # all are of one kind
+    rescaler = _rescaler(args, args.weights or (zoo.JPEG if is_jpeg(target) else zoo.DEFAULT))
+    unfit = rescaler.unfit_for(target) if jobs and not args.allow_lossy else ''
+    if unfit:
+        raise UsageError(f'{target}: {unfit}; or pass --allow-lossy')
+    if args.quality and jobs and not is_jpeg(target):
+        raise UsageError(f'--quality {args.quality}: {target} is no JPEG')
+    quality = args.quality or rescaler.jpeg_quality
 
     def one(job: Job) -> str:
         picture = read_picture(job.source)
@@ -67,7 +67,7 @@ def _downscale(args: argparse.Namespace) -> int:
         if not args.dry_run:
             lr = rescaler.downscale(picture, size=size)
             del picture  # the memory is needed for writing
-            outcome.remark(job.source, *write_picture(lr, job.target))
+            outcome.remark(job.source, *write_picture(lr, job.target, quality))
         return text
 
     return run(args, jobs, outcome, one)
@@ -124,7 +124,7 @@ def _compare(args: argparse.Namespace) -> int:
         with _asked_for(f'{args.source}: --scale {scale_label(scale)[1:]}', picture.size):
             check_lr_size(picture.size, lr_size(picture.size, scale), rescaler.net.max_scale)
     try:
-        results = compare(rescaler, picture, scales, network)
+        results = compare(rescaler, picture, scales, network, args.jpeg)
     except (MemoryError, RuntimeError) as error:  # RuntimeError: torch, out of memory
         raise ImageError(f'{args.source}: {one_line(error)}') from None
     show(*table(results).splitlines())
@@ -167,8 +167,8 @@ def _describe(path: str, picture: Picture) -> Iterator[str]:
         yield f'  {recipe.payload:g} low bits of each sample hold coded detail{_damage(picture)}'
     if recipe.lr_size != picture.size:
         yield f'  was {_wh(recipe.lr_size)} when made: resized or cropped since, what it hid is lost'
-    elif recipe.pixels != checksum(picture.rgb):
-        yield '  edited or recompressed since it was made: what it hid is damaged'
+    elif recipe.change(picture.rgb):
+        yield f'  {recipe.change(picture.rgb)}'
     elif not recipe.intact:
         yield '  these metadata were edited since it was made'
 

@@ -1,0 +1,127 @@
+"""JPEG between the two directions of training, so that what is hidden in the LR survives it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from basicsr.utils.diffjpeg import DiffJPEG
+from torch import Tensor, nn
+
+from iarn_basicsr.checks import Kind, check_needed, check_values, choice, real, whole
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.jpeg import QUALITIES, SUBSAMPLINGS, jpeg_copy
+from iarn_basicsr.ops.pixels import to_pixels, to_tensor
+from iarn_basicsr.ops.quantise import quantise
+
+__all__ = ['QUALITY', 'JPEGChannel']
+
+BLOCK = 16  # pixels; side of the blocks of JPEG with halved chroma
+QUALITY = whole(*QUALITIES)
+_TRAINED = ('4:2:0', '4:4:4')  # those of which DiffJPEG's parts can be made
+_TABLE = {
+    'prob': real(0, 1),
+    'quality': Kind(f'two qualities, from and to, each {QUALITY.words}',
+                    lambda v: isinstance(v, list) and len(v) == 2 and all(map(QUALITY.fits, v)) and v[0] <= v[1]),
+    'subsampling': Kind(f'a list of {" or ".join(map(repr, _TRAINED))}',
+                        lambda v: isinstance(v, list) and bool(v) and all(s in _TRAINED for s in v)),
+    'encoder': choice('libjpeg', 'diff', 'straight'),
+}
+
+
+class JPEGChannel:
+    """What happens to the LR images of a batch on their way to restoration.
+
+    Args:
+        options: option ``train.jpeg``:
+            prob: share of the images that pass through JPEG.
+            quality: [lowest, highest]; each image has its own.
+            subsampling: of chroma; each batch has one of them, default ``['4:2:0', '4:4:4']``.
+            encoder: ``libjpeg`` (default) has the pixels of the real encoder and the gradient of BasicSR's DiffJPEG;
+                ``diff`` is DiffJPEG for both; ``straight`` has the real pixels, and lets the gradient pass unchanged.
+        seed: of the run; with the iteration and the rank it decides what is drawn, so that a resumed run goes on.
+        rank: of this process.
+
+    Raises:
+        OptionError: naming the option.
+    """
+
+    def __init__(self, options: Mapping[str, Any], seed: int, rank: int) -> None:
+        check_values('train.jpeg', options, _TABLE)
+        check_needed('train.jpeg', options, ('prob', 'quality'), _TABLE)
+        self.prob, self.quality = options['prob'], options['quality']
+        self.subsampling = options.get('subsampling', list(_TRAINED))
+        self.encoder = options.get('encoder', 'libjpeg')
+        self.seed, self.rank = seed, rank
+        self._simulated = {name: simulated_jpeg(name) for name in self.subsampling}
+        self._drawn: np.ndarray = np.empty(0)
+        self._drawn_subsampling = self.subsampling[0]
+
+    def draw(self, iteration: int, count: int) -> None:
+        """Draw what happens to the ``count`` images of a step."""
+        rng = np.random.default_rng([self.seed, self.rank, iteration])
+        self._drawn_subsampling = self.subsampling[int(rng.integers(len(self.subsampling)))]
+        qualities = rng.integers(self.quality[0], self.quality[1] + 1, count)
+        self._drawn = np.where(rng.random(count) < self.prob, qualities, 0)
+
+    def __call__(self, lr: Tensor) -> Tensor:
+        """8-bit LR (N, 3, h, w) -> the same after JPEG: of the next N images of the step."""
+        qualities, self._drawn = self._drawn[:len(lr)], self._drawn[len(lr):]
+        chosen = torch.from_numpy(np.flatnonzero(qualities)).to(lr.device)
+        if not len(chosen):
+            return lr
+        images, qualities = lr[chosen].float(), qualities[qualities > 0]
+        if self.encoder == 'straight':
+            changed = images + (self._real(images, qualities) - images).detach()
+        else:
+            changed = self._simulation(images, qualities)
+            if self.encoder == 'libjpeg':
+                changed = changed + (self._real(images, qualities) - changed).detach()
+        return lr.index_copy(0, chosen, changed.to(lr.dtype))
+
+    def _real(self, images: Tensor, qualities: np.ndarray) -> Tensor:
+        copies = [jpeg_copy(pixels, int(q), self._drawn_subsampling)
+                  for pixels, q in zip(to_pixels(images.detach()), qualities)]
+        return to_tensor(np.stack(copies)).to(images)
+
+    def _simulation(self, images: Tensor, qualities: np.ndarray) -> Tensor:
+        h, w = images.shape[-2:]
+        padded = F.pad(images, (0, -w % BLOCK, 0, -h % BLOCK), mode='replicate')  # as libjpeg; DiffJPEG pads with black
+        jpeg = self._simulated[self._drawn_subsampling].to(images.device)
+        with torch.autocast(images.device.type, enabled=False):
+            return quantise(jpeg(padded, torch.from_numpy(qualities).to(images))[..., :h, :w])
+
+
+def simulated_jpeg(subsampling: str) -> DiffJPEG:
+    """BasicSR's DiffJPEG, which knows 4:2:0 alone; its parts make 4:4:4 too."""
+    jpeg = DiffJPEG(differentiable=True).requires_grad_(False)
+    if subsampling == '4:4:4':
+        jpeg.compress.l1[1] = _Planes()
+        jpeg.decompress = _WholeChroma(jpeg.decompress)
+    elif subsampling != '4:2:0':
+        raise OptionError(f'no simulation of JPEG with subsampling {subsampling!r}: choose one of {SUBSAMPLINGS}')
+    return jpeg
+
+
+class _Planes(nn.Module):
+    """In place of DiffJPEG's ChromaSubsampling: (N, H, W, 3) -> three (N, H, W)."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return image.unbind(-1)
+
+
+class _WholeChroma(nn.Module):
+    """In place of DiffJPEG's DeCompressJpeg, of whose parts it is made."""
+
+    def __init__(self, stock: nn.Module) -> None:
+        super().__init__()
+        self.stock = stock
+
+    def forward(self, y: Tensor, cb: Tensor, cr: Tensor, height: int, width: int, factor: Tensor) -> Tensor:
+        s: Any = self.stock
+        coefficients = s.y_dequantize(y, factor), s.c_dequantize(cb, factor), s.c_dequantize(cr, factor)
+        planes = [s.merging(s.idct(c), height, width) for c in coefficients]
+        return s.colors(torch.stack(planes, -1)).clamp(0, 255) / 255
