@@ -8,6 +8,7 @@ from os import path as osp
 from iarn_basicsr import zoo
 from iarn_basicsr.checks import near
 from iarn_basicsr.errors import WeightsError
+from iarn_basicsr.jpeg import jpeg_copy
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, evaluate
 from iarn_basicsr.ops.size import parse_scale
 from iarn_basicsr.payload.codec import MissingCodecError
@@ -22,13 +23,19 @@ PAYLOAD, PAYLOAD_SCALE = 2, '2'  # bits a sample
 METRICS = {name: DEFAULT_METRICS[name] for name in ('psnr_y', 'psnr_rgb')}
 
 
-def measure(rescaler: Rescaler, scales: Sequence[str]) -> dict[str, dict[str, float]]:
-    """scale -> metric -> value of the round trip of the packaged photograph."""
+def measure(rescaler: Rescaler, ways: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Way -> metric -> value of the round trip of the packaged photograph.
+
+    A way is a scale (``2``), or one with the quality of a JPEG that the LR becomes (``2 jpeg 90``).
+    """
     hr = read_picture(PHOTOGRAPH).rgb
     values = {}
-    for scale in scales:
-        lr, restored = rescaler.roundtrip(hr, scale=parse_scale(scale))
-        values[scale] = evaluate((restored[..., ::-1], hr[..., ::-1]), (lr, lr), METRICS)
+    for way in ways:
+        scale, _, quality = way.partition(' jpeg ')
+        lr = rescaler.downscale(hr, scale=parse_scale(scale))
+        lr = jpeg_copy(lr, int(quality)) if quality else lr
+        restored = rescaler.upscale(lr, hr.shape[:2])
+        values[way] = evaluate((restored[..., ::-1], hr[..., ::-1]), (lr, lr), METRICS)
     return values
 
 

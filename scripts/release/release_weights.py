@@ -25,6 +25,7 @@ from iarn_basicsr.pictures.rescaler import Rescaler
 from iarn_basicsr.pictures.verify import measure
 
 SCALES = ['1.5', '2', '2.5', '3', '4', '1.5x3']
+JPEGS = ['1.5 jpeg 90', '2 jpeg 90', '2 jpeg 75', '4 jpeg 90']  # measured too where the LR survives one
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--steps', required=True, type=int, help='iterations done')
     parser.add_argument('--note', default='', help='what a user must know')
     parser.add_argument('--half', action='store_true', help='store float16, half the size')
+    parser.add_argument('--jpeg', action='store_true', help='its LR may become a JPEG')
     place = parser.add_mutually_exclusive_group()
     place.add_argument('--first', action='store_true', help='make it the default')
     place.add_argument('--earlier', action='store_true', help='put the file into the folder earlier')
@@ -49,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     path = osp.join(zoo.FOLDER, *file.split('/'))
     (net.half() if args.half else net).save(path)
     entry = {'file': file, **described(path), 'training': args.training, 'training_data': args.data,
-             'steps': args.steps, 'note': args.note, 'expected': expected(path)}
+             'steps': args.steps, 'note': args.note, **({'jpeg': True} if args.jpeg else {}),
+             'expected': expected(path, [*SCALES, *(JPEGS if args.jpeg else [])])}
     others = {k: v for k, v in zoo.entries().items() if k != args.name}
     save_json({args.name: entry, **others} if args.first else {**others, args.name: entry},
               osp.join(zoo.FOLDER, 'registry.json'))
@@ -69,10 +72,10 @@ def described(path: str) -> dict[str, Any]:
     }
 
 
-def expected(path: str) -> dict[str, dict[str, float]]:
-    """scale -> metric -> value on the packaged photograph."""
-    found = measure(Rescaler.load(path, device='cpu'), SCALES)
-    return {scale: {metric: round(value, 3) for metric, value in row.items()} for scale, row in found.items()}
+def expected(path: str, ways: list[str]) -> dict[str, dict[str, float]]:
+    """way -> metric -> value on the packaged photograph, see ``measure``."""
+    found = measure(Rescaler.load(path, device='cpu'), ways)
+    return {way: {metric: round(value, 3) for metric, value in row.items()} for way, row in found.items()}
 
 
 if __name__ == '__main__':

@@ -340,3 +340,22 @@ def test_unreadable_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch, 'load', forbidden)
     with pytest.raises(ValueError, match=r'x\.pth: cannot be read \(Permission denied\)'):
         IARN.from_file(str(tmp_path / 'x.pth'))
+
+
+# --------------------------------------------------------------------------------------------------------------- JPEG
+
+
+def test_weights_whose_lr_may_become_a_jpeg(released: Path, release: ModuleType, tmp_path: Path) -> None:
+    """They are measured through one, too; only they may."""
+    release.JPEGS = ['2 jpeg 90', '2 jpeg 10']
+    assert release.main([str(tmp_path / 'best_run.pth'), '--name', 'robust', '--training', 'r', '--data', 'd', '--steps',
+                         '1', '--jpeg']) == 0
+    expected = zoo.entries()['robust']['expected']
+    assert set(expected) == {'2', '1.5x4', '2 jpeg 90', '2 jpeg 10'}
+    assert expected['2']['psnr_y'] > expected['2 jpeg 90']['psnr_y'] > expected['2 jpeg 10']['psnr_y'] + 0.5
+    assert [good for _, good, _ in verify(['robust'])] == [True]
+    assert zoo.survives_jpeg(zoo.entries()['robust']['weights_hash'])
+    assert not zoo.survives_jpeg(zoo.entries()['second']['weights_hash']) and not zoo.survives_jpeg('0' * 16)
+    change(released, 'robust', expected={**expected, '2 jpeg 10': {'psnr_y': 60.0}})
+    [(_, good, text)] = verify(['robust'])
+    assert not good and '2 jpeg 10 psnr_y' in text and 'expected 60.000' in text
