@@ -57,7 +57,9 @@ VALUES = [
     ('cycles.dataset', 'three'), ('cycles.methods', 'ours'), ('cycles.methods', [['ours']]),
     ('cycles.methods', ['our']),
     ('lossy', 'jpeg'), ('lossy.qualities', [500]), ('lossy.qualities', [0]), ('lossy.qualities', 95),
-    ('lossy.qualities', ['high']), ('lossy.formats', ['gif']), ('lossy.formats', 'jpeg'), ('lossy.formats', [5]),
+    ('lossy.qualities', ['high']), ('lossy.formats', ['gif']),
+    ('lossy.formats', ['jpeg', 'jpg']), ('lossy.formats', ['JPEG']), ('lossy.formats', ['jpeg420']),
+    ('lossy.formats', 'jpeg'), ('lossy.formats', [5]),
     ('lossy.dataset', ['two']), ('lossy.methods', {'ours': 1}),
     *[('methods.coded', {'type': 'payload', 'bits': bits}) for bits in (-1, 3.5, 8, '2', True, [1], float('nan'))],
     *[('methods.coded', {'type': 'payload', 'bits': 1, 'weights': weights}) for weights in (5, None, '', ['none'])],
@@ -148,6 +150,7 @@ def test_files_that_are_no_option_files(refused, tmp_path, text, words):
 @pytest.mark.parametrize(('place', 'value'), [
     ('cost', None), ('device', None), ('threads', MISSING), ('published', MISSING), ('methods.EDSR.nets', [
         {'scale': 4, 'path': 'x.pth'}]), ('cycles.counts', [1]), ('lossy.qualities', [1, 100]),
+    ('lossy.formats', ['jpeg', 'jpeg444', 'webp', 'avif']),
     ('scales', ['x1.5x3', 2.5]),
     ('bytes', None), ('bytes', {'scales': [2, 'x1.5x3'], 'dataset': 'two', 'methods': ['ours']}),
     ('methods.own', {'type': 'payload', 'bits': 0}), ('methods.own', {'type': 'payload', 'bits': 2.5, 'effort': 0}),
