@@ -312,8 +312,8 @@ def test_foreign_lr(iarn: Callable[..., Result], folder: Path) -> None:
         assert code == 1 and err == ('iarn upscale: in/a.png: its metadata hold no recipe of IARN: it was made '
                                      'otherwise, or they were removed: name the size to make (--size WxH)\n')
     assert iarn('upscale', 'in/a.png', '-o', 'x.png', '--size', '40x50') == (
-        0, '', 'iarn upscale: in/a.png: its metadata hold no recipe of IARN: restored if it was made with these '
-        'weights from a picture of that size, else enlarged\n')
+        0, '', 'iarn upscale: in/a.png: its metadata hold no recipe of IARN: restored if it was made with the '
+        'weights tiny from a picture of that size, else enlarged\n')
     with Image.open('x.png') as file:
         assert file.size == (40, 50)
 

@@ -81,7 +81,7 @@ def _upscale(args: argparse.Namespace) -> int:
     def one(job: Job) -> str:
         picture = read_picture(job.source)
         known = zoo.name_of(picture.recipe.weights) if picture.recipe else None
-        rescaler = load(args.weights or known or zoo.DEFAULT)
+        rescaler = load(args.weights or known or (zoo.JPEG if is_jpeg(job.source) else zoo.DEFAULT))
         size = _restored_size(args, picture, rescaler)
         outcome.remark(job.source, *picture.remarks, *_doubts(args, picture, rescaler))
         refuse_unwritable(picture, size, job.target)
@@ -98,8 +98,8 @@ def _doubts(args: argparse.Namespace, picture: Picture, rescaler: Rescaler) -> I
     if picture.no_recipe:
         yield 'enlarged, not restored'
     elif picture.recipe is None:
-        yield ('its metadata hold no recipe of IARN: restored if it was made with these weights from a picture of that '
-               'size, else enlarged')
+        yield ('its metadata hold no recipe of IARN: restored if it was made with the weights '
+               f'{rescaler.name} from a picture of that size, else enlarged')
     elif refusal:  # in spite of which --force goes on
         yield f'{refusal.reason}: not restored as it was'
     elif args.size and args.size != picture.recipe.hr_size:
