@@ -40,6 +40,7 @@ FILES = {
     'png_deep': png(DEEP, (b'eXIf', exif()[6:]), (b'tRNS', b'\0' * 6), (b'gAMA', b'\0\0\xb1\x8f')),
     'jpeg': encoded('JPEG', exif=exif()),
     'jpeg_progressive': encoded('JPEG', progressive=True, exif=exif()),
+    'jpeg_lr': encoded('JPEG', comment=b'iarn ' + RECIPE.for_jpeg(RGB).to_json().encode()),
     'webp': encoded('WEBP', lossless=True, exif=exif(), xmp=b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><!--iarn {} iarn-->'),
     'gif': encoded('GIF'),
 }
