@@ -30,6 +30,7 @@ from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.toolbox.option_tables import IMAGES, LOADER, SCALE
 
+from .codecs import FORMATS
 from .methods import check_method
 
 __all__ = ['check_benchmark']
@@ -59,7 +60,6 @@ _SECTIONS: dict[str, Table] = {
     'bytes': {'dataset': TEXT, 'scales': _SCALES, 'methods': _NAMES},
 }
 _NOT_NEEDED = {'dataset', 'methods', 'repeats'}
-_FORMATS = ('jpeg', 'webp')
 
 
 def check_benchmark(options: Any) -> None:
@@ -95,8 +95,8 @@ def _check_section(section: str, given: Mapping[str, Any], table: Table, options
     _known(f'{section}.methods', given.get('methods', []), options['methods'])
     _known(f'{section}.dataset', [given['dataset']] if 'dataset' in given else [], options['datasets'])
     for form in given.get('formats', []):
-        if form not in _FORMATS:
-            raise OptionError(f'{section}.formats: {shown(form)}; choose from {_FORMATS}')
+        if form not in FORMATS:
+            raise OptionError(f'{section}.formats: {shown(form)}; choose from {FORMATS}')
 
 
 def _check_dataset(section: str, name: str, options: Any, scales: list[Any]) -> None:

@@ -14,7 +14,7 @@ from iarn_basicsr.metrics.rescaling import PROTOCOL, PSNR_CAP
 from iarn_basicsr.ops.size import parse_scale, scale_label
 
 from .plots import draw_plots
-from .tables import label, means, quality_table
+from .tables import Table, label, lossy_table, means, quality_table
 
 __all__ = ['summary', 'write_report']
 
@@ -77,9 +77,8 @@ def _markdown(results: dict[str, Any], plots: Sequence[str] | str) -> Iterator[s
         yield from _both_table(results, dataset)
         yield from _detail_tables(results, dataset)
     yield from _cost_tables(results)
-    yield from _extra_tables(results, 'cycles', 'Repeated down and up', 'PSNR-Y against the original after n cycles')
-    yield from _extra_tables(results, 'lossy', 'Lossy LR',
-                             'PSNR-Y restored from the LR as PNG and as lossy files (JPEG without chroma subsampling)')
+    yield from _cycles_tables(results)
+    yield from _lossy_tables(results)
     yield from _bytes_tables(results)
     if results['skipped']:
         yield '\n## Left out\n'
@@ -113,9 +112,11 @@ def _both_table(results: dict[str, Any], dataset: str) -> Iterator[str]:
 
 def _pair(row: dict[str, float] | None, of: str) -> str:
     """PSNR-RGB / PSNR-Y."""
-    if row and row[f'{of}psnr_rgb'] == row[f'{of}psnr_y'] == PSNR_CAP:
+    if not row or f'{of}psnr_rgb' not in row:
+        return '–'
+    if row[f'{of}psnr_rgb'] == row[f'{of}psnr_y'] == PSNR_CAP:
         return 'exact'
-    return f'{_cell(row, f"{of}psnr_rgb", ".2f")} / {_cell(row, f"{of}psnr_y", ".2f")}' if row else '–'
+    return f'{row[f"{of}psnr_rgb"]:.2f} / {row[f"{of}psnr_y"]:.2f}'
 
 
 def _detail_tables(results: dict[str, Any], dataset: str) -> Iterator[str]:
@@ -138,24 +139,57 @@ def _cost_tables(results: dict[str, Any]) -> Iterator[str]:
         yield from _table(['method', *_COST], _rows(results, methods, _COST))
 
 
-def _extra_tables(results: dict[str, Any], section: str, title: str, explanation: str) -> Iterator[str]:
-    options = results['options'].get(section)
-    if not options:
-        return
-    yield f'\n## {title}\n\n{explanation}, {options.get("dataset") or next(iter(results["options"]["datasets"]))}.'
-    for scale, methods in means(results, (section,)).items():
-        names = dict.fromkeys(n for row in methods.values() for n in row if n != 'images' and not n.endswith('bytes'))
-        yield f'\n### {title}, {scale}\n'
+def _cycles_tables(results: dict[str, Any]) -> Iterator[str]:
+    for k, (scale, methods) in enumerate(means(results, ('cycles', )).items()):
+        if not k:
+            yield ('\n## Repeated down and up\n\nPSNR-Y against the original after n cycles, '
+                   f'{_dataset_of(results, "cycles")}.')
+        names = [n for n in next(iter(methods.values())) if n != 'images']
+        yield f'\n### Repeated down and up, {scale}\n'
         yield from _table(['method', *names], _rows(results, methods, {n: (n, '.2f') for n in names}))
+
+
+def _lossy_tables(results: dict[str, Any]) -> Iterator[str]:
+    """What is restored from lossy files of the LR, beside plain files of the HR image of the same bytes."""
+    table = lossy_table(results)
+    if not table:
+        return
+    options = results['options']['lossy']
+    files = [f'{form} {q}' for form in options['formats'] for q in options['qualities']]
+    yield (f'\n## Lossy LR\n\nPSNR restored from the LR as PNG and as lossy files, {_dataset_of(results, "lossy")}. '
+           'jpeg: 4:2:0; jpeg444: without chroma subsampling; webp, avif: as Pillow writes them. LR: PSNR-RGB of the '
+           'LR, before it became a lossy file, against the bicubic LR.')
+    for scale, methods in table.items():
+        for kind, metric in (('PSNR-Y', 'psnr_y'), ('PSNR-RGB', 'psnr_rgb')):
+            columns = {'LR': ('lr_psnr_rgb', '.2f'), **{f: (f'{f} {metric}', '.2f') for f in ('png', *files)}}
+            yield f'\n### Lossy LR, {scale}, {kind}\n'
+            yield from _table(['method', *columns], _rows(results, methods, columns))
+    yield from _same_bytes_tables(results, table, files)
+
+
+def _same_bytes_tables(results: dict[str, Any], table: Table, files: Sequence[str]) -> Iterator[str]:
+    yield ('\n## The bytes of a lossy LR\n\nBytes of the LR file, and its bits per HR pixel. PSNR-RGB / Y: restored '
+           'from it, and of a plain JPEG (4:2:0) and a plain AVIF (4:4:4, tuned for PSNR) of the HR image with at most '
+           'its bytes. A dash: not every image has one as small.')
+    for scale, methods in table.items():
+        yield f'\n### The bytes of a lossy LR, {scale}\n'
+        rows = [[label(results, m), file, _cell(row, f'{file} bytes', ',.0f'), _cell(row, f'{file} bits', '.3f'),
+                 *(_pair(row, f'{file}{codec} ') for codec in ('', ' as jpeg', ' as avif'))]
+                for file in files for m, row in methods.items()]
+        yield from _table(['method', 'LR as', 'bytes', 'bits', 'restored', 'JPEG', 'AVIF'], rows)
+
+
+def _dataset_of(results: dict[str, Any], section: str) -> str:
+    """Name of the data set of a section."""
+    return results['options'][section].get('dataset') or next(iter(results['options']['datasets']))
 
 
 def _bytes_tables(results: dict[str, Any]) -> Iterator[str]:
     """What a codec makes of the bytes of an LR file, beside what is restored from it."""
-    options = results['options'].get('bytes')
     table = means(results, ('bytes', ))
-    if not options or not table:
+    if not table:
         return
-    dataset = options.get('dataset') or next(iter(results['options']['datasets']))
+    dataset = _dataset_of(results, 'bytes')
     quality = quality_table(results, dataset)
     yield (f'\n## The same bytes as AVIF\n\nPSNR-RGB restored from the LR, and of a plain AVIF of the HR image (4:4:4, '
            f'tuned for PSNR) with at most the bytes of the LR file, {dataset}.')

@@ -33,6 +33,8 @@ from .report import summary, write_report
 
 __all__ = ['check_benchmark', 'main', 'run']
 
+_WITH_AVIF = ('lossy', 'bytes')  # sections
+_MEASURED = {'lossy': ['jpeg is 4:2:0']}  # changed when a section gives other values, or more: it is measured again
 Job = tuple[tuple[str, ...], Callable[[], dict[str, Any]]]  # what it is called, how it is measured
 
 
@@ -80,7 +82,7 @@ def run(options: dict[str, Any], folder: str, modules: Sequence[str] = ()) -> di
     device = options.get('device') or ('cuda' if torch.cuda.is_available() else 'cpu')
     records = Records(osp.join(folder, 'records.jsonl'))
     datasets = {name: _dataset(name, o, options['scales']) for name, o in options['datasets'].items()}
-    skipped = _codec_for_bytes(options)
+    skipped = _sections_without_codec(options)
     rows: list[dict[str, Any]] = []
     for name, method_options in options['methods'].items():
         try:
@@ -90,9 +92,9 @@ def run(options: dict[str, Any], folder: str, modules: Sequence[str] = ()) -> di
             print(f'{name}: left out, {error}', file=sys.stderr)
             continue
         identity = fingerprint(method_options, method)
-        jobs = [*_quality_jobs(method, datasets), *_extra_jobs('cycles', name, method, options, datasets),
-                *_extra_jobs('lossy', name, method, options, datasets),
-                *([] if 'bytes' in skipped else _extra_jobs('bytes', name, method, options, datasets)),
+        jobs = [*_quality_jobs(method, datasets),
+                *(job for section in ('cycles', *_WITH_AVIF) if section not in skipped
+                  for job in _extra_jobs(section, name, method, options, datasets)),
                 *_cost_jobs(name, method_options, options, threads, device, modules)]
         for key, measure in tqdm(jobs, desc=name, disable=None, leave=False):
             values = records.get((name, identity, *key), partial(_or_reason, measure))
@@ -111,14 +113,15 @@ def run(options: dict[str, Any], folder: str, modules: Sequence[str] = ()) -> di
     return results
 
 
-def _codec_for_bytes(options: Mapping[str, Any]) -> dict[str, str]:
-    """``{bytes: why the section is left out}``, or nothing."""
+def _sections_without_codec(options: Mapping[str, Any]) -> dict[str, str]:
+    """``{section: why it is left out}`` of those that write AVIF."""
+    asked = [section for section in _WITH_AVIF if options.get(section)]
     try:
-        if options.get('bytes'):
+        if asked:
             check_codec()
     except MissingCodecError as error:
-        print(f'bytes: left out, {error}', file=sys.stderr)
-        return {'bytes': str(error)}
+        print(f'{", ".join(asked)}: left out, {error}', file=sys.stderr)
+        return dict.fromkeys(asked, str(error))
     return {}
 
 
@@ -158,7 +161,8 @@ def _extra_jobs(section: str, name: str, method: Method, options: Mapping[str, A
     if not wanted or name not in wanted.get('methods', [name]) or (section == 'cycles' and not method.two_way):
         return
     dataset = wanted.get('dataset') or next(iter(datasets))
-    asked = [*wanted.get('counts', []), *wanted.get('formats', []), *wanted.get('qualities', [])]
+    asked = [*wanted.get('counts', []), *wanted.get('formats', []), *wanted.get('qualities', []),
+             *_MEASURED.get(section, [])]
     for scale in wanted['scales']:
         for which, image in enumerate(datasets[dataset].names):
             key = (section, dataset, scale_label(parse_scale(scale)), image, *map(str, asked))

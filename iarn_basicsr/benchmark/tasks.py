@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import itertools
 import multiprocessing
 import os
 import resource
@@ -16,22 +16,24 @@ import numpy as np
 import torch
 from basicsr.metrics import calculate_metric, calculate_psnr
 from basicsr.utils import tensor2img
-from PIL import Image
 from torch import Tensor
 
 from iarn_basicsr.metrics.colour import calculate_ciede2000
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PSNR_CAP, border_of, evaluate
 from iarn_basicsr.ops.pixels import to_tensor
 from iarn_basicsr.ops.precision import full_float32
+from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.ops.size import Size, lr_size, parse_scale
 from iarn_basicsr.pictures.files import png_bytes
 
+from .codecs import avif_files, decoded, jpeg_files, lossy_bytes, webp_bytes
 from .methods import Method, build_method
 from .own import import_networks
 
-__all__ = ['avif_of_same_size', 'avif_within', 'cost', 'cycles', 'lossy', 'lossy_copy', 'quality', 'webp_bytes']
+__all__ = ['avif_of_same_size', 'cost', 'cycles', 'lossy', 'quality']
 
-PSNR_Y = {'psnr_y': DEFAULT_METRICS['psnr_y']}
+PSNR = {name: DEFAULT_METRICS[name] for name in ('psnr_y', 'psnr_rgb')}
+LR_PSNR_RGB = {'lr_psnr_rgb': DEFAULT_METRICS['lr_psnr_rgb']}
 NIQE_BLOCK = 96  # pixels; side of the blocks of which NIQE takes statistics
 NIQE_BLOCKS = 4  # fewer blocks give no statistics: smaller LR images have no NIQE
 
@@ -74,25 +76,33 @@ def cycles(method: Method, hr: Tensor, size: Size, counts: Sequence[int]) -> dic
 
 
 def lossy(method: Method, hr: Tensor, size: Size, formats: Sequence[str], qualities: Sequence[int]) -> dict[str, float]:
-    """PSNR-Y of the image restored from the LR as PNG and as lossy files (``jpeg 95``), and their bytes."""
-    lr = method.downscale(hr, size)
-    rgb = np.ascontiguousarray(tensor2img(lr)[..., ::-1])
-    hr_size = hr.shape[-2], hr.shape[-1]
-    values = {'png': _psnr_y(method.upscale(lr, hr_size), hr, lr), 'png bytes': len(png_bytes(rgb))}
-    for form in formats:
-        for q in qualities:
-            copy, size_in_bytes = lossy_copy(rgb, form, q)
-            tensor = to_tensor(copy)[None].to(lr)
-            values[f'{form} {q}'] = _psnr_y(method.upscale(tensor, hr_size), hr, lr)
-            values[f'{form} {q} bytes'] = size_in_bytes
+    """The image restored from the LR as PNG and as lossy files, beside plain files of the image of the same bytes.
+
+    Returns:
+        ``lr_psnr_rgb``, of the LR before it became a file, against the bicubic LR; ``hr_pixels``; for each FILE of the
+        LR (``png``, ``jpeg 90``) ``FILE psnr_y``, ``FILE psnr_rgb`` and ``FILE bytes``; for a lossy one the same of
+        ``FILE as jpeg`` and ``FILE as avif``, a plain JPEG or AVIF of the HR image with at most the bytes of the LR
+        file, where there is one as small.
+    """
+    lr, original = method.downscale(hr, size), _rgb(hr)
+    hr_size, low = (hr.shape[-2], hr.shape[-1]), _rgb(lr)
+
+    def measured(name: str, data: bytes, image: np.ndarray) -> dict[str, float]:
+        found = evaluate((image[..., ::-1], original[..., ::-1]), (low, low), PSNR)
+        return {**{f'{name} {metric}': value for metric, value in found.items()}, f'{name} bytes': len(data)}
+
+    values = {**evaluate((original, original), (low, _rgb(bicubic_lr(hr, size))), LR_PSNR_RGB),
+              'hr_pixels': hr_size[0] * hr_size[1],
+              **measured('png', png_bytes(low), _rgb(method.upscale(lr, hr_size)))}
+    plain = {'jpeg': jpeg_files(original), 'avif': avif_files(original)}
+    for form, q in itertools.product(formats, qualities):
+        data, name = lossy_bytes(low, form, q), f'{form} {q}'
+        restored = method.upscale(to_tensor(decoded(data))[None].to(lr), hr_size)
+        values.update(measured(name, data, _rgb(restored)))
+        for codec, files in plain.items():
+            same = files.within(len(data))
+            values.update(measured(f'{name} as {codec}', same, decoded(same)) if same else {})
     return values
-
-
-def lossy_copy(rgb: np.ndarray, form: str, quality: int) -> tuple[np.ndarray, int]:
-    """(pixels, bytes) of an image (H, W, 3) uint8 after JPEG without chroma subsampling, or WebP."""
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, form, quality=quality, **({'subsampling': 0} if form == 'jpeg' else {}))
-    return np.array(Image.open(buffer).convert('RGB')), buffer.tell()
 
 
 def avif_of_same_size(method: Method, hr: Tensor, size: Size) -> dict[str, float]:
@@ -102,44 +112,26 @@ def avif_of_same_size(method: Method, hr: Tensor, size: Size) -> dict[str, float
         ``NAME bytes`` of the LR file, ``NAME avif bytes`` and ``NAME avif``, PSNR-RGB of the AVIF by the protocol;
         those of the AVIF are left out where none is as small.
     """
-    lr, original = (np.ascontiguousarray(tensor2img(x)[..., ::-1]) for x in (method.downscale(hr, size), hr))
-    border = border_of((hr.shape[-2], hr.shape[-1]), size)
+    lr, original = _rgb(method.downscale(hr, size)), _rgb(hr)
+    border, files = border_of((hr.shape[-2], hr.shape[-1]), size), avif_files(original)
     values: dict[str, float] = {}
     for name, count in (('png', len(png_bytes(lr))), ('webp', len(webp_bytes(lr)))):
         values[f'{name} bytes'] = count
-        data = avif_within(original, count)
+        data = files.within(count)
         if data:
-            image = np.array(Image.open(io.BytesIO(data)).convert('RGB'))
             values[f'{name} avif bytes'] = len(data)
-            values[f'{name} avif'] = min(calculate_psnr(image, original, border), PSNR_CAP)
+            values[f'{name} avif'] = min(calculate_psnr(decoded(data), original, border), PSNR_CAP)
     return values
 
 
-def avif_within(rgb: np.ndarray, budget: int) -> bytes:
-    """An AVIF (4:4:4, tuned for PSNR) of the highest quality that fits; empty where none does."""
-    best, low, high = b'', 0, 100
-    while low <= high:
-        middle = (low + high) // 2
-        buffer = io.BytesIO()
-        Image.fromarray(rgb).save(buffer, 'AVIF', quality=middle, subsampling='4:4:4', codec='aom', max_threads=1,
-                                  advanced={'tune': 'psnr'})
-        if buffer.tell() <= budget:
-            best, low = buffer.getvalue(), middle + 1
-        else:
-            high = middle - 1
-    return best
-
-
-def webp_bytes(rgb: np.ndarray) -> bytes:
-    """The pixels (H, W, 3) uint8 as a lossless WebP file, without metadata."""
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, 'WEBP', lossless=True)
-    return buffer.getvalue()
+def _rgb(image: Tensor) -> np.ndarray:
+    """(1, 3, H, W) -> (H, W, 3) uint8."""
+    return np.ascontiguousarray(tensor2img(image)[..., ::-1])
 
 
 def _psnr_y(image: Tensor, hr: Tensor, lr: Tensor) -> float:
     low = tensor2img(lr)
-    return evaluate((tensor2img(image), tensor2img(hr)), (low, low), PSNR_Y)['psnr_y']
+    return evaluate((tensor2img(image), tensor2img(hr)), (low, low), PSNR)['psnr_y']
 
 
 def cost(name: str, options: Mapping[str, Any], hr: Size, scale: str, repeats: int, threads: int, device: str,

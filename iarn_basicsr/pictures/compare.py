@@ -1,6 +1,6 @@
 """IARN beside bicubic for one picture: measured, as a table for a terminal, and as a page that loads nothing.
 
-A one-way network can be put beside both: it restores the LR of bicubic.
+A one-way network can be put beside both: it restores the LR of bicubic. The LR of all can become JPEG files in between.
 
 ``compare`` measures, ``table`` and ``page`` show. The page is one HTML file, made from ``compare.html.jinja``; its
 images are data URIs. Details and LR images are exact pixels, and so are full views unless the picture is large.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from PIL import Image
 from iarn_basicsr.archs.one_way import SpandrelNet, reaches, resized
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import save_bytes
+from iarn_basicsr.jpeg import QUALITIES, jpeg_bytes, jpeg_copy
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.pixels import to_pixels, to_tensor
 from iarn_basicsr.ops.precision import full_float32
@@ -44,6 +45,8 @@ EXACT_PIXELS = 4e6  # of all full views together: up to here PNG, JPEG beyond
 JPEG_QUALITY = 92
 LR_PIXELS, LR_PART = 5e5, (432, 560)  # an LR image of more pixels is shown in part, (height, width)
 DETAIL, DETAILS = 48, 3  # side in pixels and number
+JPEG_NOTE = ('jpeg: every LR became a JPEG (4:2:0) of that quality, whose bytes are counted, before it was restored; '
+             'lr_*: against the bicubic LR before JPEG')
 TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
                         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
 
@@ -75,12 +78,14 @@ class Result:
     Attributes:
         scale: (vertical, horizontal) as asked for; the true ratio follows from the sizes.
         lr_size: (h, w).
-        lr, lr_bicubic: (h, w, 3) uint8 RGB.
+        lr, lr_bicubic: (h, w, 3) uint8 RGB, from which the picture was restored: after JPEG, if that is in between.
         restored, restored_bicubic: (H, W, 3) uint8 RGB.
         metrics, metrics_bicubic: name -> value, see ``metrics.DEFAULT_METRICS``; a picture too small has no SSIM.
-        lr_bytes, lr_bicubic_bytes: of the LR image as a PNG without metadata.
+            The LR is measured against the bicubic LR before JPEG.
+        lr_bytes, lr_bicubic_bytes: of the LR image as a PNG, or as that JPEG, without metadata.
         model, weights_hash: name and hash of the weights.
         one_way: the same of a one-way network, if one was given.
+        quality: of the JPEG files that the LR images became before they were restored; None for no JPEG.
     """
 
     scale: tuple[float, float]
@@ -96,11 +101,12 @@ class Result:
     model: str
     weights_hash: str
     one_way: OneWay | None = None
+    quality: int | None = None
 
     @property
     def label(self) -> str:
-        """Name of the scale."""
-        return scale_label(self.scale)
+        """Name of the scale, and of the JPEG."""
+        return scale_label(self.scale) + ('' if self.quality is None else f' jpeg {self.quality}')
 
     @property
     def gain(self) -> float:
@@ -128,40 +134,64 @@ class Window(NamedTuple):
 # ------------------------------------------------------------------------------------------------------ measuring
 
 
-def compare(rescaler: Rescaler, picture: Picture, scales: Sequence[Scale],
-            network: SpandrelNet | None = None) -> list[Result]:
+def compare(rescaler: Rescaler, picture: Picture, scales: Sequence[Scale], network: SpandrelNet | None = None,
+            jpeg: Sequence[int] = ()) -> list[Result]:
     """Down and up at every scale, by IARN and by bicubic, from the 8-bit pixels of a picture.
 
     A picture that is gray is restored gray, as :func:`iarn_basicsr.pictures.files.write_picture` does. A one-way
     ``network`` restores the bicubic LR too; below its own scale its result is resized to the size of the picture.
+    ``jpeg``: qualities, 1 to 100. For each of them every scale has one more result, where the LR images became JPEG
+    files (4:2:0) of that quality before they were restored.
 
     Raises:
-        OptionError, SizeError: before anything is computed, if a scale is none or out of the network's range.
+        OptionError, SizeError: before anything is computed, if a scale is none or out of the network's range, or a
+            quality is none, or the rescaler writes a payload, which does not survive JPEG.
         OptionError: if there is not enough memory for the one-way network, which takes the picture as a whole.
     """
+    _check_jpeg(rescaler, jpeg)
     hr = eight_bit(picture.rgb)
     sizes = [rescaler.lr_size(picture.size, scale=scale) for scale in scales]
     if network:
         network.to(rescaler.device)
-    return [_compare_one(rescaler, hr, picture.mode == 'L', parse_scale(scale), size, network)
-            for scale, size in zip(scales, sizes)]
+    return [result for scale, size in zip(scales, sizes)
+            for result in _compare_one(rescaler, hr, picture.mode == 'L', parse_scale(scale), size, network, jpeg)]
+
+
+def _check_jpeg(rescaler: Rescaler, jpeg: Sequence[int]) -> None:
+    for quality in jpeg:
+        if type(quality) is not int or not QUALITIES[0] <= quality <= QUALITIES[1]:
+            raise OptionError(f'jpeg {quality!r}: expected a whole number from {QUALITIES[0]} to {QUALITIES[1]}')
+    if jpeg and rescaler.payload:
+        raise OptionError(f'jpeg with payload {rescaler.payload:g}: low bits do not survive JPEG; leave one out')
 
 
 def _compare_one(rescaler: Rescaler, hr: np.ndarray, gray: bool, scale: tuple[float, float], size: Size,
-                 network: SpandrelNet | None) -> Result:
-    cubic = bicubic_roundtrip(hr, size)
-    lr, restored = rescaler.roundtrip(hr, size=size)
-    by_network = _restored_by(network, cubic.lr, (hr.shape[0], hr.shape[1])) if network else None
-    if gray:
-        restored, by_network = _gray(restored), None if by_network is None else _gray(by_network)
+                 network: SpandrelNet | None, jpeg: Sequence[int]) -> Iterator[Result]:
+    """Of one scale: without JPEG, then with each."""
+    hr_size = hr.shape[0], hr.shape[1]
+    made, made_bicubic = rescaler.downscale(hr, size=size), to_pixels(bicubic_lr(to_tensor(hr)[None], size)[0])
 
     def measure(lr: np.ndarray, restored: np.ndarray) -> dict[str, float]:
-        return evaluate((_bgr(restored), _bgr(hr)), (_bgr(lr), _bgr(cubic.lr)), DEFAULT_METRICS)
+        return evaluate((_bgr(restored), _bgr(hr)), (_bgr(lr), _bgr(made_bicubic)), DEFAULT_METRICS)
 
-    one_way = OneWay(network, by_network, {} if by_network is None else measure(cubic.lr, by_network)) \
-        if network else None
-    return Result(scale, size, lr, cubic.lr, restored, cubic.restored, measure(lr, restored), measure(*cubic),
-                  len(png_bytes(lr)), len(png_bytes(cubic.lr)), rescaler.name, rescaler.weights_hash, one_way)
+    for quality in (None, *jpeg):
+        (lr, count), (cubic, count_bicubic) = _stored(made, quality), _stored(made_bicubic, quality)
+        restored, restored_bicubic = rescaler.upscale(lr, size=hr_size), _enlarged(cubic, hr_size)
+        by_network = _restored_by(network, cubic, hr_size) if network else None
+        if gray:
+            restored, by_network = _gray(restored), None if by_network is None else _gray(by_network)
+        one_way = OneWay(network, by_network, {} if by_network is None else measure(cubic, by_network)) \
+            if network else None
+        yield Result(scale, size, lr, cubic, restored, restored_bicubic, measure(lr, restored),
+                     measure(cubic, restored_bicubic), count, count_bicubic, rescaler.name, rescaler.weights_hash,
+                     one_way, quality)
+
+
+def _stored(lr: np.ndarray, quality: int | None) -> tuple[np.ndarray, int]:
+    """(pixels, bytes) of an LR image as a PNG, or as a JPEG of that quality."""
+    if quality is None:
+        return lr, len(png_bytes(lr))
+    return jpeg_copy(lr, quality), len(jpeg_bytes(lr, quality))
 
 
 @torch.no_grad()
@@ -192,9 +222,13 @@ def bicubic_roundtrip(hr: np.ndarray, size: Size) -> RoundTrip:
     Args:
         hr: (H, W, 3) uint8 RGB.
     """
-    lr = bicubic_lr(to_tensor(hr)[None], size)
-    restored = bicubic_upscale(lr, (hr.shape[0], hr.shape[1]))
-    return RoundTrip(to_pixels(lr[0]), to_pixels(restored[0]))
+    lr = to_pixels(bicubic_lr(to_tensor(hr)[None], size)[0])
+    return RoundTrip(lr, _enlarged(lr, (hr.shape[0], hr.shape[1])))
+
+
+def _enlarged(lr: np.ndarray, size: Size) -> np.ndarray:
+    """Plain bicubic interpolation to ``size`` (H, W), uint8."""
+    return to_pixels(bicubic_upscale(to_tensor(lr)[None], size)[0])
 
 
 def error_map(image: np.ndarray, hr: np.ndarray) -> np.ndarray:
@@ -226,7 +260,7 @@ def worst_windows(hr: np.ndarray, images: Sequence[np.ndarray], count: int = DET
 
 
 def table(results: Sequence[Result]) -> str:
-    """Aligned text for a terminal, about 80 columns wide, and the protocol in the last line."""
+    """Aligned text for a terminal, about 80 columns wide, and the protocol below."""
     groups, headings = _headings(results[0])
     rows = [headings, *(_cells(result) for result in results)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(headings))]
@@ -238,7 +272,12 @@ def table(results: Sequence[Result]) -> str:
         above.append(title.center(max(width, len(title)), '-' if title else ' '))
         first += span
     lines = ['  '.join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
-    return '\n'.join(['  '.join(above), *lines, PROTOCOL])
+    return '\n'.join(['  '.join(above), *lines, PROTOCOL, *_notes(results)])
+
+
+def _notes(results: Sequence[Result]) -> list[str]:
+    """What the protocol leaves open."""
+    return [JPEG_NOTE] if any(result.quality is not None for result in results) else []
 
 
 def _headings(result: Result) -> tuple[list[tuple[str, int]], list[str]]:
@@ -327,7 +366,8 @@ def page(name: str, picture: Picture, results: Sequence[Result], path: str) -> N
     text = TEMPLATES.get_template('compare.html.jinja').render(
         name=name, picture=picture, width=hr.shape[1], height=hr.shape[0], deep=picture.rgb.dtype == np.uint16,
         model=results[0].model, weights_hash=results[0].weights_hash, version=__version__, protocol=PROTOCOL,
-        groups=groups, headings=headings, one_way=one_way, layout=layout, quality=JPEG_QUALITY,
+        jpeg_notes=_notes(results), groups=groups, headings=headings, one_way=one_way, layout=layout,
+        quality=JPEG_QUALITY,
         colours=[f'#{bytes(colour).hex()}' for colour in colour_map()[::15]],
         scales=[_scale(result, hr, layout) for result in results])
     save_bytes(text.encode('utf-8', 'backslashreplace'), path)  # the name of a file may be no text

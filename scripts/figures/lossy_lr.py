@@ -1,4 +1,4 @@
-"""What a lossy LR costs: PSNR-Y of the packaged photograph restored from its LR as PNG and as JPEG.
+"""What a lossy LR costs: PSNR-Y of the packaged photograph restored from its LR as PNG and as JPEG (4:2:0).
 
     python scripts/figures/lossy_lr.py [--weights default] [--scales 1.5 2 3] [--qualities 100 95 90 75]
 """
@@ -9,7 +9,7 @@ import argparse
 
 import numpy as np
 
-from iarn_basicsr.benchmark.tasks import lossy_copy
+from iarn_basicsr.jpeg import jpeg_copy
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, evaluate
 from iarn_basicsr.ops.size import parse_scale
 from iarn_basicsr.pictures.compare import bicubic_roundtrip
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     print('|---' * (3 + len(args.qualities)) + '|')
     for scale in args.scales:
         lr = rescaler.downscale(hr, scale=parse_scale(scale))
-        files = [lr, *(lossy_copy(lr, 'jpeg', q)[0] for q in args.qualities)]
+        files = [lr, *(jpeg_copy(lr, q) for q in args.qualities)]
         values = [psnr_y(rescaler.upscale(file, size=hr.shape[:2]), hr, lr) for file in files]
         values.append(psnr_y(bicubic_roundtrip(hr, lr.shape[:2]).restored, hr, lr))
         print(f'| x{scale} | ' + ' | '.join(f'{v:.2f}' for v in values) + ' |', flush=True)

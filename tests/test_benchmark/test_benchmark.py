@@ -208,17 +208,3 @@ def test_cycles_of_a_projection_and_of_a_blur():
     assert squares['1'] - squares['5'] < 0.2
     assert blur['1'] - blur['2'] > 0.5
     assert blur['2'] > blur['5']
-
-
-def test_lossy_lr():
-    values = tasks.lossy(build_method('m', {'type': 'bicubic'}), image(48, 48), (24, 24), ['jpeg', 'webp'], [95, 20])
-    assert list(values) == ['png', 'png bytes', 'jpeg 95', 'jpeg 95 bytes', 'jpeg 20', 'jpeg 20 bytes', 'webp 95',
-                            'webp 95 bytes', 'webp 20', 'webp 20 bytes']
-    assert values['png'] > values['jpeg 95'] > values['jpeg 20']
-    assert values['webp 95'] > values['webp 20']
-    assert values['jpeg 95 bytes'] > values['jpeg 20 bytes']
-    rgb = make_image(24, 24, 0)
-    copy, size = tasks.lossy_copy(rgb, 'jpeg', 95)
-    assert copy.shape == rgb.shape
-    assert 0 < np.abs(copy.astype(int) - rgb).mean() < 6
-    assert size < rgb.nbytes

@@ -12,7 +12,7 @@ import yaml
 from helpers import make_image, tiny_net
 from PIL import Image
 
-from iarn_basicsr.benchmark import methods, plots, report, tasks
+from iarn_basicsr.benchmark import codecs, methods, plots, report, tasks
 from iarn_basicsr.benchmark.methods import MissingWeightsError, UnsupportedSizeError, build_method, fingerprint
 from iarn_basicsr.benchmark.run import main
 from iarn_basicsr.benchmark.tables import means, quality_table
@@ -135,7 +135,7 @@ def test_columns_of_the_lr():
         assert values[name] == pytest.approx(direct)
     assert values['lr_ciede2000_p99'] > values['lr_ciede2000'] > 0
     assert values['hr_pixels'] == SIZE[0] * SIZE[1]
-    data = tasks.webp_bytes(low)
+    data = codecs.webp_bytes(low)
     assert np.array_equal(np.array(Image.open(io.BytesIO(data))), low) and values['lr_bytes_webp'] == len(data)
     rows = [{'method': 'm', 'key': ['quality', 'two', 'x2', str(n)], **values} for n in (0, 1)]
     row = quality_table({'rows': rows}, 'two')['x2']['m']
@@ -146,7 +146,8 @@ def test_columns_of_the_lr():
 @torch.no_grad()
 def test_the_largest_avif_that_fits():
     rgb = make_image(*SIZE, 0)
-    sizes = [len(tasks.avif_within(rgb, budget)) for budget in (10, 1500, 4000, 10**6)]
+    files = codecs.avif_files(rgb)
+    sizes = [len(files.within(budget)) for budget in (10, 1500, 4000, 10**6)]
     assert sizes[0] == 0 and 0 < sizes[1] <= 1500 < sizes[2] <= 4000 < sizes[3]
     values = tasks.avif_of_same_size(build_method('m', {'type': 'bicubic'}), pixels(*SIZE), LR)
     assert {*values} == {f'{name} {what}' for name in ('png', 'webp') for what in ('bytes', 'avif', 'avif bytes')}

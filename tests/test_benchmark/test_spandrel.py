@@ -176,7 +176,7 @@ def test_tables_say_that_the_lr_is_bicubic(tmp_path, benchmark, capsys):
     text = (tmp_path / 'out/benchmark.md').read_text()
     assert 'they restore an LR that was made without them' in text
     names = [line.split('|')[1].strip() for line in text.splitlines() if line.startswith('| ')]
-    assert names.count('mine (bicubic LR)') == 2 + 2 + 1 + 1  # PSNR-Y, RGB / Y, x2 and x1.5, cost, lossy LR
+    assert names.count('mine (bicubic LR)') == 2 + 2 + 1 + 3  # PSNR-Y, RGB / Y, x2 and x1.5, cost, lossy LR
     assert 'mine' not in names and 'bicubic' in names and 'theirs' in names and 'absent (bicubic LR)' in names
     assert re.search(r'^\| mine \(bicubic LR\) +\| +\d+\.\d\d \| +\d+\.\d\d \| +– \| +1\.00 \|$', shown.out, re.M)
     results = json.loads((tmp_path / 'out/benchmark.json').read_text())

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from PIL import Image
 from iarn_basicsr import files
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import OptionError, SizeError
+from iarn_basicsr.jpeg import jpeg_bytes, jpeg_copy
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
@@ -94,6 +96,10 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
+
+
+def _bgr(rgb: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
 
 
 def make_page(tmp_path: Path, picture: Picture, results: Sequence[Result], name: str = 'picture.png') -> Page:
@@ -468,6 +474,101 @@ def test_the_command_with_a_network(tmp_path: Path, picture: Picture, monkeypatc
         assert main([*arguments, name, '--overwrite']) == 2
         assert re.fullmatch(f'iarn compare: {message}\n'.replace('(', '\\(').replace(')', '\\)'),
                             capsys.readouterr().err)
+
+
+# ---------------------------------------------------------------------------------------------------- LR as a JPEG
+
+
+@pytest.fixture(scope='module')
+def as_jpeg(rescaler: Rescaler, picture: Picture) -> list[Result]:
+    return compare(rescaler, picture, [2, '1.5x3'], Enlarge(2), jpeg=(90, 20))
+
+
+def test_a_jpeg_row_is_what_one_gets_by_hand(rescaler: Rescaler, picture: Picture, results: list[Result],
+                                             as_jpeg: list[Result]) -> None:
+    assert [r.label for r in as_jpeg] == [f'{scale}{more}' for scale in ('x2', 'x1.5x3')
+                                          for more in ('', ' jpeg 90', ' jpeg 20')]
+    assert [r.quality for r in as_jpeg] == [None, 90, 20] * 2
+    for plain, before in zip(as_jpeg[::3], results):
+        assert plain.metrics == before.metrics and plain.lr_bytes == before.lr_bytes, 'as without JPEG'
+    hr = _bgr(picture.rgb)
+    for r, plain in ((as_jpeg[1], results[0]), (as_jpeg[2], results[0]), (as_jpeg[4], results[1])):
+        assert r.quality
+        ours, cubic = (jpeg_copy(lr, r.quality, '4:2:0') for lr in (plain.lr, plain.lr_bicubic))
+        np.testing.assert_array_equal(r.lr, ours)
+        np.testing.assert_array_equal(r.lr_bicubic, cubic)
+        assert (r.lr_bytes, r.lr_bicubic_bytes) == tuple(len(jpeg_bytes(lr, r.quality)) for lr in (plain.lr,
+                                                                                                  plain.lr_bicubic))
+        restored = rescaler.upscale(ours, size=(66, 90))
+        np.testing.assert_array_equal(r.restored, restored)
+        x = torch.tensor(cubic).permute(2, 0, 1)[None] / 255
+        enlarged = (quantise(bicubic_upscale(x, (66, 90)))[0].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
+        np.testing.assert_array_equal(r.restored_bicubic, enlarged)
+        low = _bgr(plain.lr_bicubic)  # before JPEG
+        assert r.metrics == evaluate((_bgr(restored), hr), (_bgr(ours), low), DEFAULT_METRICS)
+        assert r.metrics_bicubic == evaluate((_bgr(enlarged), hr), (_bgr(cubic), low), DEFAULT_METRICS)
+    assert as_jpeg[2].lr_bytes < as_jpeg[1].lr_bytes < as_jpeg[0].lr_bytes
+
+
+def test_a_network_restores_the_jpeg_of_the_bicubic_lr(picture: Picture, as_jpeg: list[Result]) -> None:
+    r = as_jpeg[1]
+    x = torch.tensor(jpeg_copy(as_jpeg[0].lr_bicubic, 90)).permute(2, 0, 1)[None] / 255 * 1.1
+    expected = (quantise(x.repeat_interleave(2, -1).repeat_interleave(2, -2))[0] * 255).round().byte()
+    assert r.one_way is not None
+    np.testing.assert_array_equal(r.one_way.restored, expected.permute(1, 2, 0).numpy())
+    assert r.one_way.metrics['lr_psnr_y'] == r.metrics_bicubic['lr_psnr_y'] < 100
+    assert as_jpeg[4].one_way is not None and as_jpeg[4].one_way.restored is None
+
+
+def test_table_and_page_with_jpeg(tmp_path: Path, picture: Picture, results: list[Result],
+                                  as_jpeg: list[Result]) -> None:
+    text = table(as_jpeg)
+    assert text.splitlines()[-1] == module.JPEG_NOTE and module.JPEG_NOTE not in table(results)
+    assert [line[:14].strip() for line in text.splitlines()[2:8]] == [r.label for r in as_jpeg]
+    shown = make_page(tmp_path, picture, as_jpeg)
+    for r in as_jpeg:
+        assert ' '.join(module._cells(r)) in shown.text
+        np.testing.assert_array_equal(shown.images[f'IARN, {r.label}'], r.restored)
+        np.testing.assert_array_equal(shown.images[f'LR by bicubic, {r.label}'], r.lr_bicubic)
+    assert module.JPEG_NOTE in shown.text and shown.text.count('as JPEG of quality 20') == 2
+    psnr = f'of IARN against the bicubic LR before JPEG: {as_jpeg[1].metrics["lr_psnr_y"]:.2f} dB'
+    assert shown.text.count(psnr) == 1 and shown.text.count('PSNR-Y of one against the other') == 2
+    without = make_page(tmp_path, picture, results)
+    assert 'before JPEG' not in without.text and 'as JPEG' not in without.text
+
+
+def test_gray_stays_gray_after_jpeg(rescaler: Rescaler) -> None:
+    gray = Picture(np.repeat(make_image(48, 40, seed=1)[..., :1], 3, 2), mode='L')
+    assert not any(np.ptp(r.restored, axis=2).any() for r in compare(rescaler, gray, [2], jpeg=[60]))
+
+
+@pytest.mark.parametrize('quality', [0, 101, -1, 90.0, True, '90'])
+def test_no_quality_of_a_jpeg(rescaler: Rescaler, picture: Picture, quality: Any) -> None:
+    with pytest.raises(OptionError, match=f'jpeg {quality!r}: expected a whole number from 1 to 100'):
+        compare(rescaler, picture, [2], jpeg=[90, quality])
+
+
+def test_a_payload_does_not_go_with_jpeg(picture: Picture) -> None:
+    coded = Rescaler.load('none', device='cpu', payload=2)
+    with pytest.raises(OptionError, match='jpeg with payload 2: low bits do not survive JPEG'):
+        compare(coded, picture, [2], jpeg=[90])
+
+
+def test_the_command_with_jpeg(tmp_path: Path, picture: Picture, monkeypatch: pytest.MonkeyPatch,
+                               capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(picture.rgb).save('a.png')
+    arguments = ['compare', 'a.png', '--weights', 'none', '--device', 'cpu', '--scale', '2', '--jpeg']
+    assert main([*arguments, '75', '90']) == 0
+    assert re.findall('^ *(x2.*?)  ', capsys.readouterr().out, re.M) == ['x2', 'x2 jpeg 75', 'x2 jpeg 90']
+    assert 'LR by IARN, x2 jpeg 75' in Page(tmp_path / 'a_compare.html').images
+    assert main([*arguments, '75', '--payload', '2', '--overwrite']) == 2
+    assert capsys.readouterr().err == ('iarn compare: jpeg with payload 2: low bits do not survive JPEG; leave one '
+                                       'out\n')
+    for wrong in ('0', '101', 'high', '7.5', ''):
+        with pytest.raises(SystemExit, match='2'):
+            main([*arguments, '75', wrong])
+        assert capsys.readouterr().err.endswith(f'argument --jpeg: {wrong!r}: expected a whole number from 1 to 100\n')
 
 
 def test_an_interrupted_page_leaves_the_old_one(tmp_path: Path, picture: Picture, results: list[Result],

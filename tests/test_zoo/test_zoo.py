@@ -348,8 +348,8 @@ def test_unreadable_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_weights_whose_lr_may_become_a_jpeg(released: Path, release: ModuleType, tmp_path: Path) -> None:
     """They are measured through one, too; only they may."""
     release.JPEGS = ['2 jpeg 90', '2 jpeg 10']
-    assert release.main([str(tmp_path / 'best_run.pth'), '--name', 'robust', '--training', 'r', '--data', 'd', '--steps',
-                         '1', '--jpeg']) == 0
+    arguments = ['--name', 'robust', '--training', 'r', '--data', 'd', '--steps', '1', '--jpeg']
+    assert release.main([str(tmp_path / 'best_run.pth'), *arguments]) == 0
     expected = zoo.entries()['robust']['expected']
     assert set(expected) == {'2', '1.5x4', '2 jpeg 90', '2 jpeg 10'}
     assert expected['2']['psnr_y'] > expected['2 jpeg 90']['psnr_y'] > expected['2 jpeg 10']['psnr_y'] + 0.5

@@ -90,7 +90,7 @@ def _downscale_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument('--quality', type=_quality, metavar='Q',
                          help=f'of .jpg, 1 to 100 (default: {DEFAULT_QUALITY})')
     command.add_argument('--allow-lossy', action='store_true', help='write .jpg or .bmp with any weights all the same')
-    _computing(command, None, f'default: {zoo.DEFAULT}, for .jpg {zoo.JPEG}; see iarn verify for the names')
+    _computing(command, f'default: {zoo.DEFAULT}, for .jpg {zoo.JPEG}; see iarn verify for the names')
     _detail(command)
     _overwriting(command)
 
@@ -99,7 +99,7 @@ def _upscale_arguments(command: argparse.ArgumentParser) -> None:
     _files(command, 'png (default), webp, jpg, ...')
     command.add_argument('--size', type=_size, metavar='WxH', help='size to make, for LR images without a recipe')
     command.add_argument('--force', action='store_true', help='in spite of other weights, or of an LR resized since')
-    _computing(command, None, 'default: those that the LR was made with')
+    _computing(command, 'default: those that the LR was made with')
     _overwriting(command)
 
 
@@ -111,7 +111,7 @@ def _compare_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument('--network', metavar='FILE', help='weights of a one-way network (ESRGAN, SwinIR, HAT, ...) to '
                          'restore the bicubic LR; needs the package spandrel')
     command.add_argument('-o', '--output', metavar='PAGE', help='default: IN_compare.html in the current directory')
-    _computing(command)
+    _computing(command, f'default: {zoo.DEFAULT}, with --jpeg {zoo.JPEG}')
     _detail(command)
     _overwriting(command)
 
@@ -181,9 +181,8 @@ def _files(command: argparse.ArgumentParser, formats: str) -> None:
     command.add_argument('--dry-run', action='store_true', help='say what would be done')
 
 
-def _computing(command: argparse.ArgumentParser, weights: str | None = 'default',
-               which: str = 'see iarn verify for the names') -> None:
-    command.add_argument('--weights', default=weights, metavar='NAME|FILE',
+def _computing(command: argparse.ArgumentParser, which: str) -> None:
+    command.add_argument('--weights', metavar='NAME|FILE',
                          help=f'released name, .pth, .safetensors ({which})')
     command.add_argument('--device', metavar='D', help='cpu, cuda, cuda:1 (default: cuda where there is one)')
     command.add_argument('--tile', type=_tile, metavar='N', help='tile side in HR pixels (default: by memory)')

@@ -118,7 +118,7 @@ def _compare(args: argparse.Namespace) -> int:
     _refuse_existing(args, target)
     if osp.exists(target) and osp.samefile(args.source, target):
         raise UsageError(f'-o {target}: the output would replace the input {args.source}: choose another name')
-    rescaler = _rescaler(args, args.weights)
+    rescaler = _rescaler(args, args.weights or (zoo.JPEG if args.jpeg else zoo.DEFAULT))
     network = SpandrelNet.from_file(args.network) if args.network else None
     for scale in scales:
         with _asked_for(f'{args.source}: --scale {scale_label(scale)[1:]}', picture.size):
