@@ -163,6 +163,15 @@ def test_ablation_changes_one_thing(name):
     assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
 
 
+def test_encoders_of_jpeg_are_compared_alone():
+    files = {p.stem: read_option_file(str(p)) for p in (OPTIONS / 'ablation' / 'jpeg').glob('*.yml')}
+    assert {name: options['train']['jpeg']['encoder'] for name, options in files.items()} == {n: n for n in files}
+    assert len(files) == 3
+    for name, options in files.items():
+        assert differences(files['libjpeg'], options) <= {('name', ), ('train', 'jpeg', 'encoder')}
+        check_options(options, True, files=False)
+
+
 # ----------------------------------------------------------------------------------------------------------- benchmark
 
 
