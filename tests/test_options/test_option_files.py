@@ -167,7 +167,7 @@ def test_encoders_of_jpeg_are_compared_alone():
     files = {p.stem: read_option_file(str(p)) for p in (OPTIONS / 'ablation' / 'jpeg').glob('*.yml')}
     assert {name: options['train']['jpeg']['encoder'] for name, options in files.items()} == {n: n for n in files}
     assert len(files) == 3
-    for name, options in files.items():
+    for options in files.values():
         assert differences(files['libjpeg'], options) <= {('name', ), ('train', 'jpeg', 'encoder')}
         check_options(options, True, files=False)
 
