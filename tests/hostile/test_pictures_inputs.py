@@ -185,7 +185,7 @@ def test_no_memory_for_the_work_of_compare(place: Path, monkeypatch: pytest.Monk
     def full(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(Rescaler, 'roundtrip', full)
+    monkeypatch.setattr(Rescaler, 'downscale', full)
     refused(place, 'compare', 'good.png', '--scale', 2, says=('good.png: ', 'not enough memory'))
 
 
