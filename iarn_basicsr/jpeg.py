@@ -11,22 +11,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ['DEFAULT_QUALITY', 'ENDINGS', 'QUALITIES', 'SUBSAMPLINGS', 'is_jpeg', 'jpeg_bytes', 'jpeg_copy',
-           'jpeg_options']
+__all__ = ['DEFAULT_QUALITY', 'QUALITIES', 'decoded', 'is_jpeg', 'jpeg_bytes', 'jpeg_copy', 'jpeg_options']
 
-ENDINGS = ('.jpg', '.jpeg')
+_ENDINGS = ('.jpg', '.jpeg')
 QUALITIES = (1, 100)  # the lowest and the highest
 DEFAULT_QUALITY = 90  # of an LR
-SUBSAMPLINGS = ('4:2:0', '4:2:2', '4:4:4')  # of chroma; the first is what nearly all programs write
 
 
 def is_jpeg(path: str) -> bool:
     """Whether a file of this name is a JPEG."""
-    return path.lower().endswith(ENDINGS)
+    return path.lower().endswith(_ENDINGS)
 
 
 def jpeg_options(quality: int, subsampling: str = '4:2:0') -> dict[str, Any]:
-    """For Pillow's ``save``."""
+    """For Pillow's ``save``; ``4:2:0`` is what nearly all programs write."""
     return {'quality': quality, 'subsampling': subsampling, 'optimize': True}
 
 
@@ -40,6 +38,11 @@ def jpeg_bytes(rgb: np.ndarray, quality: int, subsampling: str = '4:2:0') -> byt
 
 def jpeg_copy(rgb: np.ndarray, quality: int, subsampling: str = '4:2:0') -> np.ndarray:
     """What is left of an image (H, W, 3) uint8 after JPEG."""
+    return decoded(jpeg_bytes(rgb, quality, subsampling))
+
+
+def decoded(data: bytes) -> np.ndarray:
+    """The pixels (H, W, 3) uint8 of an image file, of this or another kind."""
     import numpy as np
     from PIL import Image
-    return np.array(Image.open(io.BytesIO(jpeg_bytes(rgb, quality, subsampling))).convert('RGB'))
+    return np.array(Image.open(io.BytesIO(data)).convert('RGB'))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from iarn_basicsr.jpeg import QUALITIES, jpeg_bytes
 
-__all__ = ['FORMATS', 'Files', 'avif_bytes', 'avif_files', 'decoded', 'jpeg_files', 'lossy_bytes', 'webp_bytes']
+__all__ = ['FORMATS', 'Files', 'avif_bytes', 'avif_files', 'jpeg_files', 'lossy_bytes', 'webp_bytes']
 
 FORMATS = ('jpeg', 'jpeg444', 'webp', 'avif')  # of a lossy LR
 
@@ -39,11 +39,6 @@ def avif_bytes(rgb: np.ndarray, quality: int) -> bytes:
 def webp_bytes(rgb: np.ndarray) -> bytes:
     """The pixels (H, W, 3) uint8 as a lossless WebP file, without metadata."""
     return _saved(rgb, 'WEBP', lossless=True)
-
-
-def decoded(data: bytes) -> np.ndarray:
-    """The pixels (H, W, 3) uint8 of a file."""
-    return np.array(Image.open(io.BytesIO(data)).convert('RGB'))
 
 
 class Files:

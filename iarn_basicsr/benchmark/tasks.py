@@ -18,6 +18,7 @@ from basicsr.metrics import calculate_metric, calculate_psnr
 from basicsr.utils import tensor2img
 from torch import Tensor
 
+from iarn_basicsr.jpeg import decoded
 from iarn_basicsr.metrics.colour import calculate_ciede2000
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PSNR_CAP, border_of, evaluate
 from iarn_basicsr.ops.pixels import to_tensor
@@ -26,7 +27,7 @@ from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.ops.size import Size, lr_size, parse_scale
 from iarn_basicsr.pictures.files import png_bytes
 
-from .codecs import avif_files, decoded, jpeg_files, lossy_bytes, webp_bytes
+from .codecs import avif_files, jpeg_files, lossy_bytes, webp_bytes
 from .methods import Method, build_method
 from .own import import_networks
 

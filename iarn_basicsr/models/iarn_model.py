@@ -29,6 +29,7 @@ from iarn_basicsr.jpeg import jpeg_copy
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.pixels import to_levels, to_pixels, to_tensor
 from iarn_basicsr.ops.precision import full_float32
+from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import DENSE_LIMIT
 from iarn_basicsr.ops.size import parse_scale, scale_label
 from iarn_basicsr.payload import bits
@@ -320,13 +321,14 @@ class IARNModel(SRModel):
         net.eval()
         if 'gt' in item:
             gt = item['gt'][None].to(self.device)
-            out = net(gt, tuple(lq.shape[-2:]))
-            tensors = {'lr': out['lr'], 'sr': out['sr'], 'lq': lq, 'gt': gt}
+            lr = quantise(net.downscale(gt, tuple(lq.shape[-2:])).lr)
             if k:
-                tensors['lr'], tensors['sr'] = self._with_payload(net, gt, out['lr'], k)
-            if quality:
-                tensors['lr'] = to_tensor(jpeg_copy(to_pixels(out['lr'])[0], int(quality)))[None].to(self.device)
-                tensors['sr'] = net.upscale(tensors['lr'], (gt.shape[-2], gt.shape[-1]))
+                lr, sr = self._with_payload(net, gt, lr, k)
+            else:
+                if quality:
+                    lr = to_tensor(jpeg_copy(to_pixels(lr)[0], int(quality)))[None].to(self.device)
+                sr = net.upscale(lr, (gt.shape[-2], gt.shape[-1]))
+            tensors = {'lr': lr, 'sr': sr, 'lq': lq, 'gt': gt}
         else:
             height, width = (int(n) for n in item['hr_size'])
             tensors = {'lr': lq, 'lq': lq, 'sr': self._restored(net, lq, (height, width))}

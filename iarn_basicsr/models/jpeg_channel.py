@@ -12,20 +12,19 @@ from basicsr.utils.diffjpeg import DiffJPEG
 from torch import Tensor, nn
 
 from iarn_basicsr.checks import Kind, check_needed, check_values, choice, real, whole
-from iarn_basicsr.errors import OptionError
-from iarn_basicsr.jpeg import QUALITIES, SUBSAMPLINGS, jpeg_copy
+from iarn_basicsr.jpeg import QUALITIES, jpeg_copy
 from iarn_basicsr.ops.pixels import to_pixels, to_tensor
 from iarn_basicsr.ops.quantise import quantise
 
-__all__ = ['QUALITY', 'JPEGChannel']
+__all__ = ['JPEGChannel']
 
-BLOCK = 16  # pixels; side of the blocks of JPEG with halved chroma
-QUALITY = whole(*QUALITIES)
+_BLOCK = 16  # pixels; side of the blocks of JPEG with halved chroma
+_QUALITY = whole(*QUALITIES)
 _TRAINED = ('4:2:0', '4:4:4')  # those of which DiffJPEG's parts can be made
 _TABLE = {
     'prob': real(0, 1),
-    'quality': Kind(f'two qualities, from and to, each {QUALITY.words}',
-                    lambda v: isinstance(v, list) and len(v) == 2 and all(map(QUALITY.fits, v)) and v[0] <= v[1]),
+    'quality': Kind(f'two qualities, from and to, each {_QUALITY.words}',
+                    lambda v: isinstance(v, list) and len(v) == 2 and all(map(_QUALITY.fits, v)) and v[0] <= v[1]),
     'subsampling': Kind(f'a list of {" or ".join(map(repr, _TRAINED))}',
                         lambda v: isinstance(v, list) and bool(v) and all(s in _TRAINED for s in v)),
     'encoder': choice('libjpeg', 'diff', 'straight'),
@@ -56,7 +55,7 @@ class JPEGChannel:
         self.subsampling = options.get('subsampling', list(_TRAINED))
         self.encoder = options.get('encoder', 'libjpeg')
         self.seed, self.rank = seed, rank
-        self._simulated = {name: simulated_jpeg(name) for name in self.subsampling}
+        self._simulated = {name: _simulated_jpeg(name) for name in self.subsampling}
         self._drawn: np.ndarray = np.empty(0)
         self._drawn_subsampling = self.subsampling[0]
 
@@ -89,20 +88,18 @@ class JPEGChannel:
 
     def _simulation(self, images: Tensor, qualities: np.ndarray) -> Tensor:
         h, w = images.shape[-2:]
-        padded = F.pad(images, (0, -w % BLOCK, 0, -h % BLOCK), mode='replicate')  # as libjpeg; DiffJPEG pads with black
+        padded = F.pad(images, (0, -w % _BLOCK, 0, -h % _BLOCK), mode='replicate')  # DiffJPEG pads with black
         jpeg = self._simulated[self._drawn_subsampling].to(images.device)
         with torch.autocast(images.device.type, enabled=False):
             return quantise(jpeg(padded, torch.from_numpy(qualities).to(images))[..., :h, :w])
 
 
-def simulated_jpeg(subsampling: str) -> DiffJPEG:
+def _simulated_jpeg(subsampling: str) -> DiffJPEG:
     """BasicSR's DiffJPEG, which knows 4:2:0 alone; its parts make 4:4:4 too."""
     jpeg = DiffJPEG(differentiable=True).requires_grad_(False)
     if subsampling == '4:4:4':
         jpeg.compress.l1[1] = _Planes()
         jpeg.decompress = _WholeChroma(jpeg.decompress)
-    elif subsampling != '4:2:0':
-        raise OptionError(f'no simulation of JPEG with subsampling {subsampling!r}: choose one of {SUBSAMPLINGS}')
     return jpeg
 
 

@@ -25,7 +25,7 @@ from PIL import Image
 from iarn_basicsr.archs.one_way import SpandrelNet, reaches, resized
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import save_bytes
-from iarn_basicsr.jpeg import QUALITIES, jpeg_bytes, jpeg_copy
+from iarn_basicsr.jpeg import QUALITIES, decoded, jpeg_bytes
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.pixels import to_pixels, to_tensor
 from iarn_basicsr.ops.precision import full_float32
@@ -191,7 +191,8 @@ def _stored(lr: np.ndarray, quality: int | None) -> tuple[np.ndarray, int]:
     """(pixels, bytes) of an LR image as a PNG, or as a JPEG of that quality."""
     if quality is None:
         return lr, len(png_bytes(lr))
-    return jpeg_copy(lr, quality), len(jpeg_bytes(lr, quality))
+    data = jpeg_bytes(lr, quality)
+    return decoded(data), len(data)
 
 
 @torch.no_grad()

@@ -138,9 +138,10 @@ def write_picture(picture: Picture, path: str, quality: int | None = None) -> tu
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or error
         raise ImageError(f'{path}: cannot be written ({reason})') from None
-    gray_icc = [r.gray_icc for r in (picture.recipe, recipe) if r] or ['', '']
-    lost = [name for name, data, kept in (('EXIF', picture.exif, held.exif), ('colour profile', picture.icc, held.icc),
-                                          ('gray colour profile', *gray_icc)) if data and not kept]
+    lost = [name for name, data, kept in (
+        ('EXIF', picture.exif, held.exif), ('colour profile', picture.icc, held.icc),
+        ('gray colour profile', picture.recipe and picture.recipe.gray_icc, recipe and recipe.gray_icc),
+    ) if data and not kept]
     return (f'its {" and ".join(lost)} cannot go into a {ending} file: left out',) if lost else ()
 
 

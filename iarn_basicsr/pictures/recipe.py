@@ -1,7 +1,7 @@
 """What an LR file says of how it is restored, and where it stands in the file: ``Recipe``.
 
-In a PNG it is a text chunk named ``iarn``, in a WebP the XMP packet, in a JPEG the comment, which most tools that turn
-or recompress a JPEG without decoding it copy.
+In a PNG it is a text chunk named ``iarn``, in a WebP the XMP packet, in a JPEG the comment, which jpegtran,
+ImageMagick and Pillow copy.
 """
 
 from __future__ import annotations

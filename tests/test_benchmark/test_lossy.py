@@ -13,11 +13,11 @@ from helpers import make_image, tiny_net
 from PIL import Image
 
 from iarn_basicsr.benchmark import codecs, run, tasks
-from iarn_basicsr.benchmark.codecs import FORMATS, decoded, lossy_bytes
+from iarn_basicsr.benchmark.codecs import FORMATS, lossy_bytes
 from iarn_basicsr.benchmark.methods import build_method
 from iarn_basicsr.benchmark.run import main
 from iarn_basicsr.benchmark.tables import lossy_table
-from iarn_basicsr.jpeg import jpeg_bytes, jpeg_copy
+from iarn_basicsr.jpeg import decoded, jpeg_bytes, jpeg_copy
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, evaluate
 from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.payload.codec import MissingCodecError
