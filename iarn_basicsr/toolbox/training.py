@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -26,6 +27,7 @@ __all__ = ['train']
 
 # What clusters send before the end, Ctrl-C, and the end of a terminal
 _STOP_SIGNALS = [getattr(signal, name) for name in ('SIGTERM', 'SIGINT', 'SIGHUP') if hasattr(signal, name)]
+PATIENCE = 10.0  # seconds in which a loader's workers may end by themselves, with the batch that they are making
 
 
 class StoppedError(Exception):
@@ -83,35 +85,46 @@ def _start_worker(stock: Callable[[int], object] | None, worker_id: int) -> None
         stock(worker_id)
 
 
-def _deaf_from_birth(loader: Any) -> None:
+def _guard_workers(loader: Any) -> None:
     """Start the workers of a loader with the signals blocked, which :func:`_start_worker` comes too late to ignore.
 
-    A signal that comes meanwhile reaches this process when all workers are there.
+    A signal that comes meanwhile reaches this process when all workers are there. ``loader.running`` is the iterator
+    that started them last, which :func:`_end_workers` needs.
     """
-    if not hasattr(signal, 'pthread_sigmask'):
-        return
 
     class Loader(type(loader)):  # type: ignore[misc]
-        def __iter__(self) -> Any:
+        def _get_iterator(self) -> Any:
+            if not hasattr(signal, 'pthread_sigmask'):
+                self.running = super()._get_iterator()
+                return self.running
             earlier = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
             try:
-                return super().__iter__()
+                self.running = super()._get_iterator()
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+            return self.running
 
     loader.__class__ = Loader
+    loader.running = None
 
 
-def _end_workers() -> None:
-    """End the loaders' workers: Python would tell them to with SIGTERM and wait for ever, for they ignore it.
+def _end_workers(loader: Any) -> None:
+    """End the loader's workers, for Python would tell them to with SIGTERM and wait for ever: they ignore it.
 
-    Torch watches them by SIGCHLD, and would take this for an accident.
+    First they may end by themselves: a worker that is killed in the wrong moment keeps a lock that torch needs when
+    it takes down their queues, and torch would wait for it for ever. One that was killed from outside may have kept it
+    already, so torch gets a thread and :data:`PATIENCE`. Torch watches the workers by SIGCHLD, and would take all this
+    for an accident.
     """
-    workers = multiprocessing.active_children()
-    watch = signal.getsignal(signal.SIGCHLD) if workers and hasattr(signal, 'SIGCHLD') else None
+    watch = signal.getsignal(signal.SIGCHLD) if hasattr(signal, 'SIGCHLD') else None
     if watch:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for worker in workers:
+    shut_down = getattr(getattr(loader, 'running', None), '_shutdown_workers', None)  # none of its own without workers
+    if shut_down:
+        ending = threading.Thread(target=shut_down, daemon=True)
+        ending.start()
+        ending.join(PATIENCE)
+    for worker in multiprocessing.active_children():
         worker.kill()
         worker.join()
     if watch:
@@ -164,6 +177,7 @@ def train() -> None:
     """Train as the option file says."""
     state: dict[str, Any] | None = None
     stop: Stop | None = None
+    loader: Any = None
 
     def options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any], argparse.Namespace]:
         nonlocal stop
@@ -177,11 +191,13 @@ def train() -> None:
         return state
 
     def loaders(opt: dict[str, Any], logger: Any) -> Any:
+        nonlocal loader
         made = stock_loaders(opt, logger)
-        made[0].worker_init_fn = functools.partial(_start_worker, made[0].worker_init_fn)
-        _deaf_from_birth(made[0])
+        loader = made[0]
+        loader.worker_init_fn = functools.partial(_start_worker, loader.worker_init_fn)
+        _guard_workers(loader)
         if state:
-            _set_epoch(state, opt, made[0].dataset)
+            _set_epoch(state, opt, loader.dataset)
         return made
 
     def model(opt: dict[str, Any]) -> Any:
@@ -199,6 +215,6 @@ def train() -> None:
             if stop and stop.told == signal.SIGINT:
                 sys.exit(INTERRUPTED)
         finally:
-            _end_workers()
+            _end_workers(loader)
             if stop:
                 stop.end()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
+import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +20,11 @@ import pytest
 import torch
 from helpers import make_image, train_options, write_yaml
 
+from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.data.image_source import ImageSource, jpeg_is_whole
 from iarn_basicsr.errors import OptionError, SizeError
 from iarn_basicsr.models.iarn_model import IARNModel
+from iarn_basicsr.toolbox import training
 from iarn_basicsr.toolbox.launch import one_line
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -297,6 +302,52 @@ def test_worker_that_was_killed(image_folder: Callable[..., Path], ends: Callabl
     options['train']['total_iter'] = 1000
     options['datasets']['train']['num_worker_per_gpu'] = 1
     assert 'try fewer workers, by num_worker_per_gpu' in ends(options)
+
+
+@pytest.mark.skipif(not hasattr(signal, 'SIGALRM'), reason='no alarm here')
+@pytest.mark.parametrize('seconds', [1, 1000])
+def test_worker_that_keeps_a_lock(tmp_path: Path, image_folder: Callable[..., Path], pipeline: Callable[..., None],
+                                  monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    """One that was killed with the lock of torch's event left torch waiting for it, in the exit or in a collection."""
+    read, hung, seen, broke = ArbitraryScaleDataset.__getitems__, [], [], tmp_path / 'broke'
+
+    def keeping(self: Any, indices: Any) -> Any:
+        frame: Any = sys._getframe()
+        while frame.f_code.co_name != '_worker_loop':
+            frame = frame.f_back
+        done = frame.f_locals['done_event']
+        seen.append(indices)
+        while len(seen) > 1 and not broke.exists() and not done.is_set():  # in a worker, whose first batch is used
+            time.sleep(0.01)
+        if broke.exists():
+            with done._cond:
+                time.sleep(seconds)
+        return read(self, indices)
+
+    def broken(*_: Any) -> None:
+        broke.touch()
+        time.sleep(0.3)
+        raise ZeroDivisionError('a bug')
+
+    def alarm(*_: Any) -> None:
+        hung.append(True)
+        raise TimeoutError
+
+    monkeypatch.setattr(ArbitraryScaleDataset, '__getitems__', keeping)
+    monkeypatch.setattr(IARNModel, '_losses', broken)
+    monkeypatch.setattr(training, 'PATIENCE', 3.0)
+    options = train_options(image_folder('hr', [(32, 40)] * 8))
+    options['datasets']['train'].update(num_worker_per_gpu=1, batch_size_per_gpu=1)
+    earlier = signal.signal(signal.SIGALRM, alarm)
+    signal.alarm(30)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            pipeline('train', write_yaml(options, tmp_path / 'options.yml'))
+        gc.collect()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, earlier)
+    assert not hung and not multiprocessing.active_children()
 
 
 def test_error_can_be_sent() -> None:

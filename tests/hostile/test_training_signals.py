@@ -179,9 +179,9 @@ def test_interruption_after_saving_changes_nothing(tmp_path: Path, image_folder:
         os.kill(os.getpid(), signal.SIGINT)
         step(model, current_iter)
 
-    def told_again() -> None:
+    def told_again(loader: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
-        end_workers()
+        end_workers(loader)
 
     monkeypatch.setattr(IARNModel, 'optimize_parameters', told)
     monkeypatch.setattr(training, '_end_workers', told_again)
