@@ -27,7 +27,7 @@ __all__ = ['train']
 
 # What clusters send before the end, Ctrl-C, and the end of a terminal
 _STOP_SIGNALS = [getattr(signal, name) for name in ('SIGTERM', 'SIGINT', 'SIGHUP') if hasattr(signal, name)]
-PATIENCE = 10.0  # seconds in which a loader's workers may end by themselves, with the batch that they are making
+PATIENCE = 5.0  # seconds in which a loader's workers may end by themselves, with the batch that they are making
 
 
 class StoppedError(Exception):
