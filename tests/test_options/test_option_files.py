@@ -107,6 +107,8 @@ ABLATION = {
     'order_2': {('network_g', 'order'), ('network_g', 'growth')},
     'order_3': {('network_g', 'order'), ('network_g', 'growth')},
     'extra_13': {('network_g', 'order'), ('network_g', 'growth'), ('network_g', 'extra_channels')},
+    'extra_13_guide_2': {('network_g', 'order'), ('network_g', 'growth'), ('network_g', 'extra_channels'),
+                         ('train', 'guide_opt', 'loss_weight')},
     'no_curriculum': {('datasets', 'train', 'curriculum')},
     'init_last_0': {('network_g', 'init_last')},
     'guide_4': {('train', 'guide_opt', 'loss_weight')},
