@@ -94,14 +94,13 @@ def _guard_workers(loader: Any) -> None:
 
     class Loader(type(loader)):  # type: ignore[misc]
         def _get_iterator(self) -> Any:
-            if not hasattr(signal, 'pthread_sigmask'):
-                self.running = super()._get_iterator()
-                return self.running
-            earlier = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+            mask = getattr(signal, 'pthread_sigmask', None)  # none on Windows
+            earlier = mask(signal.SIG_BLOCK, _STOP_SIGNALS) if mask else None
             try:
                 self.running = super()._get_iterator()
             finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+                if mask:
+                    mask(signal.SIG_SETMASK, earlier)
             return self.running
 
     loader.__class__ = Loader
