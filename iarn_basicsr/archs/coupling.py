@@ -48,10 +48,15 @@ class DenseBlock(nn.Module):
 
 
 def dense(x: Tensor, hidden: Iterable[nn.Module], last: nn.Module) -> Tensor:
-    """Dense connections: every convolution sees the input and the outputs of all before it."""
+    """Dense connections: every convolution sees the input and the outputs of all before it.
+
+    Under autocast the result has the type of ``last``: all convolutions take their input in one type, so that holding
+    it in that type changes no bit, and nothing is converted twice.
+    """
     x = x.contiguous(memory_format=torch.channels_last)
     for conv in hidden:
-        x = torch.cat([x, F.leaky_relu(conv(x).to(x.dtype), 0.2)], 1)
+        y = F.leaky_relu(conv(x), 0.2)
+        x = torch.cat([x.to(y.dtype), y], 1)
     return last(x)
 
 

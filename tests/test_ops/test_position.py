@@ -69,6 +69,13 @@ def test_basis_closed_form() -> None:
     np.testing.assert_allclose(cell_basis(v, 3), expected, atol=1e-14)
 
 
+def test_zeros_of_the_basis_are_exact() -> None:
+    """b_k(v) = 0 at v = j / (2 k), j odd; the cosine gives 1e-16 there."""
+    for k in range(1, 6):
+        zeros = np.arange(1, 2 * k, 2) / (2 * k)
+        assert not cell_basis(zeros, 6)[k].any()
+
+
 @pytest.mark.parametrize('order', [1, 2, 3, 4, 5])
 def test_block_dct_at_integer_scale(order: int) -> None:
     """n = K m at order K: P P^T = I / K, the pooling is a scaled orthogonal block transform and U P = I."""
