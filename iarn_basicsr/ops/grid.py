@@ -227,7 +227,7 @@ class _PaddedAxis(Axis):
         self._shapes = [(m, n), (n, m), (cells, n), (n, cells), (n, )]
         self._memory = torch.zeros(sum(math.prod(shape) for shape in self._shapes), dtype=dtype, device=device)
         *parts, offset = self._parts(self._memory)
-        maps = {name: AxisMap(part.shape[1], part.shape[0], float('nan'), part[None], None)
+        maps = {name: AxisMap(part.shape[1], part.shape[0], float('nan'), part[None])
                 for name, part in zip(('down', 'up', 'pool', 'unpool'), parts)}
         super().__init__(n, m, offset, maps.__getitem__)
         self._padded: dict[int, torch.Tensor] = {}

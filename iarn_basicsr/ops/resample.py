@@ -125,14 +125,16 @@ def drop_tolerance(dtype: torch.dtype) -> float:
 class AxisMap:
     """A banded linear map along one axis, kept as dense blocks of rows so that it runs as matrix products.
 
-    ``blocks[b]`` (rows, window) maps input ``window_index[b]`` to output rows b * rows ... ; short axes are one block.
+    ``blocks[b]`` (rows, window) maps the input from ``starts[b]`` on to output rows b * rows ... ; short axes are one
+    block.
     """
 
     n_in: int
     n_out: int
     taps: float  # mean number of non-zero weights of a row: the cost of one output sample
     blocks: torch.Tensor  # (B, rows, window)
-    window_index: torch.Tensor | None  # (B * window,) or None where one block sees the whole axis
+    starts: list[int] | None = None  # of the B windows; None where one block sees the whole axis
+    window_index: torch.Tensor | None = None  # (B * window,) the samples of all windows
 
     @classmethod
     def from_matrix(cls, matrix: scipy.sparse.csr_matrix, dtype: torch.dtype, device: torch.device) -> AxisMap:
@@ -142,10 +144,10 @@ class AxisMap:
         n_out, n_in = matrix.shape
         taps = matrix.nnz / n_out
         if max(n_in, n_out) <= DENSE_LIMIT:
-            return cls(n_in, n_out, taps, torch.from_numpy(matrix.toarray())[None].to(device, dtype), None)
+            return cls(n_in, n_out, taps, torch.from_numpy(matrix.toarray())[None].to(device, dtype))
         count = -(-n_out // BLOCK_ROWS)
         rows = [matrix[b * BLOCK_ROWS:(b + 1) * BLOCK_ROWS] for b in range(count)]
-        spans = [(r.indices.min(), r.indices.max() + 1) for r in rows]
+        spans = [(r.indices.min(initial=n_in), r.indices.max(initial=-1) + 1) for r in rows]  # rows may all be zero
         window = max(stop - start for start, stop in spans)
         blocks = np.zeros((count, BLOCK_ROWS, window))
         starts = np.array([min(start, n_in - window) for start, _ in spans])
@@ -153,7 +155,8 @@ class AxisMap:
             coo = part.tocoo()
             blocks[b, coo.row, coo.col - starts[b]] = coo.data
         index = (starts[:, None] + np.arange(window)).ravel()
-        return cls(n_in, n_out, taps, torch.from_numpy(blocks).to(device, dtype), torch.from_numpy(index).to(device))
+        return cls(n_in, n_out, taps, torch.from_numpy(blocks).to(device, dtype), starts.tolist(),
+                   torch.from_numpy(index).to(device))
 
     def rows(self, x: torch.Tensor) -> torch.Tensor:
         """Apply along the vertical axis: (..., n_in, W) -> (..., n_out, W)."""
@@ -164,12 +167,15 @@ class AxisMap:
         return (self.blocks @ windows).flatten(-3, -2).narrow(-2, 0, self.n_out)
 
     def columns(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply along the horizontal axis: (..., H, n_in) -> (..., H, n_out)."""
-        if self.window_index is None:
+        """Apply along the horizontal axis: (..., H, n_in) -> (..., H, n_out).
+
+        Block by block: to gather columns costs a CPU many times what the products cost.
+        """
+        if self.starts is None:
             return x @ self.blocks[0].mT
-        count, _, window = self.blocks.shape
-        windows = x.index_select(-1, self.window_index).unflatten(-1, (count, window))
-        return torch.einsum('...bl,btl->...bt', windows, self.blocks).flatten(-2).narrow(-1, 0, self.n_out)
+        window = self.blocks.shape[-1]
+        parts = [x.narrow(-1, start, window) @ block.mT for start, block in zip(self.starts, self.blocks)]
+        return torch.cat(parts, -1).narrow(-1, 0, self.n_out)
 
 
 def apply_separable(vertical: AxisMap, horizontal: AxisMap, x: torch.Tensor) -> torch.Tensor:

@@ -502,7 +502,7 @@ def test_resample_is_the_old_name_of_split(tmp_path: Path) -> None:
 
 def test_from_pretrained_is_the_released_file() -> None:
     net = IARN.from_pretrained()
-    assert not net.training and sum(p.numel() for p in net.parameters()) == 488996
+    assert not net.training and sum(p.numel() for p in net.parameters()) == 495784
     with pytest.raises(WeightsError, match="weights 'iarn_ligth_x1-4': no such file, .*did you mean 'iarn_light_x1-4"):
         IARN.from_pretrained('iarn_ligth_x1-4')
 

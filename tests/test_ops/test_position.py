@@ -130,11 +130,15 @@ def test_matrices_follow_their_definition(axis: tuple[int, int], order: int) -> 
     np.testing.assert_allclose(q[:, ::order].sum(1), 1, atol=1e-12)
 
 
-@pytest.mark.parametrize('n', [60, 300])
-def test_maps_hold_the_matrices(n: int) -> None:
-    m = n // 3 + 1
+@pytest.mark.parametrize(('n', 'm'), [(60, 21), (300, 101), (342, 171)])
+def test_maps_hold_the_matrices(n: int, m: int) -> None:
+    """In one block and in bands; at x2 the last band of 342 -> 171 is b_2 = 0 of the last cell alone."""
     x = torch.rand(n, 2, dtype=torch.float64)
-    pooled = AxisMap.from_matrix(pooling_matrix(n, m, 3), torch.float64, CPU).rows(x)
-    np.testing.assert_allclose(pooled, pooling_matrix(n, m, 3) @ x.numpy(), atol=1e-12)
-    restored = AxisMap.from_matrix(unpooling_matrix(n, m, 3), torch.float64, CPU).rows(pooled)
-    np.testing.assert_allclose(restored, unpooling_matrix(n, m, 3) @ pooled.numpy(), atol=1e-12)
+    pool, unpool = pooling_matrix(n, m, 3), unpooling_matrix(n, m, 3)
+    pooled = AxisMap.from_matrix(pool, torch.float64, CPU).rows(x)
+    np.testing.assert_allclose(pooled, pool @ x.numpy(), atol=1e-12)
+    restored = AxisMap.from_matrix(unpool, torch.float64, CPU).rows(pooled)
+    np.testing.assert_allclose(restored, unpool @ pooled.numpy(), atol=1e-12)
+    for matrix, y in ((pool, x), (unpool, pooled)):
+        axis_map = AxisMap.from_matrix(matrix, torch.float64, CPU)
+        torch.testing.assert_close(axis_map.columns(y.mT), axis_map.rows(y).mT, rtol=0, atol=1e-12)

@@ -218,7 +218,7 @@ def test_maps_equal_the_dense_product(kind: str, hr: tuple, lr: tuple) -> None:
                             for n, m in zip(hr, lr))
     pair_of_maps = maps(kind, hr, lr)
     for side, length in zip(pair_of_maps, hr):
-        assert (side.window_index is not None) == (length > DENSE_LIMIT)
+        assert (side.starts is not None) == (side.window_index is not None) == (length > DENSE_LIMIT)
     x = torch.rand(2, 3, *(hr if direction == 'down' else lr), dtype=torch.float64)
     torch.testing.assert_close(apply_separable(*pair_of_maps, x), vertical @ x @ horizontal.T, rtol=0, atol=1e-12)
 
