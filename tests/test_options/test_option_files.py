@@ -83,12 +83,15 @@ def test_stock_basicsr_reads_recipe(path):
 
 @pytest.mark.parametrize('path', STAGES, ids=file_id)
 def test_released_stage_starts_from_an_earlier_one(path):
+    """Or from a run of the ablation."""
     start = read_option_file(str(path))['path']['pretrain_network_g']
     earlier = [p for p in STAGES if p.parent == path.parent and p.name < path.name]
+    ablation = (path.parents[2] / 'ablation').glob('*.yml')
     if not earlier:
         assert start is None
     elif not start.startswith('iarn_basicsr/zoo/'):
-        assert PurePosixPath(start).parts[1] in {read_option_file(str(p))['name'] for p in earlier}
+        assert PurePosixPath(start).parts[1] in {
+            read_option_file(str(p))['name'] for p in (*earlier, *ablation)}
 
 
 @pytest.mark.parametrize('folder', ['iarn_light_x1-4', 'iarn_x1-4'])

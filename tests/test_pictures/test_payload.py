@@ -162,7 +162,7 @@ def test_effort_looks_through_the_bits_that_the_payload_leaves(photo, payload):
         assert bits.declared(lr) == payload
         predict, _ = one._detail(hr.shape[:2], lr.shape[:2], payload)
         predicted.append(psnr(predict(bits.high_part(lr, payload)), hr))
-    assert predicted[1] > predicted[0] + {0: 0.4, 1: 0.15, 2: 0.05}[payload]
+    assert predicted[1] > predicted[0] + {0: 0.3, 1: 0.15, 2: 0.05}[payload]
 
 
 # ------------------------------------------------------------------------------------------------------------- files
