@@ -29,7 +29,7 @@ def cell_basis(v: np.ndarray, order: int) -> np.ndarray:
     """(order, ...) cosine basis over an LR cell: b_0 = 1, b_k(v) = sqrt(2) cos(pi k v), v in [0, 1].
 
     Its zeros are exact: with the cosine's own rounding (1e-16) in their place the gradient of a training step holds
-    numbers below 1e-38, with which a CPU is ten times slower.
+    numbers below 1e-38, with which some CPUs are ten times slower.
     """
     basis = np.stack([np.ones_like(v)] + [math.sqrt(2) * np.cos(math.pi * k * v) for k in range(1, order)])
     basis[np.abs(basis) < 1e-12] = 0
