@@ -20,7 +20,7 @@ from iarn_basicsr.ops.size import SIZE_RULES, Size, lr_size, parse_scale, scale_
 
 from .augment import Noise, Shrink
 from .image_source import ImageSource, check_root
-from .schedule import Curriculum, Draw, ScaleSchedule, batches_per_epoch, epoch_draws, generator
+from .schedule import CommonScales, Curriculum, Draw, ScaleSchedule, batches_per_epoch, epoch_draws, generator
 
 __all__ = ['ArbitraryScaleDataset']
 
@@ -28,9 +28,9 @@ _COMMON_KEYS = {'name', 'type', 'phase', 'dataroot_gt', 'dataroot_lq', 'meta_inf
                 'scale', 'scales', 'size_rule'}
 _PHASE_KEYS = {
     'train': {
-        'gt_size', 'lq_size', 'use_hflip', 'use_rot', 'scale_range', 'asymmetric_prob', 'curriculum', 'shrink', 'noise',
-        'seed', 'start_iter', 'batch_size_per_gpu', 'num_worker_per_gpu', 'dataset_enlarge_ratio', 'use_shuffle',
-        'pin_memory', 'persistent_workers', 'prefetch_mode', 'num_prefetch_queue'
+        'gt_size', 'lq_size', 'use_hflip', 'use_rot', 'scale_range', 'common_scales', 'asymmetric_prob', 'curriculum',
+        'shrink', 'noise', 'seed', 'start_iter', 'batch_size_per_gpu', 'num_worker_per_gpu', 'dataset_enlarge_ratio',
+        'use_shuffle', 'pin_memory', 'persistent_workers', 'prefetch_mode', 'num_prefetch_queue'
     },
     'eval': {'mod_crop', 'pin_memory', 'persistent_workers', 'prefetch_mode', 'num_prefetch_queue'},
 }
@@ -58,7 +58,9 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
             every scale trains on as many LR pixels and costs about the same (LR made on the fly only).
         train, use_hflip, use_rot: flips; rotation by 90 degrees.
         train, scale_range: [low, high]; one LR size for the whole batch is drawn from it, see :mod:`.schedule`.
-        train, asymmetric_prob: share of batches with independent vertical and horizontal scales.
+        train, common_scales: ``{prob: 0.5, scales: [2, 3, 4]}``, that share of the batches takes one of these scales,
+            see :class:`.schedule.CommonScales` (LR made on the fly only).
+        train, asymmetric_prob: share of the other batches with independent vertical and horizontal scales.
         train, curriculum: ``{start: 2, hold: 400, widen: 1500}``, see :class:`.schedule.Curriculum`.
         train, shrink: ``{prob: 0.5, range: [1, 2]}``, that share of the patches comes from photographs reduced by a
             factor from the range, see :class:`.augment.Shrink` (LR made on the fly only).
@@ -170,13 +172,29 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         if not low <= high:
             raise OptionError(f'{name}.scale_range: {limits!r}; expected [low, high] with 1 <= low <= high')
         probability = number(name, opt, 'asymmetric_prob', 0, 0, 1)
-        self.schedule = ScaleSchedule(low, high, probability, self._curriculum(low, high), self.seed)
+        self.schedule = ScaleSchedule(low, high, probability, self._curriculum(low, high), self.seed,
+                                      self._common_scales(low, high))
         for key in ('shrink', 'noise'):
             if opt.get(key) and self.lq_roots:
                 raise OptionError(f'{name}.{key}: changes the HR patch, so it needs LR made on the fly: leave out '
                                   f'{key} or dataroot_lq')
         self.shrink = Shrink.of(f'{name}.shrink', opt['shrink']) if opt.get('shrink') else None
         self.noise = Noise.of(f'{name}.noise', opt['noise']) if opt.get('noise') else None
+
+    def _common_scales(self, low: float, high: float) -> CommonScales | None:
+        options = self.opt.get('common_scales')
+        if not options:
+            return None
+        name = f'{self.name}.common_scales'
+        if self.lq_roots:
+            raise OptionError(f'{name}: needs LR made on the fly: leave out common_scales or dataroot_lq, whose scales '
+                              'are those of its files')
+        check_keys(name, options, {'prob', 'scales'})
+        scales = options.get('scales')
+        if not isinstance(scales, list) or not scales:
+            raise OptionError(f'{name}.scales: {scales!r}; expected a list of scales such as [2, 3, 4]')
+        pairs = tuple(_within(f'{name}.scales', scale, low, high) for scale in scales)
+        return CommonScales(number(name, options, 'prob', 0.5, 0, 1), pairs)
 
     def _curriculum(self, low: float, high: float) -> Curriculum | None:
         options = self.opt.get('curriculum')
@@ -324,6 +342,18 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
                               f'multiple of {p} up to {n}, images cropped to a multiple, or LR made on the fly')
         k, start = self.gt_size // p, int(rng.integers(n // p - self.gt_size // p + 1))
         return slice(start * p, (start + k) * p), slice(start * q, (start + k) * q)
+
+
+def _within(name: str, scale: Any, low: float, high: float) -> tuple[float, float]:
+    """A scale of option ``name`` as a pair whose axes lie within the range."""
+    try:
+        pair = parse_scale(scale)
+    except OptionError as error:
+        raise OptionError(f'{name}: {error}') from None
+    if not (low <= min(pair) and max(pair) <= high):
+        raise OptionError(f'{name}: {scale_label(scale)} lies outside of scale_range, {scale_label(low)} to '
+                          f'{scale_label(high)}')
+    return pair
 
 
 def _fields(scale: tuple[float, float]) -> dict[str, str]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from iarn_basicsr.ops.size import Size, lr_size, parse_scale
 
-__all__ = ['Curriculum', 'Draw', 'ScaleSchedule', 'batches_per_epoch', 'epoch_draws', 'generator']
+__all__ = ['CommonScales', 'Curriculum', 'Draw', 'ScaleSchedule', 'batches_per_epoch', 'epoch_draws', 'generator']
 
 _STREAMS = {'order': 0, 'scale': 1, 'augment': 2}
 
@@ -90,6 +90,27 @@ class Curriculum:
 
 
 @dataclass(frozen=True)
+class CommonScales:
+    """Scales that come more often than a uniform draw brings them (ours).
+
+    At x2 every LR pixel covers the same 2 x 2 HR pixels; a network learns that only from batches at exactly x2, which
+    are rare in a range, and not from those at x1.9 or x2.1.
+
+    Args:
+        prob: share of the batches that take one of the scales.
+        scales: (vertical, horizontal) pairs, all as probable.
+    """
+
+    prob: float
+    scales: tuple[tuple[float, float], ...]
+
+    def pick(self, chance: float, which: float, low: float, high: float) -> tuple[float, float] | None:
+        """By two numbers in [0, 1): a common scale within [low, high], or None for a draw from the whole range."""
+        usable = [s for s in self.scales if low <= min(s) and max(s) <= high]
+        return usable[int(which * len(usable))] if usable and chance < self.prob else None
+
+
+@dataclass(frozen=True)
 class ScaleSchedule:
     """Scale of a training batch as a function of the iteration.
 
@@ -99,6 +120,7 @@ class ScaleSchedule:
         asymmetric_prob: share of batches whose two axes are drawn independently.
         curriculum: start narrow and widen, or None for the full range from the start.
         seed: of the run.
+        common: scales that come more often, or None.
     """
 
     low: float
@@ -106,14 +128,18 @@ class ScaleSchedule:
     asymmetric_prob: float
     curriculum: Curriculum | None
     seed: int
+    common: CommonScales | None = None
 
     def scale(self, step: int) -> tuple[float, float]:
-        """(vertical, horizontal), uniform in the range that is open at ``step``."""
+        """(vertical, horizontal): a common scale, or uniform in the range that is open at ``step``."""
         low, high = self.low, self.high
         if self.curriculum:
             start, width = self.curriculum.start, self.curriculum.width(step)
             low, high = start + (low - start) * width, start + (high - start) * width
-        asymmetric, vertical, horizontal = generator(self.seed, 'scale', step).random(3)
+        asymmetric, vertical, horizontal, chance, which = generator(self.seed, 'scale', step).random(5)
+        common = self.common and self.common.pick(chance, which, low, high)
+        if common:
+            return common
         v = low + (high - low) * vertical
         return v, low + (high - low) * horizontal if asymmetric < self.asymmetric_prob else v
 

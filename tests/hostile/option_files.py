@@ -22,7 +22,8 @@ def good(which='train'):
                           suffix=None, pbar=False)
     options['datasets']['train'].update(
         use_hflip=True, use_rot=True, pin_memory=False, persistent_workers=False, prefetch_mode=None,
-        num_prefetch_queue=1, seed=0, curriculum={'start': 2, 'hold': 1, 'widen': 2})
+        num_prefetch_queue=1, seed=0, curriculum={'start': 2, 'hold': 1, 'widen': 2},
+        common_scales={'prob': 0.5, 'scales': [2, 3]})
     options['dist_params'] = {'backend': 'gloo', 'port': 29500}
     if which == 'test':
         for section in ('train', 'logger'):

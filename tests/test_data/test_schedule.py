@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iarn_basicsr.data.schedule import Curriculum, Draw, ScaleSchedule, batches_per_epoch, epoch_draws, generator
+from iarn_basicsr.data.schedule import (
+    CommonScales,
+    Curriculum,
+    Draw,
+    ScaleSchedule,
+    batches_per_epoch,
+    epoch_draws,
+    generator,
+)
 
 
 def facts(draws):
@@ -82,6 +90,24 @@ def test_curriculum_holds_then_widens_linearly():
         width, unit = min(1.0, (step - 100) / 200), (full.scale(step)[0] - 1) / 3
         low, high = 2 - width, 2 + 2 * width
         assert schedule.scale(step)[0] == pytest.approx(low + (high - low) * unit)
+
+
+def test_common_scales_take_their_share_and_leave_the_other_draws_as_they_are():
+    pairs = ((2.0, 2.0), (4.0, 4.0), (1.5, 3.0))
+    plain = ScaleSchedule(1.0, 4.0, 0.5, None, seed=0)
+    schedule = ScaleSchedule(1.0, 4.0, 0.5, None, seed=0, common=CommonScales(0.4, pairs))
+    drawn = [schedule.scale(step) for step in range(1, 3001)]
+    for pair in pairs:
+        assert np.mean([d == pair for d in drawn]) == pytest.approx(0.4 / 3, abs=0.02)
+    assert all(d == plain.scale(step) for step, d in enumerate(drawn, 1) if d not in pairs)
+
+
+def test_common_scales_wait_until_the_curriculum_reaches_them():
+    schedule = ScaleSchedule(1.0, 4.0, 0.0, Curriculum(start=2, hold=100, widen=200), seed=0,
+                             common=CommonScales(1.0, ((3.0, 3.0), (4.0, 4.0))))
+    assert {schedule.scale(step) for step in range(1, 101)} == {(2.0, 2.0)}
+    assert {schedule.scale(step) for step in range(201, 300)} == {(3.0, 3.0)}  # the range ends below x4
+    assert {schedule.scale(step) for step in range(300, 400)} == {(3.0, 3.0), (4.0, 4.0)}
 
 
 def test_pick_takes_every_listed_scale():
