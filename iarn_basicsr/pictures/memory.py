@@ -2,13 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 __all__ = ['available_memory']
 
+UNKNOWN = 4e9  # bytes, where nothing is said
 
-def available_memory() -> float:
-    """Free bytes of this machine; 4 GB where it does not say."""
+
+def available_memory(root: str = '/') -> float:
+    """Free bytes: of this machine, or of the control group (a container, a batch job) that allows less.
+
+    Args:
+        root: where ``proc`` and ``sys`` are found.
+    """
+    return min(_free_of_machine(Path(root)), *_free_of_groups(Path(root)), float('inf'))
+
+
+def _free_of_machine(root: Path) -> float:
+    fields = _fields(root / 'proc/meminfo')
+    return fields['MemAvailable:'] * 1024 if 'MemAvailable:' in fields else UNKNOWN
+
+
+def _free_of_groups(root: Path) -> Iterator[float]:
+    """What each control group above this process still allows; version 2 of the interface, and version 1."""
+    for line in _lines(root / 'proc/self/cgroup'):
+        _, controllers, path = line.split(':', 2)
+        if not controllers:
+            mount, limit, usage, cache = root / 'sys/fs/cgroup', 'memory.max', 'memory.current', 'inactive_file'
+        elif 'memory' in controllers.split(','):
+            mount, limit, usage = root / 'sys/fs/cgroup/memory', 'memory.limit_in_bytes', 'memory.usage_in_bytes'
+            cache = 'total_inactive_file'
+        else:
+            continue
+        group = mount / path.lstrip('/')  # seen from inside a container, only ``mount`` may be there
+        for folder in (group, *group.parents):
+            allowed, used = _number(folder / limit), _number(folder / usage)
+            if allowed is not None and used is not None:
+                reusable = _fields(folder / 'memory.stat').get(cache, 0)  # pages of files that were read
+                yield max(0, allowed - used + reusable)
+            if folder == mount:
+                break
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        with open('/proc/meminfo', encoding='ascii') as file:
-            return next(float(line.split()[1]) * 1024 for line in file if line.startswith('MemAvailable'))
-    except (OSError, StopIteration):
-        return 4e9
+        return path.read_text(encoding='ascii', errors='replace').splitlines()
+    except OSError:  # another system, or an interface that is not there
+        return []
+
+
+def _fields(path: Path) -> dict[str, float]:
+    """Lines of a name and a number."""
+    words = (line.split() for line in _lines(path))
+    return {w[0]: float(w[1]) for w in words if len(w) > 1 and w[1].isdigit()}
+
+
+def _number(path: Path) -> float | None:
+    """The number in a file; None where there is none, as ``max`` for no limit."""
+    lines = _lines(path)
+    return float(lines[0]) if lines and lines[0].isdigit() else None

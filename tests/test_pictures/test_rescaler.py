@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-import io
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -382,17 +380,50 @@ def test_out_of_gpu_memory_with_the_smallest_tile(monkeypatch: pytest.MonkeyPatc
         Rescaler(tiny_net(), 'tiny', device='cpu', tile=100).downscale(IMAGE, scale=2)
 
 
-def test_available_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builtins, 'open', lambda *_, **__: io.StringIO('MemTotal: 9 kB\nMemAvailable:   2000 kB\n'))
-    assert memory.available_memory() == 2000 * 1024
-    monkeypatch.setattr(builtins, 'open', lambda *_, **__: io.StringIO('MemTotal: 9 kB\n'))
-    assert memory.available_memory() == 4e9
+def files(root: Path, contents: dict[str, str]) -> str:
+    for name, text in contents.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return str(root)
 
-    def missing(*_: object, **__: object) -> None:
-        raise FileNotFoundError
 
-    monkeypatch.setattr(builtins, 'open', missing)
-    assert memory.available_memory() == 4e9
+MACHINE = {'proc/meminfo': 'MemTotal: 9 kB\nMemAvailable:   2000 kB\n'}
+FREE = 2000 * 1024
+
+
+def test_available_memory(tmp_path: Path) -> None:
+    assert memory.available_memory(files(tmp_path, {'proc/meminfo': 'MemTotal: 9 kB\n'})) == 4e9
+    assert memory.available_memory(files(tmp_path, MACHINE)) == FREE
+    assert memory.available_memory(str(tmp_path / 'missing')) == 4e9
+    assert 0 < memory.available_memory() < float('inf')
+
+
+def version_1(group: str, limit: str, usage: str, stat: str = '') -> dict[str, str]:
+    folder = f'sys/fs/cgroup/memory{group}'
+    return {'proc/self/cgroup': '5:cpu,cpuacct:/other\n4:memory:/job/step\n0::/\n', f'{folder}/memory.stat': stat,
+            f'{folder}/memory.limit_in_bytes': limit + '\n', f'{folder}/memory.usage_in_bytes': usage + '\n'}
+
+
+def version_2(group: str, limit: str, usage: str, stat: str = '') -> dict[str, str]:
+    folder = f'sys/fs/cgroup{group}'
+    return {'proc/self/cgroup': '0::/job/step\n', f'{folder}/memory.stat': stat,
+            f'{folder}/memory.max': limit + '\n', f'{folder}/memory.current': usage + '\n'}
+
+
+@pytest.mark.parametrize(('found', 'free'), [
+    (version_2('/job/step', '900000', '500000'), 400000),
+    (version_2('/job/step', '900000', '500000', 'anon 7\ninactive_file 100000\n'), 500000),  # cache is given up
+    ({**version_2('/job/step', 'max', '5'), **version_2('/job', '600000', '550000')}, 50000),
+    (version_2('', '900000', '900100'), 0),  # a container sees its own group at the mount
+    (version_2('/job/step', '9000000000', '5'), FREE),
+    (version_2('/job/other', '900000', '5'), FREE),
+    (version_1('/job', '900000', '600000', 'inactive_file 1\ntotal_inactive_file 100000\n'), 400000),
+    (version_1('', '900000', '600000'), 300000),
+    (version_1('/other', '900000', '600000'), FREE),
+    (version_1('', '9223372036854771712', '5'), FREE),
+])
+def test_available_memory_of_a_container(tmp_path: Path, found: dict[str, str], free: int) -> None:
+    assert memory.available_memory(files(tmp_path, {**MACHINE, **found})) == free
 
 
 @pytest.mark.gpu
