@@ -16,7 +16,7 @@ def available_memory(root: str = '/') -> float:
     Args:
         root: where ``proc`` and ``sys`` are found.
     """
-    return min(_free_of_machine(Path(root)), *_free_of_groups(Path(root)), float('inf'))
+    return min([_free_of_machine(Path(root)), *_free_of_groups(Path(root))])
 
 
 def _free_of_machine(root: Path) -> float:
