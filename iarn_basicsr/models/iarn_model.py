@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from iarn_basicsr import zoo
 from iarn_basicsr.checks import check_keys, number, shown
 from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.files import save_bytes, save_json
@@ -410,7 +411,12 @@ class IARNModel(SRModel):
         save_torch(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
 
     def load_network(self, net: Any, load_path: str, strict: bool = True, param_key: str | None = 'params') -> None:
-        """BasicSR's; nothing in the file is executed, and what is wrong with it is said in one line."""
+        """BasicSR's, which also takes the name of released weights (``zoo.list_models()``).
+
+        Nothing in the file is executed, and what is wrong with it is said in one line.
+        """
+        if not osp.exists(load_path):
+            load_path, _ = zoo.resolve(load_path)
         read_weights(load_path)
         try:
             super().load_network(net, load_path, strict, param_key)

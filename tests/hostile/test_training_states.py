@@ -193,6 +193,14 @@ def test_weights_to_start_from(tmp_path: Path, again: Callable[..., Path], damag
     assert str(path) in line_of(stop)
 
 
+@pytest.mark.parametrize(('name', 'hint'), [('iarn_ligth_x1-4', "did you mean 'iarn_light_x1-4'"),
+                                            ('experiments/gone.pth', 'known: default, iarn_')])
+def test_no_such_weights(again: Callable[..., Path], name: str, hint: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        again(change=lambda o: o['path'].update(pretrain_network_g=name))
+    assert f'weights {name!r}: no such file, and no released weights of this name; {hint}' in line_of(stop)
+
+
 @pytest.mark.parametrize(('change', 'words'), [
     (lambda o: o['network_g'].update(growth=6), 'does not fit network_g: '),
     (lambda o: o['network_g'].update(num_block=2), 'does not fit network_g: '),

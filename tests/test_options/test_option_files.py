@@ -14,9 +14,11 @@ from basicsr.utils.options import ordered_yaml
 from basicsr.utils.registry import ARCH_REGISTRY
 
 import iarn_basicsr
+from iarn_basicsr import IARN, list_models
 from iarn_basicsr.benchmark.run import check_benchmark
 from iarn_basicsr.toolbox.option_checks import check_options
 from iarn_basicsr.toolbox.option_file import read_option_file
+from iarn_basicsr.weights import weights_hash
 
 OPTIONS = Path(__file__).resolve().parents[2] / 'options'
 BENCHMARKS = sorted(OPTIONS.glob('benchmark_*.yml'))
@@ -79,6 +81,26 @@ def test_stock_basicsr_reads_recipe(path):
 
 
 # ------------------------------------------------------------------------------------------------------------ released
+
+NAMED = [p for p in RECIPES if read_option_file(str(p))['path']['pretrain_network_g'] in list_models()]
+
+
+def test_the_recipes_with_released_weights():
+    assert {p.name for p in NAMED} >= {'test_IARN_x1-4.yml', 'test_IARN_light_x1-4.yml', 'train_IARN_jpeg_x1-4.yml',
+                                       'train_IARN_light_x1-4_finetune.yml'}
+
+
+@pytest.mark.parametrize('path', NAMED, ids=file_id)
+def test_recipe_takes_released_weights_by_name(path, tmp_path, monkeypatch):
+    """Wherever it is called from: an installed package has them too."""
+    monkeypatch.chdir(tmp_path)
+    opt = read_option_file(str(path))
+    opt.update(is_train='train' in opt, dist=False, rank=0, world_size=1, num_gpu=0)
+    released = IARN.from_pretrained(opt['path']['pretrain_network_g'])
+    nets = [net for net in vars(build_model(opt)).values() if isinstance(net, IARN)]
+    assert len(nets) == 1 + opt['is_train']  # and the averaged one
+    for net in nets:
+        assert weights_hash(net.state_dict()) == weights_hash(released.state_dict())
 
 
 @pytest.mark.parametrize('path', STAGES, ids=file_id)
