@@ -415,8 +415,7 @@ class IARNModel(SRModel):
 
         Nothing in the file is executed, and what is wrong with it is said in one line.
         """
-        if not osp.exists(load_path):
-            load_path, _ = zoo.resolve(load_path)
+        load_path, _ = zoo.resolve(load_path)
         read_weights(load_path)
         try:
             super().load_network(net, load_path, strict, param_key)
