@@ -12,7 +12,7 @@ from iarn_basicsr.errors import ImageError
 
 from .exif import set_upright
 
-__all__ = ['DeepPixels', 'deep_pixels', 'refuse_kind']
+__all__ = ['DeepPixels', 'by_opencv', 'deep_pixels', 'refuse_kind']
 
 _BITS, _PHOTOMETRIC, _PLANES, _EXTRA, _FORMAT = 258, 262, 284, 338, 339  # tags of a TIFF
 _WHITE_IS_ZERO, _SEPARATE, _UNSPECIFIED, _MULTIPLIED = 0, 2, 0, 1  # their values
@@ -20,7 +20,7 @@ _SIGNED, _FLOAT = 2, 3
 
 
 class DeepPixels(NamedTuple):
-    """Pixels in the order of the file, not turned.
+    """Pixels as they were decoded: turned by Pillow where the file is a gray TIFF, else in the order of the file.
 
     Attributes:
         rgb: (H, W, 3) uint16.
@@ -50,11 +50,16 @@ def refuse_kind(file: Image.Image, path: str) -> None:
                          'channels, or as a PNG')
 
 
+def by_opencv(file: Image.Image) -> bool:
+    """Whether the 16-bit pixels of a file are decoded by OpenCV: all but gray ones."""
+    return not file.mode.startswith('I')
+
+
 def deep_pixels(file: Image.Image, path: str, orientation: int) -> DeepPixels | None:
     """Pixels of a loaded file with more than 8 bits a channel; None of another."""
     tags = getattr(file, 'tag_v2', {})
     bits = _numbers(tags, _BITS)
-    if file.mode.startswith('I'):
+    if not by_opencv(file):
         return _gray(file, 65535 // (2**max(bits, default=16) - 1), tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
     depth, colour = _png_header(path) if file.format == 'PNG' else (max(bits, default=8), 0)
     if file.mode not in ('RGB', 'RGBA', 'RGBX', 'LA') or depth != 16:

@@ -24,7 +24,7 @@ from iarn_basicsr.errors import ImageError, RecipeError
 from iarn_basicsr.files import IMAGE_ENDINGS, atomic_write, check_writable
 from iarn_basicsr.jpeg import is_jpeg, jpeg_options
 
-from .deep import deep_pixels, refuse_kind
+from .deep import by_opencv, deep_pixels, refuse_kind
 from .exif import exif_for_tiff, orientation_of, turned, upright_exif
 from .memory import available_memory
 from .recipe import Recipe, read_recipe, recipe_options
@@ -245,6 +245,8 @@ def _read(file: Image.Image, path: str) -> Picture:
     several = getattr(file, 'is_animated', False) and file.format != 'MPO'  # whose other frames are previews
     tags = getattr(file, 'tag_v2', {})  # of a TIFF, which Pillow turns on loading and then says nothing of it
     orientation = tags.get(ExifTags.Base.Orientation, 1)
+    if file.format == 'TIFF':
+        file.filename = ''  # Pillow would map the file into memory, in rows of the turned picture's width
     file.load()
     orientation = orientation if file.format == 'TIFF' else orientation_of(file)
     icc = file.info.get('icc_profile')
@@ -254,7 +256,8 @@ def _read(file: Image.Image, path: str) -> Picture:
     else:
         image, icc = _without_cmyk(file, icc)
         picture = _from_8_bit(image)
-        orientation = 1 if file.format == 'TIFF' else orientation
+    if file.format == 'TIFF' and not (deep and by_opencv(file)):
+        orientation = 1  # Pillow has turned what it decoded
     picture.rgb = turned(picture.rgb, orientation)
     picture.alpha = None if picture.alpha is None else turned(picture.alpha, orientation)
     picture.icc = icc if icc and (icc[16:20] == b'RGB ' or (picture.mode == 'L' and is_gray_profile(icc))) else None

@@ -235,6 +235,19 @@ def test_orientation_is_applied(tmp_path: Path, name: str, orientation: int) -> 
     assert picture.icc == (None if 'deep' in name else SRGB)
 
 
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('compression', ['raw', 'tiff_lzw'])
+@pytest.mark.parametrize('mode', ['L', 'P', 'LA', 'RGBA', 'CMYK', 'I;16'])
+def test_orientation_of_a_tiff(tmp_path: Path, mode: str, compression: str, orientation: int) -> None:
+    """Pillow decodes these in other ways than RGB; upright they are read as ``test_8_bit_modes`` says."""
+    image = Image.fromarray(DEEP[..., 0]) if mode == 'I;16' else of_mode(mode)
+    found = []
+    for turn in (1, orientation):
+        image.save(tmp_path / 'x.tif', tiffinfo={0x0112: turn}, compression=compression)
+        found.append(pixels(read_picture(str(tmp_path / 'x.tif'))))
+    assert np.array_equal(found[1], displayed(found[0], orientation))
+
+
 def test_orientation_turns_alpha_too(tmp_path: Path) -> None:
     of_mode('RGBA').save(tmp_path / 'x.png', exif=exif(6).tobytes())
     assert np.array_equal(read_picture(str(tmp_path / 'x.png')).alpha, displayed(ALPHA[..., None], 6)[..., 0])
