@@ -53,9 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     entry = {'file': file, **described(path), 'training': args.training, 'training_data': args.data,
              'steps': args.steps, 'note': args.note, **({'jpeg': True} if args.jpeg else {}),
              'expected': expected(path, [*SCALES, *(JPEGS if args.jpeg else [])])}
-    others = {k: v for k, v in zoo.entries().items() if k != args.name}
-    save_json({args.name: entry, **others} if args.first else {**others, args.name: entry},
-              osp.join(zoo.FOLDER, 'registry.json'))
+    present = dict(zoo.entries())
+    entries = {args.name: entry, **{k: v for k, v in present.items() if k != args.name}} if args.first else {
+        **present, args.name: entry}  # which keeps the place of a name that is there
+    save_json(entries, osp.join(zoo.FOLDER, 'registry.json'))
     print(f'{args.name}: {path}, {osp.getsize(path)} bytes')
     for scale, row in entry['expected'].items():
         print(f'  x{scale}: {row}')

@@ -21,7 +21,8 @@ from typing import Any
 
 import yaml
 
-from iarn_basicsr.errors import OptionError
+from iarn_basicsr import zoo
+from iarn_basicsr.errors import IARNError, OptionError
 from iarn_basicsr.toolbox.option_file import read_option_file
 
 
@@ -30,19 +31,28 @@ def newest_state(run: Path) -> Path | None:
     return max((run / 'training_states').glob('*.state'), key=lambda p: int(p.stem), default=None)
 
 
+def refuse_same(run: Path, target: Path) -> None:
+    """Raise for a run that would be copied onto itself."""
+    if run.resolve() == target.resolve():
+        raise OptionError(f'{run} would be copied onto itself: choose another folder by -o')
+
+
 def copy_newest(run: Path, target: Path) -> str:
     """Copy the newest state, its weights, the logs and the metrics of a run; nothing older is left in the target."""
     state = newest_state(run)
     if state is None:
         return 'no training state yet, it starts from the beginning'
-    for folder in ('training_states', 'models'):
-        shutil.rmtree(target / folder, ignore_errors=True)
-    files = [state, run / 'models' / f'net_g_{state.stem}.pth', *run.glob('*.log'), *run.glob('metrics/*.json')]
-    latest = run / 'models' / 'net_g_latest.pth'
-    for file in (*files, *([latest] if latest.exists() else [])):
+    refuse_same(run, target)
+    files = [state, run / 'models' / f'net_g_{state.stem}.pth', *run.glob('*.log'), *run.glob('metrics/*.json'),
+             *run.glob('models/net_g_latest.pth')]
+    for file in files:
         copy = target / file.relative_to(run)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, copy)
+    for folder in ('training_states', 'models'):
+        for copy in (target / folder).iterdir():
+            if run / folder / copy.name not in files:
+                copy.unlink()
     return f'iteration {state.stem}'
 
 
@@ -59,7 +69,7 @@ def pack(option_file: str, slot: Path) -> str:
     run = Path('experiments') / opt['name']
     start = opt['path'].get('pretrain_network_g')
     if start and newest_state(run) is None:
-        shutil.copy2(start, slot / 'start.pth')
+        shutil.copy2(zoo.resolve(start)[0], slot / 'start.pth')
     if start:
         opt['path']['pretrain_network_g'] = 'start.pth' if newest_state(run) is None else None
     where = copy_newest(run, slot / run)
@@ -71,11 +81,15 @@ def pack(option_file: str, slot: Path) -> str:
 def run(slot: Path, minutes: float, out: Path, amp: str, processes: int) -> str:
     """Train in ``slot`` for so many minutes and copy what the next slot needs to ``out``."""
     name = _name(slot)
+    source, target = (folder / 'experiments' / name for folder in (slot, out))
+    refuse_same(source, target)
     torchrun = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
     command = [sys.executable, *(torchrun if processes > 1 else []), '-m', 'iarn_basicsr.train', '-opt', 'train.yml',
                '--auto_resume', '--minutes', str(minutes), '--force_yml', f'train:amp={amp}']
-    subprocess.run([*command, *(['--launcher', 'pytorch'] if processes > 1 else [])], cwd=slot, check=True)
-    return f'{out}: {name}, {copy_newest(slot / "experiments" / name, out / "experiments" / name)}'
+    trained = subprocess.run([*command, *(['--launcher', 'pytorch'] if processes > 1 else [])], cwd=slot)
+    if trained.returncode:
+        raise OptionError(f'{slot}: training ended with exit status {trained.returncode}, nothing is copied')
+    return f'{out}: {name}, {copy_newest(source, target)}'
 
 
 def _name(slot: Path) -> str:
@@ -121,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
             print(run(args.slot, args.minutes, args.output, args.amp, args.processes))
         else:
             print('\n'.join(collect(args.out, args.output)))
-    except (OptionError, OSError) as error:
+    except (IARNError, OSError) as error:
         parser.error(str(error))
     return 0
 

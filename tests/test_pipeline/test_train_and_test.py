@@ -191,10 +191,23 @@ def test_slots_go_on_with_the_same_run(tmp_path, image_folder, pipeline):
     for run_name in ('slots', 'whole'):
         assert (tmp_path / 'experiments' / run_name / 'models' / 'net_g_2.pth').is_file()
     assert same(*(load(tmp_path / 'experiments' / n, 'models/net_g_2.pth') for n in ('slots', 'whole')))
-    slot = ROOT / 'scripts' / 'release' / 'train_slot.py'
-    done = run(sys.executable, slot, 'run', 'out', '--minutes', '1', '-o', 'x', cwd=tmp_path)
-    assert done.returncode == 2
-    assert 'out is not a packed slot: it has no train.yml' in done.stderr
+    assert len([*(tmp_path / 'out').rglob('*.state')]) == 1
+
+    def refused(*arguments):
+        done = run(sys.executable, ROOT / 'scripts' / 'release' / 'train_slot.py', *arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        return done.stderr.splitlines()[-1]
+
+    minute = '--minutes', '1', '-o'
+    assert 'out is not a packed slot: it has no train.yml' in refused('run', 'out', *minute, 'x')
+    assert 'would be copied onto itself: choose another folder by -o' in refused('run', moved, *minute, moved)
+    assert 'experiments/slots would be copied onto itself' in refused('collect', '.')
+    assert len([*(tmp_path / 'experiments' / 'slots').rglob('*.state')]) == 1
+    options['name'], options['path'] = 'from_a_name', {'pretrain_network_g': 'iarn_light_x1-4'}
+    write_yaml(options, tmp_path / 'named.yml')  # weights for another network
+    slot('pack', '-opt', 'named.yml', '-o', 'named')
+    assert (tmp_path / 'named' / 'start.pth').is_file()
+    assert 'named: training ended with exit status' in refused('run', 'named', *minute, 'x')
 
 
 def test_auto_resume_without_a_state_starts_a_new_run(tmp_path, image_folder, pipeline):

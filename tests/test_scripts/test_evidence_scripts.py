@@ -83,6 +83,8 @@ def test_release_of_earlier_weights(script, tmp_path, monkeypatch, capsys):
     assert entry['weights_hash'] == weights_hash(net.state_dict()) and zoo.list_models()[0] == default
     assert zoo.resolve('old') == (str(copy / 'earlier' / 'old.pth'), 'old')
     assert [good for _, good, _ in verify(['old'])] == [True]
+    assert module.main([*arguments[:2], default, *arguments[3:-1]]) == 0  # released again, it stays the default
+    assert zoo.list_models()[0] == default and zoo.entries()[default]['steps'] == 4
     with pytest.raises(SystemExit):
         module.main([*arguments, '--first'])
     (tmp_path / 'run.pth').write_bytes(b'')

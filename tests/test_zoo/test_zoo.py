@@ -133,7 +133,7 @@ def test_a_file_of_that_name_does_not_hide_a_released_one(released: Path) -> Non
 
 def test_releasing_again_replaces(released: Path, release: ModuleType, tmp_path: Path) -> None:
     release.main([str(tmp_path / 'second_run.pth'), '--name', 'best', '--training', 'r', '--data', 'd', '--steps', '7'])
-    assert list(zoo.entries()) == ['second', 'best'] and zoo.entries()['best']['steps'] == 7
+    assert list(zoo.entries()) == ['best', 'second'] and zoo.entries()['best']['steps'] == 7
     assert zoo.entries()['best']['weights_hash'] == zoo.entries()['second']['weights_hash']
 
 
