@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import platform
 import sys
@@ -143,7 +144,7 @@ def _quality_jobs(method: Method, datasets: Mapping[str, ArbitraryScaleDataset])
     for dataset, images in datasets.items():
         for index in range(len(images)):
             which, k = divmod(index, len(images.scales))
-            key = ('quality', dataset, scale_label(images.scales[k]), images.names[which])
+            key = ('quality', dataset, scale_label(images.scales[k]), images.names[which], _data(images))
             yield key, partial(_quality, method, images, index)
 
 
@@ -165,15 +166,21 @@ def _extra_jobs(section: str, name: str, method: Method, options: Mapping[str, A
              *_MEASURED.get(section, [])]
     for scale in wanted['scales']:
         for which, image in enumerate(datasets[dataset].names):
-            key = (section, dataset, scale_label(parse_scale(scale)), image, *map(str, asked))
+            key = (section, dataset, scale_label(parse_scale(scale)), image, *map(str, asked), _data(datasets[dataset]))
             yield key, partial(_extra, section, wanted, method, datasets[dataset], which, scale)
+
+
+def _data(images: ArbitraryScaleDataset) -> str:
+    """Changes when the options of a dataset do: its folder, how its images are cropped, the rule of the LR size."""
+    options = {k: v for k, v in images.opt.items() if k not in ('name', 'phase', 'scales')}
+    return hashlib.sha256(repr(sorted(options.items())).encode()).hexdigest()[:16]
 
 
 def _extra(section: str, wanted: Mapping[str, Any], method: Method, images: ArbitraryScaleDataset, which: int,
            scale: Any) -> dict[str, float]:
     hr = images[which * len(images.scales)]['gt'][None].to(method.device)
     hr_size = (hr.shape[-2], hr.shape[-1])
-    size = lr_size(hr_size, parse_scale(scale))
+    size = lr_size(hr_size, parse_scale(scale), images.size_rule)
     method.check(hr_size, size)
     if section == 'cycles':
         return tasks.cycles(method, hr, size, wanted['counts'])

@@ -111,7 +111,7 @@ def decode(message: bytes, size: tuple[int, int], pull: Pull | None = None) -> n
         raise _damaged()
     if message[1]:
         if pull is None:
-            raise OptionError('this payload was coded with pull, and needs it to be decoded')
+            raise OptionError('its payload was made without a network: restore it with the weights none')
         residual += message[1] / 255 * pull(residual)
     return residual
 

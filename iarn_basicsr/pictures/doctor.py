@@ -112,9 +112,8 @@ def _write() -> str:
 def _weights() -> str:
     from iarn_basicsr import zoo
     from iarn_basicsr.archs.iarn import IARN
-    there = [name for name, entry in zoo.entries().items() if osp.isfile(osp.join(zoo.FOLDER, entry['file']))]
     return ', '.join(f'{name} ({sum(p.numel() for p in IARN.from_pretrained(name).parameters())} parameters)'
-                     for name in there) or 'none in this package'
+                     for name in zoo.present()) or 'none in this package'
 
 
 def _cuda() -> str:

@@ -226,7 +226,8 @@ class Rescaler:
             picture = read_picture(path)
             made = self.restored_size(picture, size, force)
         refuse_unwritable(picture, made, os.fspath(target))
-        return self._written(self._upscale_picture(picture, size, force), target)
+        restored = self._upscale_picture(picture, size, force, lambda line: self.say(f'{os.fspath(source)}: {line}'))
+        return self._written(restored, target)
 
     @property
     def jpeg_quality(self) -> int | None:
@@ -295,7 +296,7 @@ class Rescaler:
         if (height, width) != (h, w):
             return RecipeError(f'it is {width}x{height} but was made {w}x{h} (width x height): it was resized, '
                                'turned or cropped since, and what it hid is lost', try_it)
-        change = recipe.change(picture.rgb)
+        change = recipe.change(eight_bit(picture.rgb))
         if change:
             return RecipeError(change, try_it)
         if not recipe.intact:
@@ -315,7 +316,8 @@ class Rescaler:
                         alpha is not None, base64.b64encode(gray or b'').decode(), 2 if held else 1, held).sealed()
         return Picture(lr, alpha, picture.mode, icc, picture.exif, recipe)
 
-    def _upscale_picture(self, picture: Picture, size: Size | None, force: bool) -> Picture:
+    def _upscale_picture(self, picture: Picture, size: Size | None, force: bool,
+                         say: Callable[[str], object] | None = None) -> Picture:
         recipe, target = picture.recipe, self.restored_size(picture, size, force)
         alpha = None if picture.alpha is None else bicubic_upscale_tiled(picture.alpha[..., None], target)[..., 0]
         mode, icc = picture.mode, picture.icc
@@ -323,7 +325,7 @@ class Rescaler:
             mode, icc = recipe.mode, base64.b64decode(recipe.gray_icc) or icc
             if recipe.alpha and alpha is None:  # it was opaque, or the file would still have it
                 alpha = np.full(target, 255, np.uint8)
-        rgb = self._up(picture.rgb, target, recipe.payload if recipe else None)
+        rgb = self._up(picture.rgb, target, recipe.payload if recipe else None, say)
         return Picture(rgb, alpha, mode, icc, picture.exif)
 
     def _down(self, rgb: np.ndarray, size: Size) -> np.ndarray:
@@ -336,14 +338,15 @@ class Rescaler:
             lr = write_detail(eight_bit(rgb), lr, self.payload, *self._detail(_size(rgb), size, self.payload))
         return lr
 
-    def _up(self, rgb: np.ndarray, size: Size, payload: float | None = None) -> np.ndarray:
+    def _up(self, rgb: np.ndarray, size: Size, payload: float | None = None,
+            say: Callable[[str], object] | None = None) -> np.ndarray:
         """Restored from an LR that has a payload, if its recipe says so (not 0); without a recipe the pixels say it."""
         rgb = eight_bit(rgb)
         if size == _size(rgb):
             return rgb
         k = 0 if payload == 0 else bits.declared(rgb) or payload
         if k:
-            return read_detail(rgb, size, k, *self._detail(size, _size(rgb), k), self.say)
+            return read_detail(rgb, size, k, *self._detail(size, _size(rgb), k), say or self.say)
         return self._tiled(upscale_tiled, rgb, size, size, _size(rgb))
 
     def _detail(self, hr: Size, lr: Size, k: float) -> tuple[Predict, MakePull | None]:

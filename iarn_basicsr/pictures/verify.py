@@ -40,7 +40,9 @@ def measure(rescaler: Rescaler, ways: Sequence[str]) -> dict[str, dict[str, floa
 
 
 def verify(names: Sequence[str] = ()) -> Iterator[tuple[str, bool, str]]:
-    """(name, good, text) for every released model: the file's sha256 and every expected number; ``none``: the payload.
+    """(name, good, text) of released models: the file's sha256 and every expected number; ``none``: the payload.
+
+    Without names: of all that are part of this installation.
 
     Raises:
         WeightsError: for a name that is not released.
@@ -52,7 +54,7 @@ def verify(names: Sequence[str] = ()) -> Iterator[tuple[str, bool, str]]:
         if name not in (zoo.DEFAULT, *released) or not released:
             raise WeightsError(f'no released weights {name!r}; {near(name, [zoo.DEFAULT, *released])}' if released else
                                'no released weights in this package')
-    for name in names or (*released, *([zoo.NONE] if released else [])):
+    for name in names or (*zoo.present(), *([zoo.NONE] if released else [])):
         if name == zoo.NONE:
             yield zoo.NONE, *_verify_payload()
             continue

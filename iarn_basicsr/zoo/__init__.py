@@ -10,8 +10,8 @@ from typing import Any
 from iarn_basicsr.checks import near
 from iarn_basicsr.errors import WeightsError
 
-__all__ = ['DEFAULT', 'FOLDER', 'JPEG', 'NONE', 'entries', 'file_of', 'list_models', 'name_of', 'resolve',
-           'survives_jpeg']
+__all__ = ['DEFAULT', 'FOLDER', 'JPEG', 'NONE', 'entries', 'file_of', 'list_models', 'name_of', 'present',
+           'resolve', 'survives_jpeg']
 
 FOLDER = osp.dirname(osp.abspath(__file__))
 DEFAULT = 'default'  # stands for the first name of the registry
@@ -29,6 +29,13 @@ def entries() -> dict[str, dict[str, Any]]:
 def list_models() -> list[str]:
     """Names of the released weights; the first is what ``default`` means."""
     return list(entries())
+
+
+def present() -> list[str]:
+    """Names of the released weights that are part of this installation; one in a folder may be in the repository alone.
+    """
+    return [name for name, entry in entries().items()
+            if not osp.dirname(entry['file']) or osp.isfile(osp.join(FOLDER, entry['file']))]
 
 
 def name_of(weights_hash: str) -> str | None:

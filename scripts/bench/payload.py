@@ -183,7 +183,7 @@ def print_memory(pictures: Sequence[np.ndarray], args: argparse.Namespace) -> No
 
 def _child(command: list[str]) -> float:
     """Largest memory (MiB) of an ``iarn`` command."""
-    done = subprocess.run([sys.executable, '-c', CHILD, *command], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-c', CHILD, *command], check=True, stdout=subprocess.PIPE, text=True)
     return float(done.stdout.splitlines()[-1])
 
 

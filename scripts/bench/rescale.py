@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     for megapixels in args.megapixels:
         command = [sys.executable, __file__, '--child', str(megapixels), '--scale', args.scale, '--weights',
                    args.weights, '--threads', str(args.threads)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         row = json.loads(done.stdout.splitlines()[-1])
         print(f'| {row["megapixels"]:.1f} | {row["width"]}x{row["height"]} | {row["down"]:.2f} | {row["up"]:.2f} | '
               f'{row["peak_mib"]:.0f} | {row["start_mib"]:.0f} | {row["pictures_mib"]:.0f} |', flush=True)

@@ -11,6 +11,7 @@ import argparse
 from os import path as osp
 
 import numpy as np
+from _tools import run
 from skimage import data
 
 from iarn_basicsr.files import save_bytes
@@ -28,10 +29,15 @@ def photograph(name: str) -> np.ndarray:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the images that are not there yet."""
+    """Exit code 1 for a folder that cannot be written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('-o', '--output', default='datasets/quick', help='folder (default: %(default)s)')
-    output = parser.parse_args(argv).output
+    return run(write, parser.parse_args(argv), parser.prog)
+
+
+def write(args: argparse.Namespace) -> int:
+    """Write the images that are not there yet."""
+    output = args.output
     for split, names in (('train', TRAIN), ('val', VAL)):
         for name in names:
             path = osp.join(output, split, f'{name}.png')

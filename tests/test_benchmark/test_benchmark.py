@@ -86,7 +86,7 @@ def test_report(tmp_path, options, benchmark, capsys):
         method = build_method('m', {'type': 'bicubic'})
         for scale, lr in (('x2', (24, 18)), ('x2.5', (19, 14)), ('x1.5x3', (32, 12))):
             row = next(r for r in results['rows'] if r['method'] == 'bicubic' and
-                       r['key'] == ['quality', 'two', scale, f'image{which}.png'])
+                       r['key'][:4] == ['quality', 'two', scale, f'image{which}.png'])
             direct = tasks.quality(method, hr, quantise(bicubic_downscale(hr, lr)))
             assert {k: v for k, v in row.items() if k not in ('method', 'key')} == pytest.approx(direct)
         row = next(r for r in results['rows'] if r['method'] == 'bicubic' and r['key'][0] == 'cycles' and
@@ -123,11 +123,32 @@ def test_nothing_is_measured_twice(tmp_path, options, benchmark, monkeypatch):
     assert len(measured) == 6
     assert (tmp_path / 'out/benchmark.md').read_text() != first
 
+    options['datasets']['two']['mod_crop'] = 4
+    measured.clear()
+    assert benchmark() == 0
+    assert len(measured) == 12
+    options['datasets']['two']['mod_crop'] = 12
+
     options['scales'] = [2]
     measured.clear()
     assert benchmark() == 0
     assert not measured
     assert 'x2.5' not in (tmp_path / 'out/benchmark.md').read_text().replace('x2.5 (published)', '')
+
+
+def test_every_section_has_the_size_rule_of_the_dataset(options, benchmark, monkeypatch):
+    """HR of 48 x 36: at x2.5 the LR has 19 x 14 pixels, and 20 x 15 by ``ceil``."""
+    options['datasets']['two']['size_rule'] = 'ceil'
+    options.update(scales=[2.5], cycles={'scales': [2.5], 'counts': [1]}, methods={'bicubic': {'type': 'bicubic'}})
+    options['lossy'].update(scales=[2.5], formats=['jpeg'], qualities=[95])
+    sizes = {'quality': lambda lr: tuple(lr.shape[-2:]), 'cycles': tuple, 'lossy': tuple}
+    seen = []
+    for section, of in sizes.items():
+        measure = getattr(tasks, section)
+        monkeypatch.setattr(tasks, section, lambda method, hr, size, *more, of=of, measure=measure:
+                            seen.append((tuple(hr.shape[-2:]), of(size))) or measure(method, hr, size, *more))
+    assert benchmark() == 0
+    assert len(seen) == 6 and {size for hr, size in seen if hr == (48, 36)} == {(20, 15)}
 
 
 @pytest.mark.slow

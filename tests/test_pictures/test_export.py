@@ -65,6 +65,12 @@ def test_onnx_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
              '--scale 9: 5x3 is out of range: 42x31 can become 10x7 to 42x31')):
         assert main(['export', 'net.pth', *arguments]) == 2
         assert capsys.readouterr().err == f'iarn export: {message}\n'
+    with monkeypatch.context() as patch:
+        patch.setattr(module, 'NEEDED', ())
+        patch.setattr(torch, 'rand', lambda *size, **options: torch.empty(10**15))  # more than any memory
+        assert main(['export', 'net.pth', 'x.onnx', '--direction', 'up', '--hr-size', '42x31', '--scale', '2']) == 1
+    told = capsys.readouterr().err
+    assert told.startswith('iarn export: x.onnx: cannot be written (') and told.count('\n') == 1
     monkeypatch.setattr(module, 'NEEDED', ('onnx', 'no_such_package'))
     with pytest.raises(OptionError, match=r'x\.onnx: needs no_such_package \(pip install no_such_package\)'):
         export_onnx(tiny_net(), 'x.onnx', 'down', HR, LR)

@@ -1,6 +1,7 @@
 """Coded detail in the LR: what it gains, what it costs, and what becomes of it when the LR is changed."""
 
 import json
+import zlib
 
 import cv2
 import numpy as np
@@ -192,12 +193,32 @@ def test_commands(place, photo, capsys):
     assert recipe['format'] == 2 and recipe['payload'] == 2 and recipe['model'] == 'none'
 
 
-def test_without_metadata_the_pixels_say_it(place, photo):
+def test_without_metadata_the_pixels_say_it(place, photo, capsys):
     run('downscale', 'photo.png', '-o', 'small.png', '--scale', '2', '--weights', 'none', '--payload', '2')
     run('upscale', 'small.png', '-o', 'whole.png')
     Image.fromarray(read_picture('small.png').rgb).save('stripped.png')
     assert run('upscale', 'stripped.png', '-o', 'again.png', '--size', '120x96', '--weights', 'none') == 0
     assert np.array_equal(read_picture('again.png').rgb, read_picture('whole.png').rgb)
+    assert run('upscale', 'stripped.png', '-o', 'wrong.png', '--size', '120x96') == 1
+    assert 'stripped.png: its payload was made without a network: restore it with the weights none' in \
+        capsys.readouterr().err
+
+
+def test_a_copy_of_sixteen_bits_is_the_same_lr(place, capsys):
+    run('downscale', 'photo.png', '-o', 'small.png', '--scale', '2', '--weights', 'none', '--payload', '2')
+    run('upscale', 'small.png', '-o', 'whole.png')
+    text = PngImagePlugin.PngInfo()
+    text.add_text('iarn', Image.open('small.png').text['iarn'])
+    cv2.imwrite('deep.png', cv2.imread('small.png').astype(np.uint16) * 257)
+    raw, chunk = (place / 'deep.png').read_bytes(), text.chunks[0][1]
+    crc = zlib.crc32(b'tEXt' + chunk).to_bytes(4, 'big')
+    (place / 'deep.png').write_bytes(raw[:33] + len(chunk).to_bytes(4, 'big') + b'tEXt' + chunk + crc + raw[33:])
+    assert run('upscale', 'deep.png', '-o', 'again.png') == 0
+    assert np.array_equal(read_picture('again.png').rgb, read_picture('whole.png').rgb)
+    capsys.readouterr()
+    assert run('info', 'deep.png') == 0
+    told = capsys.readouterr().out
+    assert '16 bits' in told and 'hold coded detail\n' in told and 'edited' not in told
 
 
 def test_damaged_payload(place, capsys):
@@ -216,7 +237,8 @@ def test_damaged_payload(place, capsys):
     assert '2 low bits of each sample hold coded detail, but its payload is damaged' in capsys.readouterr().out
     assert run('upscale', 'edited.png', '-o', 'whole.png', '--force') == 0
     err = capsys.readouterr().err
-    assert 'its payload is damaged: some of its pixels were changed, or cut off: restored without it' in err
+    assert 'iarn upscale: edited.png: its payload is damaged: some of its pixels were changed, or cut off: ' \
+        'restored without it' in err
     assert 'Traceback' not in err
 
 

@@ -157,6 +157,18 @@ def test_empty_registry(folder: Path, capsys: pytest.CaptureFixture) -> None:
 # ---------------------------------------------------------------------------------------------------------- verifying
 
 
+def test_weights_of_the_repository_alone_are_not_asked_for(released: Path) -> None:
+    """As in an installed package, where the folder earlier is not."""
+    registry = released / 'registry.json'
+    known = json.loads(registry.read_text())
+    known['old'] = {**known['best'], 'file': 'earlier/old.pth'}
+    registry.write_text(json.dumps(known))
+    assert [(name, good) for name, good, _ in verify()] == [('best', True), ('second', True), ('none', True)]
+    assert [(name, good) for name, good, _ in verify(['old'])] == [('old', False)]
+    (released / 'best.pth').unlink()
+    assert [(name, good) for name, good, _ in verify()] == [('best', False), ('second', True), ('none', True)]
+
+
 def test_verify(released: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(['verify']) == 0
     out = capsys.readouterr().out.splitlines()

@@ -17,7 +17,7 @@ from iarn_basicsr.jpeg import is_jpeg
 from iarn_basicsr.ops.size import Size, check_hr_size, check_lr_size, lr_size, scale_label
 from iarn_basicsr.payload import bits
 from iarn_basicsr.pictures import recipes
-from iarn_basicsr.pictures.files import Picture, read_picture, refuse_unwritable, write_picture
+from iarn_basicsr.pictures.files import Picture, eight_bit, read_picture, refuse_unwritable, write_picture
 
 from .batch import Job, UsageError, one_line, plan, run
 from .process import EffortBar, postponed, show, tell
@@ -75,7 +75,8 @@ def _downscale(args: argparse.Namespace) -> int:
 
 def _upscale(args: argparse.Namespace) -> int:
     jobs, outcome = plan(args)
-    load = functools.lru_cache(maxsize=2)(functools.partial(_rescaler, args))
+    said: list[str] = []  # of one file
+    load = functools.lru_cache(maxsize=2)(functools.partial(_rescaler, args, say=said.append))
     load(args.weights or zoo.DEFAULT)  # a mistake in the arguments ends here, before the first file
 
     def one(job: Job) -> str:
@@ -86,7 +87,9 @@ def _upscale(args: argparse.Namespace) -> int:
         outcome.remark(job.source, *picture.remarks, *_doubts(args, picture, rescaler))
         refuse_unwritable(picture, size, job.target)
         if not args.dry_run:
-            outcome.remark(job.source, *write_picture(rescaler.upscale(picture, args.size, args.force), job.target))
+            said.clear()
+            restored = rescaler.upscale(picture, args.size, args.force)
+            outcome.remark(job.source, *said, *write_picture(restored, job.target))
         return f'{_wh(picture.size)} -> {_wh(size)}'
 
     return run(args, jobs, outcome, one)
@@ -167,8 +170,8 @@ def _describe(path: str, picture: Picture) -> Iterator[str]:
         yield f'  {recipe.payload:g} low bits of each sample hold coded detail{_damage(picture)}'
     if recipe.lr_size != picture.size:
         yield f'  was {_wh(recipe.lr_size)} when made: resized or cropped since, what it hid is lost'
-    elif recipe.change(picture.rgb):
-        yield f'  {recipe.change(picture.rgb)}'
+    elif change := recipe.change(eight_bit(picture.rgb)):
+        yield f'  {change}'
     elif not recipe.intact:
         yield '  these metadata were edited since it was made'
 
@@ -176,7 +179,7 @@ def _describe(path: str, picture: Picture) -> Iterator[str]:
 def _damage(picture: Picture) -> str:
     """What is wrong with the payload of an LR."""
     try:
-        bits.read(picture.rgb)
+        bits.read(eight_bit(picture.rgb))
     except bits.PayloadError as error:
         return f', but {error}'
     return ''
@@ -244,7 +247,10 @@ def _export(args: argparse.Namespace) -> int:
             with postponed():
                 from iarn_basicsr.pictures.onnx import export_onnx
             size = _lr_size(args, args.hr_size, net.max_scale)
-            export_onnx(net, args.target, args.direction, args.hr_size, size)
+            try:
+                export_onnx(net, args.target, args.direction, args.hr_size, size)
+            except RuntimeError as error:  # torch, out of memory
+                raise OSError(one_line(error)) from None
         else:
             net.save(args.target)
     show(f'{name} -> {args.target}')
@@ -265,13 +271,14 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 # ------------------------------------------------------------- the errors of the library, in the words of the command
 
 
-def _rescaler(args: argparse.Namespace, weights: str) -> Rescaler:
+def _rescaler(args: argparse.Namespace, weights: str, say: Callable[[str], object] | None = None) -> Rescaler:
+    """With ``say`` for its remarks; they go to standard error without it."""
     with postponed():
         from iarn_basicsr.pictures.rescaler import Rescaler
         from iarn_basicsr.pictures.tiling import reuse_freed_memory
     reuse_freed_memory()
     return Rescaler.load(weights, device=args.device, tile=args.tile,
-                         say=lambda line: tell(f'iarn {args.command}: {line}'),
+                         say=say or (lambda line: tell(f'iarn {args.command}: {line}')),
                          payload=getattr(args, 'payload', 0), effort=getattr(args, 'effort', 0), progress=EffortBar())
 
 
