@@ -83,7 +83,8 @@ class RescalingNet(nn.Module):
 
     def complexity(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> dict[str, float]:
         """Parameters, and multiply-accumulates of one direction (both cost the same): ``params``, ``macs``,
-        ``macs_per_pixel`` (per HR pixel). Resampling counts its non-zero weights; additions are not counted.
+        ``macs_per_pixel`` (per HR pixel). Pooling and unpooling count their non-zero weights; not counted are
+        additions, and the few multiplications of splitting and merging.
         """
         macs = float(self._macs(hr_size, lr_size))
         return {

@@ -20,7 +20,7 @@ from iarn_basicsr.ops.size import SIZE_RULES, Size, lr_size, parse_scale, scale_
 
 from .augment import Noise, Shrink
 from .image_source import ImageSource, check_root
-from .schedule import CommonScales, Curriculum, Draw, ScaleSchedule, batches_per_epoch, epoch_draws, generator
+from .schedule import DEFAULT_RANGE, CommonScales, Curriculum, Draw, ScaleSchedule, batches_per_epoch, epoch_draws, generator
 
 __all__ = ['ArbitraryScaleDataset']
 
@@ -163,7 +163,12 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
                               f'{"gt_size" if "gt_size" in opt else "lq_size or dataroot_lq"}')
         self.seed = number(name, opt, 'seed', 0, 0, 2**63 - 1, int)
         self.batch_size = number(name, opt, 'batch_size_per_gpu', 16, 1, 65536, int)
-        default = [self.scales[0][0]] * 2 if self.scales else [1, 4]
+        if self.lq_roots:
+            self._refuse_beside_lq()
+        elif 'scales' in opt:
+            raise OptionError(f'{name}.scales: serves dataroot_lq; for LR made on the fly give scale_range, and '
+                              'common_scales for a list')
+        default = [self.scales[0][0]] * 2 if self.scales else DEFAULT_RANGE
         limits = opt.get('scale_range', default)
         try:
             low, high = (parse_scale(s)[0] for s in limits)
@@ -174,21 +179,21 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         probability = number(name, opt, 'asymmetric_prob', 0, 0, 1)
         self.schedule = ScaleSchedule(low, high, probability, self._curriculum(low, high), self.seed,
                                       self._common_scales(low, high))
-        for key in ('shrink', 'noise'):
-            if opt.get(key) and self.lq_roots:
-                raise OptionError(f'{name}.{key}: changes the HR patch, so it needs LR made on the fly: leave out '
-                                  f'{key} or dataroot_lq')
         self.shrink = Shrink.of(f'{name}.shrink', opt['shrink']) if opt.get('shrink') else None
         self.noise = Noise.of(f'{name}.noise', opt['noise']) if opt.get('noise') else None
+
+    def _refuse_beside_lq(self) -> None:
+        """Options that draw other scales or change the HR patch: given LR images have their own."""
+        for key in ('common_scales', 'asymmetric_prob', 'curriculum', 'shrink', 'noise'):
+            if self.opt.get(key):
+                raise OptionError(f'{self.name}.{key}: needs LR made on the fly: leave out {key} or dataroot_lq, whose '
+                                  'files have scales and content of their own')
 
     def _common_scales(self, low: float, high: float) -> CommonScales | None:
         options = self.opt.get('common_scales')
         if not options:
             return None
         name = f'{self.name}.common_scales'
-        if self.lq_roots:
-            raise OptionError(f'{name}: needs LR made on the fly: leave out common_scales or dataroot_lq, whose scales '
-                              'are those of its files')
         check_keys(name, options, {'prob', 'scales'})
         scales = options.get('scales')
         if not isinstance(scales, list) or not scales:

@@ -18,6 +18,7 @@ from iarn_basicsr.files import IMAGE_ENDINGS, is_image
 
 __all__ = ['ImageSource', 'check_root', 'jpeg_is_whole']
 
+_SIZE = re.compile(r' \(\d+, ?\d+, ?\d+\).*$')  # what BasicSR's meta files say of an image after its name
 _MARKER = re.compile(rb'\xff[^\x00\xff\xd0-\xd8]', re.DOTALL)  # not stuffing, filling, a restart, nor the beginning
 
 
@@ -61,7 +62,7 @@ class ImageSource:
         if not osp.isfile(meta_info_file):
             raise OptionError(f'meta_info_file: {meta_info_file!r} does not exist')
         with open(meta_info_file, encoding='utf-8') as file:
-            names = [line.rsplit(' (', 1)[0].strip() for line in file if line.strip()]
+            names = [_SIZE.sub('', line.strip()) for line in file if line.strip()]
         return [_without_ending(n) for n in names] if self.backend == 'lmdb' else names
 
     def _found(self) -> list[str]:

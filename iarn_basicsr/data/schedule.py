@@ -18,8 +18,10 @@ import numpy as np
 
 from iarn_basicsr.ops.size import Size, lr_size, parse_scale
 
-__all__ = ['CommonScales', 'Curriculum', 'Draw', 'ScaleSchedule', 'batches_per_epoch', 'epoch_draws', 'generator']
+__all__ = ['DEFAULT_RANGE', 'CommonScales', 'Curriculum', 'Draw', 'ScaleSchedule', 'batches_per_epoch', 'epoch_draws',
+           'generator']
 
+DEFAULT_RANGE = [1, 4]  # of training scales
 _STREAMS = {'order': 0, 'scale': 1, 'augment': 2}
 
 

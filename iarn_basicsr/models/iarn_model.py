@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import os
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import nullcontext
 from os import path as osp
@@ -24,8 +25,9 @@ from tqdm import tqdm
 
 from iarn_basicsr import zoo
 from iarn_basicsr.checks import check_keys, number, shown
+from iarn_basicsr.data.schedule import DEFAULT_RANGE
 from iarn_basicsr.errors import OptionError, WeightsError
-from iarn_basicsr.files import save_bytes, save_json
+from iarn_basicsr.files import is_image, save_bytes, save_json
 from iarn_basicsr.jpeg import jpeg_copy
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.pixels import to_levels, to_pixels, to_tensor
@@ -80,7 +82,7 @@ class IARNModel(SRModel):
 
     New functions: ``check_options``, ``_read_options``, ``_check_network``, ``_graphed_step``, ``_losses``,
     ``_skip_step``, ``_validate``, ``_rescale``.
-    Overridden: ``feed_data``, ``optimize_parameters``, ``model_ema``, ``get_current_log``, both validations, saving,
+    Overridden: ``init_training_settings``, ``feed_data``, ``optimize_parameters``, ``model_ema``, ``get_current_log``, both validations, saving,
     loading and resuming.
     """
 
@@ -117,7 +119,8 @@ class IARNModel(SRModel):
             self._read_train_options(opt['train'], opt['datasets'].get('train') or {})
         self.jpeg = None
         if opt['is_train'] and opt['train'].get('jpeg'):
-            self.jpeg = JPEGChannel(opt['train']['jpeg'], opt.get('manual_seed') or 0, opt.get('rank', 0))
+            seed = (opt['datasets'].get('train') or {}).get('seed', 0)
+            self.jpeg = JPEGChannel(opt['train']['jpeg'], seed, opt.get('rank', 0))
         val = opt.get('val') or {}
         check_keys('val', val, VAL_KEYS)
         self.metrics = val.get('metrics') or DEFAULT_METRICS
@@ -127,11 +130,14 @@ class IARNModel(SRModel):
     def _graphed_step(self) -> GraphedStep:
         """The step of ``cuda_graph``, where it can be had."""
         net, data = self.get_bare_model(self.net_g), self.opt['datasets']['train']
-        largest = round((data.get('lq_size') or 0) * parse_scale((data.get('scale_range') or [1, 1])[1])[0])
+        lq_size = data.get('lq_size') or 0
+        largest = round(lq_size * parse_scale((data.get('scale_range') or [1, 1])[1])[0])
+        cells = lq_size * net.hparams.get('order', 1)
         missing = [text for text, fits in (
             ('network_g of type IARN with coupling: lr_grid', net.hparams.get('coupling') == 'lr_grid'),
             ('datasets.train.lq_size and scale_range', largest and data.get('scale_range')),
-            (f'HR patches of at most {DENSE_LIMIT} pixels (a smaller lq_size)', largest <= DENSE_LIMIT),
+            (f'lq_size times the largest scale, and times order, of at most {DENSE_LIMIT} (a smaller lq_size)',
+             max(largest, cells) <= DENSE_LIMIT),
             ('one process (no --launcher)', not self.opt['dist']),
             ('grad_accumulation: 1', self.accumulation == 1),
             ('no jpeg', self.jpeg is None),
@@ -153,7 +159,10 @@ class IARNModel(SRModel):
         low, high = net.min_scale, net.max_scale
         span = scale_label(low) + (' alone' if low == high else f' to {scale_label(high)}')
         for phase, dataset in self.opt['datasets'].items():
-            for key in ('scale', 'scales', 'scale_range'):
+            keys = 'scale', 'scales', 'scale_range'
+            if phase == 'train' and dataset.get('type') == 'ArbitraryScaleDataset' and not any(map(dataset.get, keys)):
+                dataset = {'scale_range': DEFAULT_RANGE}
+            for key in keys:
                 asked = dataset.get(key) or []
                 for scale in asked if isinstance(asked, (list, tuple)) else [asked]:
                     if not all(low <= s <= high for s in parse_scale(scale)):
@@ -177,6 +186,12 @@ class IARNModel(SRModel):
         if not train.get('pixel_opt'):
             raise OptionError('train.pixel_opt is missing: the loss between restored and HR image, '
                               'for example {type: L1Loss, loss_weight: 1.0, reduction: mean}')
+        for key in _LOSSES.values():
+            reduction = (train.get(key) or {}).get('reduction', 'mean')
+            whole_batch = self.accumulation == 1 and not train.get('cuda_graph')
+            if reduction == 'none' or (reduction == 'sum' and not whole_batch):
+                raise OptionError(f'train.{key}.reduction: {reduction!r}; expected mean' + (
+                    '' if reduction == 'none' else ', which grad_accumulation and cuda_graph need'))
 
     def init_training_settings(self) -> None:
         train = self.opt['train']
@@ -185,10 +200,21 @@ class IARNModel(SRModel):
         except URLError as error:
             raise OptionError(f'train.perceptual_opt: the weights of its VGG network cannot be fetched ({error.reason})'
                               f'; put them at {VGG_PRETRAIN_PATH!r} below the current directory') from None
+        if self.ema_decay > 0 and not self.opt['path'].get('strict_load_g', True):
+            self._complete_average()
         self.criteria = {'l_rec': self.cri_pix}
         for name, key in _LOSSES.items():
             if name != 'l_rec' and train.get(key):
                 self.criteria[name] = build_loss(train[key]).to(self.device)
+
+    def _complete_average(self) -> None:
+        """EMA weights that the file to start from does not have begin as those of ``net_g``, not as others."""
+        start = self.opt['path'].get('pretrain_network_g')
+        held = read_weights(zoo.resolve(start)[0]).state if start else {}
+        weights = self.get_bare_model(self.net_g).state_dict()
+        for name, average in self.net_g_ema.state_dict().items():
+            if name not in held or held[name].shape != average.shape:
+                average.copy_(weights[name])
 
     # ------------------------------------------------------------------------------------------------ training
 
@@ -298,7 +324,7 @@ class IARNModel(SRModel):
             scale += f'_payload{k:g}' if k else f'_jpeg{quality:g}' if quality else ''
             path = item.get('gt_path', item['lq_path'])
             if save_img:
-                self._save_images(images, dataset.opt['name'], scale, path, current_iter)
+                self._save_images(images, dataset, scale, path, current_iter)
             values = {}
             if 'gt' in images:
                 values = evaluate((images['sr'], images['gt']), (images['lr'], images['lq']), self.metrics)
@@ -355,12 +381,15 @@ class IARNModel(SRModel):
     def _prediction(self, net: Any, size: tuple[int, int]) -> Predict:
         return lambda known: to_levels(net.upscale(to_tensor(known)[None].to(self.device), size)[0])
 
-    def _save_images(self, images: dict[str, Any], dataset: str, scale: str, path: str, current_iter: Any) -> None:
-        """visualization/DATASET/SCALE/{lr,sr}/IMAGE.png, with the iteration in the name during training."""
-        name = osp.splitext(osp.basename(path))[0] + (f'_{current_iter}' if self.is_train else '')
+    def _save_images(self, images: dict[str, Any], dataset: Any, scale: str, path: str, current_iter: Any) -> None:
+        """visualization/DATASET/SCALE/{lr,sr}/IMAGE.png, with the iteration in the name during training.
+
+        IMAGE is the path below the folder of the data set.
+        """
+        name = _name_below(dataset.opt, path) + (f'_{current_iter}' if self.is_train else '')
         name += f'_{self.val_suffix}' if self.val_suffix else ''
         for kind in ('lr', 'sr'):
-            folder = osp.join(self.opt['path']['visualization'], dataset, scale, kind)
+            folder = osp.join(self.opt['path']['visualization'], dataset.opt['name'], scale, kind)
             save_bytes(cv2.imencode('.png', images[kind])[1].tobytes(), osp.join(folder, f'{name}.png'))
 
     @master_only
@@ -405,7 +434,7 @@ class IARNModel(SRModel):
             'epoch': epoch,
             'iter': current_iter,
             'optimizers': [o.state_dict() for o in self.optimizers],
-            'schedulers': [s.state_dict() for s in self.schedulers],
+            'schedulers': [_plain(s.state_dict()) for s in self.schedulers],
             'skipped': self.skipped,
         }
         save_torch(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
@@ -418,7 +447,7 @@ class IARNModel(SRModel):
         load_path, _ = zoo.resolve(load_path)
         read_weights(load_path)
         try:
-            super().load_network(net, load_path, strict, param_key)
+            super().load_network(net, load_path, strict, _key_of(load_path, param_key))
         except UnpicklingError:
             raise WeightsError(f'{load_path}: training and testing read .pth files') from None
         except KeyError:
@@ -451,10 +480,32 @@ class IARNModel(SRModel):
         self.skipped, self.last_iter = resume_state.get('skipped', 0), resume_state['iter']
 
 
+def _name_below(dataset: dict[str, Any], path: str) -> str:
+    """Path of an image, without its ending, below the folder that a data set names; a key of an LMDB as it is."""
+    stem = osp.splitext(path)[0] if is_image(path) else path
+    for root in (dataset.get('dataroot_gt'), dataset.get('dataroot_lq')):
+        if root and path.startswith(osp.join(root, '')):
+            return osp.relpath(stem, root)
+    return osp.basename(stem) if osp.isabs(stem) or '..' in stem.split(os.sep) else stem
+
+
 def _schedule(scheduler: Any) -> dict[str, Any]:
     """What a scheduler was made with, without where it stands."""
     return {k: v for k, v in vars(scheduler).items()
             if not k.startswith('_') and k not in ('optimizer', 'last_epoch', 'base_lrs', 'verbose')}
+
+
+def _key_of(path: str, asked: str | None) -> str | None:
+    """The key of the weights to take from a ``.pth``: ``asked`` where it has several, None where it is the weights."""
+    content = torch.load(path, map_location='cpu', weights_only=True)
+    if not any(isinstance(value, dict) for value in content.values()):
+        return None
+    return 'params' if asked is None and 'params' in content else asked
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """Counters as dicts: PyTorch before 2.4 reads no others where nothing is executed."""
+    return {k: dict(v) if isinstance(v, Counter) else v for k, v in state.items()}
 
 
 def luma(rgb: Tensor) -> Tensor:

@@ -199,13 +199,14 @@ class PaddedGrid:
         grid: the :class:`Grid` of size ``largest`` whose maps :meth:`load` overwrites.
 
     Raises:
-        OptionError: if ``largest`` is beyond what is kept as one dense matrix.
+        OptionError: if ``largest``, or the pooling cells of ``lr``, are beyond what is kept as one dense matrix.
     """
 
     def __init__(self, largest: Size, lr: Size, split: str, order: int, dtype: torch.dtype,
                  device: torch.device) -> None:
-        if max(largest) > DENSE_LIMIT:
-            raise OptionError(f'HR size {largest} is too large for fixed memory: at most {DENSE_LIMIT} pixels a side')
+        if max(*largest, order * max(lr)) > DENSE_LIMIT:
+            raise OptionError(f'HR size {largest} or {order} x LR size {lr} is too large for fixed memory: at most '
+                              f'{DENSE_LIMIT} a side')
         self._of = functools.partial(make_grid, lr=lr, split=split, order=order, dtype=dtype, device=device)
         self._axes = [_PaddedAxis(n, m, order, dtype, device) for n, m in zip(largest, lr)]
         ratios = torch.zeros(2, dtype=dtype, device=device)

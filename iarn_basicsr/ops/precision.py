@@ -17,5 +17,6 @@ def full_float32() -> Iterator[None]:
     TF32 has 10 bits of mantissa and rounds a pixel by up to 1/16 of a grey level; the LR hides its detail in single
     grey levels, and one made on a GPU is to be restored on a CPU. Elsewhere nothing changes.
     """
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    now = torch.backends.cudnn
+    with now.flags(enabled=now.enabled, benchmark=now.benchmark, deterministic=now.deterministic, allow_tf32=False):
         yield

@@ -8,6 +8,7 @@ that a file does not say itself from another file, relative to it.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import re
 import sys
@@ -68,7 +69,11 @@ def parse_options(root_path: str, is_train: bool = True, *,
     opt = read_option_file(args.opt)
     for entry in args.force_yml or []:
         _override(opt, entry)
+    if args.launcher == 'none' and 'RANK' in os.environ and os.environ.get('WORLD_SIZE', '1') != '1':
+        raise OptionError(f'--launcher none in one of {os.environ["WORLD_SIZE"]} processes of torchrun: all would train '
+                          'the same run; pass --launcher pytorch')
     check(opt, is_train)
+    opt = {key: value for key, value in opt.items() if value is not None}  # which BasicSR takes for sections
     with tempfile.TemporaryDirectory() as folder:
         processed = osp.join(folder, osp.basename(args.opt))
         with open(processed, 'w', encoding='utf-8') as file:
@@ -76,10 +81,13 @@ def parse_options(root_path: str, is_train: bool = True, *,
         flags = [f for f in ('auto_resume', 'debug') if getattr(args, f)]
         argv, sys.argv = sys.argv, [sys.argv[0], '-opt', processed, '--launcher', args.launcher,
                                     *(f'--{flag}' for flag in flags)]
+        init_dist = options.init_dist
+        if opt['num_gpu'] == 0:  # NCCL, where there is a GPU, serves no tensors of the CPU
+            options.init_dist = functools.partial(init_dist, backend='gloo')
         try:
             opt, _ = options.parse_options(root_path, is_train)
         finally:
-            sys.argv = argv
+            sys.argv, options.init_dist = argv, init_dist
     return opt, args
 
 
@@ -132,7 +140,10 @@ def _read(path: str, key: str, before: tuple[str, ...]) -> dict[str, Any]:
 
 def copy_option_file(path: str, folder: str) -> None:
     """Keep the option file of a run beside its results; of one that is based on another, what both say together."""
+    from basicsr.utils.dist_util import get_dist_info
     from basicsr.utils.options import copy_opt_file
+    if get_dist_info()[0]:
+        return  # one rank writes
     copy_opt_file(path, folder)
     with open(path, encoding='utf-8') as file:
         if _BASED_ON not in _yaml(file.read()):

@@ -148,11 +148,6 @@ def _stoppable(model: Any, opt: dict[str, Any], stop: Stop) -> Any:
     return model
 
 
-def _set_epoch(state: dict[str, Any], opt: dict[str, Any], train_set: Any) -> None:
-    """The epoch of the saved iteration, whatever was its length when it was saved."""
-    if hasattr(train_set, 'batches_per_epoch'):
-        ratio = opt['datasets']['train'].get('dataset_enlarge_ratio', 1)
-        state['epoch'] = state['iter'] // train_set.batches_per_epoch(ratio, opt['world_size'])
 
 
 def _loggers(stock: Callable[[dict[str, Any]], Any], opt: dict[str, Any]) -> Any:
@@ -195,8 +190,8 @@ def train() -> None:
         loader = made[0]
         loader.worker_init_fn = functools.partial(_start_worker, loader.worker_init_fn)
         _guard_workers(loader)
-        if state:
-            _set_epoch(state, opt, loader.dataset)
+        if state:  # its own epoch may have had another length, or a stopped run has not written it
+            state['epoch'] = state['iter'] // max(1, len(loader))
         return made
 
     def model(opt: dict[str, Any]) -> Any:

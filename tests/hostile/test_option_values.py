@@ -252,6 +252,11 @@ def test_missing_option(refused, place, how):
     ({'train.scheduler.restarts': [0, 5]}, 'is refused: restarts and their weights do not match'),
     ({'logger.wandb.project': 'x'}, "logger.wandb.project: 'x'; it needs logger.use_tb_logger: true"),
     ({'num_gpu': 2}, 'num_gpu: 2 without a launcher'),
+    ({'datasets.train.prefetch_mode': 'cpu', 'datasets.train.num_worker_per_gpu': 1,
+      'datasets.train.persistent_workers': True}, "datasets.train.prefetch_mode: 'cpu'; BasicSR starts the loader"),
+    ({'datasets.train.use_shuffle': False}, 'datasets.train.use_shuffle: False; BasicSR shuffles all the same'),
+    ({'datasets.train.scale_range': MISSING, 'network_g.max_scale': 3, 'datasets.val.scales': [2]},
+     'datasets.train.scale_range: x4 is out of range for network_g, IARN for x1 to x3'),
 ])
 def test_options_that_do_not_go_together(refused, changes, words):
     options = good()

@@ -253,10 +253,11 @@ def test_lmdb_equals_disk_and_opens_twice(image_folder, tmp_path):
 
 def test_meta_info_file(image_folder, tmp_path):
     folder = image_folder('hr', [(20, 20), (24, 24), (28, 28)])
-    (tmp_path / 'meta.txt').write_text('image2.png (28,28,3)\nimage0.png (20,20,3)\n')
+    (folder / 'image1.png').rename(folder / 'photo (2).png')
+    (tmp_path / 'meta.txt').write_text('image2.png (28,28,3)\nphoto (2).png\nimage0.png (20, 20, 3) 1\n')
     dataset = ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(folder), 'scales': [2],
                                      'meta_info_file': str(tmp_path / 'meta.txt')})
-    assert dataset.names == ['image2.png', 'image0.png']
+    assert dataset.names == ['image2.png', 'photo (2).png', 'image0.png']
 
 
 @pytest.mark.parametrize(('change', 'message'), [
@@ -296,6 +297,10 @@ def test_messages_eval(image_folder, change, message):
     ({'mod_crop': 12}, "unknown option 'mod_crop'"),
     ({'lq_size': 2}, 'lq_size: 2; expected a whole number from 4'),
     ({'lq_size': 24}, 'lq_size takes the place of gt_size'),
+    ({'scales': [2, 3]}, 'scales: serves dataroot_lq; for LR made on the fly give scale_range'),
+    *(({'dataroot_lq': 'lr/{scale}', 'scales': [2], key: value}, f'{key}: needs LR made on the fly')
+      for key, value in (('common_scales', {'scales': [2]}), ('asymmetric_prob', 0.5), ('curriculum', {'start': 2}),
+                         ('shrink', {'prob': 1}), ('noise', {'prob': 1}))),
 ])
 def test_messages_train(image_folder, change, message):
     options = {**TRAIN, 'dataroot_gt': str(image_folder('hr', [(20, 20)]))}

@@ -117,6 +117,6 @@ def test_messages(image_folder, change, message):
 
 def test_not_with_stored_lr_images(image_folder):
     folder = str(image_folder('hr', [(20, 20)]))
-    with pytest.raises(OptionError, match='noise: changes the HR patch, so it needs LR made on the fly'):
+    with pytest.raises(OptionError, match='noise: needs LR made on the fly: leave out noise or dataroot_lq'):
         ArbitraryScaleDataset({**TRAIN, 'dataroot_gt': folder, 'dataroot_lq': folder, 'scales': [2],
                                'noise': {'prob': 1, 'range': [0, 5]}})

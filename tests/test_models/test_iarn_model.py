@@ -102,16 +102,20 @@ def test_graphed_training_is_the_plain_one(make_model):
 
 
 @pytest.mark.parametrize(('sections', 'message'), [
+    ({'train': {'guide_opt': {'type': 'MSELoss', 'reduction': 'sum'}}},
+     "train.guide_opt.reduction: 'sum'; expected mean, which grad_accumulation and cuda_graph need"),
     ({'network_g': {'coupling': 'hr_grid'}}, 'needs network_g of type IARN with coupling: lr_grid$'),
     ({'train': {'grad_accumulation': 2}}, 'needs grad_accumulation: 1$'),
     ({'network_g': {'split': 'cubic_interp'}, 'train': {'inv_opt': {'type': 'MSELoss', 'reduction': 'mean'}}},
      'needs no inv_opt'),
+    ({'network_g': {'order': 4}, 'datasets': {'train': {**fixed_lr((2, 2))['train'], 'lq_size': 72}}},
+     'needs lq_size times the largest scale, and times order, of at most 256'),
     ({'datasets': {'train': train_options('hr')['datasets']['train']}}, 'needs datasets.train.lq_size'),
-    ({'datasets': {'train': {**fixed_lr()['train'], 'lq_size': 100}}}, 'HR patches of at most 256'),
+    ({'datasets': {'train': {**fixed_lr()['train'], 'lq_size': 100}}}, 'lq_size times the largest scale'),
 ])
 def test_what_a_graphed_step_needs(make_model, sections, message):
     sections = {'datasets': fixed_lr(), **sections}
-    with pytest.raises(OptionError, match='train.cuda_graph: true .*' + message):
+    with pytest.raises(OptionError, match=message if message.startswith('train') else 'train.cuda_graph: true .*' + message):
         make_model(**{**sections, 'train': {'cuda_graph': True, **sections.get('train', {})}})
 
 
@@ -287,6 +291,43 @@ def test_validation_writes_table_json_tensorboard_and_images(make_model, tmp_pat
     assert model.net_g.training
 
 
+def test_images_of_one_name_in_two_folders(make_model, tmp_path):
+    model = make_model(is_train=False)
+    for folder in ('a', 'b'):
+        (tmp_path / 'two' / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / 'two' / folder / 'x.png'), make_image(16, 16, seed=ord(folder)))
+    model.validation(val_loader({'dataroot_gt': str(tmp_path / 'two')}, scales=[2]), 'run', None, save_img=True)
+    saved = [cv2.imread(str(tmp_path / 'visualization' / 'set' / 'x2' / 'lr' / folder / 'x.png')) for folder in 'ab']
+    assert (saved[0] != saved[1]).any()
+
+
+def test_weights_without_a_key(make_model, tmp_path):
+    """As the authors of IRN publish theirs; and ``param_key_g: ~`` for a file that has several."""
+    weights = make_model().net_g.state_dict()
+    torch.save(weights, tmp_path / 'bare.pth')
+    torch.save({'params': weights, 'params_ema': {k: v + 1 for k, v in weights.items()}}, tmp_path / 'both.pth')
+    for file, key, average in (('bare', None, 0), ('bare', 'params', 0), ('both', None, 1), ('both', 'params', 1)):
+        model = make_model(path={'pretrain_network_g': str(tmp_path / f'{file}.pth'), 'param_key_g': key})
+        for name, value in weights.items():
+            assert torch.equal(model.net_g.state_dict()[name], value)
+            assert torch.equal(model.net_g_ema.state_dict()[name], value + average)
+
+
+def test_average_of_weights_that_are_not_in_the_file(make_model, tmp_path):
+    weights = make_model().net_g.state_dict()
+    torch.save({'params': dict([*weights.items()][:3])}, tmp_path / 'part.pth')
+    model = make_model(path={'pretrain_network_g': str(tmp_path / 'part.pth'), 'strict_load_g': False})
+    for name, value in model.net_g.state_dict().items():
+        assert torch.equal(model.net_g_ema.state_dict()[name], value), name
+
+
+def test_a_state_has_no_counters(make_model, tmp_path):
+    """PyTorch before 2.4 does not read them."""
+    make_model().save_training_state(0, 3)
+    state = torch.load(tmp_path / 'states' / '3.state', weights_only=True)
+    assert type(state['schedulers'][0]['milestones']) is dict and state['schedulers'][0]['milestones'] == {6: 1, 14: 1}
+
+
 def test_validation_with_coded_detail(make_model, tmp_path):
     """Rows of their own; the LR pays, the restored image gains; a saved LR restores to the saved image."""
     model = make_model(val={'payload': [0, 2], 'save_img': True})
@@ -323,6 +364,8 @@ def test_validation_of_lr_images_alone(make_model, tmp_path, image_folder):
     ('train', {'amp': 'fp8'}, "train.amp: 'fp8'; choose none or bf16"),
     ('train', {'grad_clip': -1}, 'train.grad_clip: -1; expected a number from 0'),
     ('train', {'pixel_opt': None}, 'train.pixel_opt is missing'),
+    ('train', {'guide_opt': {'type': 'MSELoss', 'reduction': 'none'}}, "guide_opt.reduction: 'none'; expected mean$"),
+    ('train', {'guide_opt': {'type': 'MSELoss', 'reduction': 'sum'}, 'grad_accumulation': 2}, "'sum'; expected mean, "),
     ('train', {'optim_g': {'type': 'Adma', 'lr': 1e-3}}, "'Adma' is not an optimiser .* did you mean .*'Adam'"),
     ('val', {'save_image': True}, "val: unknown option 'save_image'; did you mean 'save_img'"),
 ])

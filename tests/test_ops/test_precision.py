@@ -20,6 +20,10 @@ def test_full_float32() -> None:
     with full_float32():
         assert not allowed()
     assert allowed() == before
+    torch.backends.cudnn.deterministic = True
+    with full_float32():
+        assert torch.backends.cudnn.deterministic and torch.backends.cudnn.enabled
+    torch.backends.cudnn.deterministic = False
     assert [inside(), inside()] == [False, False]  # a decorator serves more than once
     with pytest.raises(ZeroDivisionError), full_float32():
         raise ZeroDivisionError

@@ -210,6 +210,19 @@ def test_slots_go_on_with_the_same_run(tmp_path, image_folder, pipeline):
     assert 'named: training ended with exit status' in refused('run', 'named', *minute, 'x')
 
 
+def test_processes_without_a_launcher_are_refused(tmp_path, image_folder, pipeline, monkeypatch):
+    monkeypatch.setenv('RANK', '1')
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    with pytest.raises(SystemExit, match='--launcher none in one of 2 processes of torchrun: all would train the same'):
+        pipeline('train', write_yaml(train_options(image_folder('hr', [(32, 40)])), tmp_path / 'train.yml'))
+
+
+def test_debug_without_validation(tmp_path, image_folder, pipeline):
+    options = {**train_options(image_folder('hr', [(32, 40)])), 'val': None}
+    pipeline('train', write_yaml(options, tmp_path / 'train.yml'), '--debug')
+    assert (tmp_path / 'experiments' / 'debug_run' / 'models' / 'net_g_latest.pth').exists()
+
+
 def test_auto_resume_without_a_state_starts_a_new_run(tmp_path, image_folder, pipeline):
     options = train_options(image_folder('hr', [(32, 40)]))
     pipeline('train', write_yaml(options, tmp_path / 'train.yml'), '--auto_resume')
