@@ -98,7 +98,7 @@ def _downscale_arguments(command: argparse.ArgumentParser) -> None:
 def _upscale_arguments(command: argparse.ArgumentParser) -> None:
     _files(command, 'png (default), webp, jpg, ...')
     command.add_argument('--size', type=_size, metavar='WxH', help='size to make, for LR images without a recipe')
-    command.add_argument('--force', action='store_true', help='in spite of other weights, or of an LR resized since')
+    command.add_argument('--force', action='store_true', help='restore even if the weights differ or the LR was changed')
     _computing(command, 'default: those that the LR was made with')
     _overwriting(command)
 
@@ -170,8 +170,8 @@ def _detail(command: argparse.ArgumentParser) -> None:
                          help='low bits of each LR sample, 0 to 3, that hold coded detail, or auto (1 with a '
                          'network, 2 with --weights none); default: 0')
     command.add_argument('--effort', type=_steps, default=0, metavar='N',
-                         help='gradient steps on the LR before it is stored: slow here, free for who restores; 30 gain '
-                         'most of it (default: 0)')
+                         help='gradient steps on the LR before it is stored: slow here, free for who restores; try 30 '
+                         '(default: 0)')
 
 
 def _files(command: argparse.ArgumentParser, formats: str) -> None:
