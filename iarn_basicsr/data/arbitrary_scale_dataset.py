@@ -20,7 +20,16 @@ from iarn_basicsr.ops.size import SIZE_RULES, Size, lr_size, parse_scale, scale_
 
 from .augment import Noise, Shrink
 from .image_source import ImageSource, check_root
-from .schedule import DEFAULT_RANGE, CommonScales, Curriculum, Draw, ScaleSchedule, batches_per_epoch, epoch_draws, generator
+from .schedule import (
+    DEFAULT_RANGE,
+    CommonScales,
+    Curriculum,
+    Draw,
+    ScaleSchedule,
+    batches_per_epoch,
+    epoch_draws,
+    generator,
+)
 
 __all__ = ['ArbitraryScaleDataset']
 

@@ -80,10 +80,10 @@ class IARNModel(SRModel):
         nonfinite_limit: so many steps in a row with a non-finite gradient are skipped and counted, default 20; then
             training stops with advice.
 
-    New functions: ``check_options``, ``_read_options``, ``_check_network``, ``_graphed_step``, ``_losses``,
-    ``_skip_step``, ``_validate``, ``_rescale``.
-    Overridden: ``init_training_settings``, ``feed_data``, ``optimize_parameters``, ``model_ema``, ``get_current_log``, both validations, saving,
-    loading and resuming.
+    New functions: ``check_options``, ``_read_options``, ``_check_network``, ``_graphed_step``,
+    ``_complete_average``, ``_losses``, ``_skip_step``, ``_validate``, ``_rescale``.
+    Overridden: ``init_training_settings``, ``feed_data``, ``optimize_parameters``, ``model_ema``, ``get_current_log``,
+    both validations, saving, loading and resuming.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:

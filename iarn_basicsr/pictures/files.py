@@ -246,7 +246,7 @@ def _read(file: Image.Image, path: str) -> Picture:
     tags = getattr(file, 'tag_v2', {})  # of a TIFF, which Pillow turns on loading and then says nothing of it
     orientation = tags.get(ExifTags.Base.Orientation, 1)
     if file.format == 'TIFF':
-        file.filename = ''  # Pillow would map the file into memory, in rows of the turned picture's width
+        file.filename = ''  # type: ignore[attr-defined]  # Pillow would map the file, in rows of the turned width
     file.load()
     orientation = orientation if file.format == 'TIFF' else orientation_of(file)
     icc = file.info.get('icc_profile')

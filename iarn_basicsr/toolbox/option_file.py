@@ -70,8 +70,8 @@ def parse_options(root_path: str, is_train: bool = True, *,
     for entry in args.force_yml or []:
         _override(opt, entry)
     if args.launcher == 'none' and 'RANK' in os.environ and os.environ.get('WORLD_SIZE', '1') != '1':
-        raise OptionError(f'--launcher none in one of {os.environ["WORLD_SIZE"]} processes of torchrun: all would train '
-                          'the same run; pass --launcher pytorch')
+        raise OptionError(f'--launcher none in one of {os.environ["WORLD_SIZE"]} processes of torchrun: all would do '
+                          'the same; pass --launcher pytorch')
     check(opt, is_train)
     opt = {key: value for key, value in opt.items() if value is not None}  # which BasicSR takes for sections
     with tempfile.TemporaryDirectory() as folder:

@@ -213,7 +213,7 @@ def test_slots_go_on_with_the_same_run(tmp_path, image_folder, pipeline):
 def test_processes_without_a_launcher_are_refused(tmp_path, image_folder, pipeline, monkeypatch):
     monkeypatch.setenv('RANK', '1')
     monkeypatch.setenv('WORLD_SIZE', '2')
-    with pytest.raises(SystemExit, match='--launcher none in one of 2 processes of torchrun: all would train the same'):
+    with pytest.raises(SystemExit, match='--launcher none in one of 2 processes of torchrun: all would do the same'):
         pipeline('train', write_yaml(train_options(image_folder('hr', [(32, 40)])), tmp_path / 'train.yml'))
 
 

@@ -98,7 +98,8 @@ def _downscale_arguments(command: argparse.ArgumentParser) -> None:
 def _upscale_arguments(command: argparse.ArgumentParser) -> None:
     _files(command, 'png (default), webp, jpg, ...')
     command.add_argument('--size', type=_size, metavar='WxH', help='size to make, for LR images without a recipe')
-    command.add_argument('--force', action='store_true', help='restore even if the weights differ or the LR was changed')
+    command.add_argument('--force', action='store_true',
+                         help='restore even if the weights differ or the LR was changed')
     _computing(command, 'default: those that the LR was made with')
     _overwriting(command)
 
