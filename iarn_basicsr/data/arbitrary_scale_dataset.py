@@ -174,7 +174,7 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         self.batch_size = number(name, opt, 'batch_size_per_gpu', 16, 1, 65536, int)
         if self.lq_roots:
             self._refuse_beside_lq()
-        elif 'scales' in opt:
+        elif opt.get('scales'):
             raise OptionError(f'{name}.scales: serves dataroot_lq; for LR made on the fly give scale_range, and '
                               'common_scales for a list')
         default = [self.scales[0][0]] * 2 if self.scales else DEFAULT_RANGE

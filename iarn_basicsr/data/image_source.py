@@ -18,7 +18,7 @@ from iarn_basicsr.files import IMAGE_ENDINGS, is_image
 
 __all__ = ['ImageSource', 'check_root', 'jpeg_is_whole']
 
-_SIZE = re.compile(r' \(\d+, ?\d+, ?\d+\).*$')  # what BasicSR's meta files say of an image after its name
+_SIZE = re.compile(r'\s+\(\d+(, ?\d+)+\).*$')  # what BasicSR's meta files say of an image after its name
 _MARKER = re.compile(rb'\xff[^\x00\xff\xd0-\xd8]', re.DOTALL)  # not stuffing, filling, a restart, nor the beginning
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -119,7 +118,7 @@ class IARNModel(SRModel):
             self._read_train_options(opt['train'], opt['datasets'].get('train') or {})
         self.jpeg = None
         if opt['is_train'] and opt['train'].get('jpeg'):
-            seed = (opt['datasets'].get('train') or {}).get('seed', 0)
+            seed = number('datasets.train', opt['datasets'].get('train') or {}, 'seed', 0, 0, 2**63 - 1, int)
             self.jpeg = JPEGChannel(opt['train']['jpeg'], seed, opt.get('rank', 0))
         val = opt.get('val') or {}
         check_keys('val', val, VAL_KEYS)
@@ -160,6 +159,7 @@ class IARNModel(SRModel):
         span = scale_label(low) + (' alone' if low == high else f' to {scale_label(high)}')
         for phase, dataset in self.opt['datasets'].items():
             keys = 'scale', 'scales', 'scale_range'
+            dataset = {**{k: self.opt[k] for k in ('scale', ) if k in self.opt}, **dataset}  # as BasicSR does
             if phase == 'train' and dataset.get('type') == 'ArbitraryScaleDataset' and not any(map(dataset.get, keys)):
                 dataset = {'scale_range': DEFAULT_RANGE}
             for key in keys:
@@ -321,10 +321,11 @@ class IARNModel(SRModel):
             images = self._rescale(item, k, quality)
             ratios = [n / m for n, m in zip(images['sr'].shape, images['lr'].shape)]
             scale = item.get('scale_name') or scale_label([max(1.0, round(r, 3)) for r in ratios])
-            scale += f'_payload{k:g}' if k else f'_jpeg{quality:g}' if quality else ''
             path = item.get('gt_path', item['lq_path'])
+            name = _name_below(dataset.opt, path, scale)
+            scale += f'_payload{k:g}' if k else f'_jpeg{quality:g}' if quality else ''
             if save_img:
-                self._save_images(images, dataset, scale, path, current_iter)
+                self._save_images(images, dataset.opt['name'], scale, name, current_iter)
             values = {}
             if 'gt' in images:
                 values = evaluate((images['sr'], images['gt']), (images['lr'], images['lq']), self.metrics)
@@ -381,15 +382,12 @@ class IARNModel(SRModel):
     def _prediction(self, net: Any, size: tuple[int, int]) -> Predict:
         return lambda known: to_levels(net.upscale(to_tensor(known)[None].to(self.device), size)[0])
 
-    def _save_images(self, images: dict[str, Any], dataset: Any, scale: str, path: str, current_iter: Any) -> None:
-        """visualization/DATASET/SCALE/{lr,sr}/IMAGE.png, with the iteration in the name during training.
-
-        IMAGE is the path below the folder of the data set.
-        """
-        name = _name_below(dataset.opt, path) + (f'_{current_iter}' if self.is_train else '')
+    def _save_images(self, images: dict[str, Any], dataset: str, scale: str, name: str, current_iter: Any) -> None:
+        """visualization/DATASET/SCALE/{lr,sr}/NAME.png, with the iteration in the name during training."""
+        name += f'_{current_iter}' if self.is_train else ''
         name += f'_{self.val_suffix}' if self.val_suffix else ''
         for kind in ('lr', 'sr'):
-            folder = osp.join(self.opt['path']['visualization'], dataset.opt['name'], scale, kind)
+            folder = osp.join(self.opt['path']['visualization'], dataset, scale, kind)
             save_bytes(cv2.imencode('.png', images[kind])[1].tobytes(), osp.join(folder, f'{name}.png'))
 
     @master_only
@@ -480,13 +478,16 @@ class IARNModel(SRModel):
         self.skipped, self.last_iter = resume_state.get('skipped', 0), resume_state['iter']
 
 
-def _name_below(dataset: dict[str, Any], path: str) -> str:
+def _name_below(dataset: dict[str, Any], path: str, scale: str) -> str:
     """Path of an image, without its ending, below the folder that a data set names; a key of an LMDB as it is."""
-    stem = osp.splitext(path)[0] if is_image(path) else path
-    for root in (dataset.get('dataroot_gt'), dataset.get('dataroot_lq')):
+    stem = osp.splitext(path)[0] if is_image(osp.basename(path)) else path
+    for key in ('dataroot_gt', 'dataroot_lq'):
+        root = str(dataset.get(key) or '').replace('{scale}', scale).replace('{factor}', scale[1:])
+        if root.endswith('.lmdb'):
+            return stem
         if root and path.startswith(osp.join(root, '')):
             return osp.relpath(stem, root)
-    return osp.basename(stem) if osp.isabs(stem) or '..' in stem.split(os.sep) else stem
+    return osp.basename(stem)
 
 
 def _schedule(scheduler: Any) -> dict[str, Any]:

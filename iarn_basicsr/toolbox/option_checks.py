@@ -134,9 +134,9 @@ def _check_dataset(section: str, options: Any, phase: str, common: dict[str, Any
     if options.get('prefetch_mode') == 'cuda' and options.get('pin_memory') is not True:
         raise OptionError(f'{section}.prefetch_mode: \'cuda\'; it needs pin_memory: true')
     if options.get('prefetch_mode') == 'cpu' and options.get('persistent_workers'):
-        raise OptionError(f'{section}.prefetch_mode: \'cpu\'; BasicSR starts the loader twice, which workers that '
-                          'persist do not bear; expected persistent_workers: false')
-    if options.get('use_shuffle') is False:
+        raise OptionError(f'{section}.prefetch_mode: \'cpu\'; BasicSR starts the loader twice, which persistent '
+                          'workers cannot handle; expected persistent_workers: false')
+    if phase == 'train' and options.get('use_shuffle') is False:
         raise OptionError(f'{section}.use_shuffle: False; BasicSR shuffles all the same; leave it out')
 
 

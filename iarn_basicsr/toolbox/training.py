@@ -148,8 +148,6 @@ def _stoppable(model: Any, opt: dict[str, Any], stop: Stop) -> Any:
     return model
 
 
-
-
 def _loggers(stock: Callable[[dict[str, Any]], Any], opt: dict[str, Any]) -> Any:
     """Tensorboard and wandb.
 

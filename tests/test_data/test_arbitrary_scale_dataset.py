@@ -254,7 +254,7 @@ def test_lmdb_equals_disk_and_opens_twice(image_folder, tmp_path):
 def test_meta_info_file(image_folder, tmp_path):
     folder = image_folder('hr', [(20, 20), (24, 24), (28, 28)])
     (folder / 'image1.png').rename(folder / 'photo (2).png')
-    (tmp_path / 'meta.txt').write_text('image2.png (28,28,3)\nphoto (2).png\nimage0.png (20, 20, 3) 1\n')
+    (tmp_path / 'meta.txt').write_text('image2.png (28,28,3)\nphoto (2).png\nimage0.png\t(20, 20) 1\n')
     dataset = ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(folder), 'scales': [2],
                                      'meta_info_file': str(tmp_path / 'meta.txt')})
     assert dataset.names == ['image2.png', 'photo (2).png', 'image0.png']

@@ -15,7 +15,7 @@ from helpers import make_image, train_options
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.models.iarn_model import luma
+from iarn_basicsr.models.iarn_model import IARNModel, _name_below, luma
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
 
@@ -301,6 +301,15 @@ def test_images_of_one_name_in_two_folders(make_model, tmp_path):
     assert (saved[0] != saved[1]).any()
 
 
+@pytest.mark.parametrize(('root', 'path', 'name'), [
+    ('data', 'data/a/b.c.png', 'a/b.c'), ('./data/', './data/b.png', 'b'), ('../data', '../data/a/b.JPG', 'a/b'),
+    ('lr/{scale}', 'lr/x1.5x3/a/b.png', 'a/b'), ('/lr/{factor}', '/lr/1.5x3/b.png', 'b'),
+    ('data.lmdb', 'a/b.c', 'a/b.c'), ('elsewhere', '../data/a/b.png', 'b'),
+])
+def test_names_of_saved_images(root, path, name):
+    assert _name_below({'dataroot_lq': root}, path, 'x1.5x3') == name
+
+
 def test_weights_without_a_key(make_model, tmp_path):
     """As the authors of IRN publish theirs; and ``param_key_g: ~`` for a file that has several."""
     weights = make_model().net_g.state_dict()
@@ -319,6 +328,13 @@ def test_average_of_weights_that_are_not_in_the_file(make_model, tmp_path):
     model = make_model(path={'pretrain_network_g': str(tmp_path / 'part.pth'), 'strict_load_g': False})
     for name, value in model.net_g.state_dict().items():
         assert torch.equal(model.net_g_ema.state_dict()[name], value), name
+
+
+def test_one_scale_for_all_data_sets(make_model):
+    """As stock option files say it."""
+    data = {k: v for k, v in train_options('hr')['datasets']['train'].items() if k != 'scale_range'}
+    IARNModel.check_options({**train_options('hr'), 'scale': 2, 'datasets': {'train': data}, 'is_train': True,
+                             'dist': False, 'network_g': {'type': 'IRN', 'scale': 2, 'num_block': 1, 'growth': 4}})
 
 
 def test_a_state_has_no_counters(make_model, tmp_path):

@@ -217,6 +217,21 @@ def test_processes_without_a_launcher_are_refused(tmp_path, image_folder, pipeli
         pipeline('train', write_yaml(train_options(image_folder('hr', [(32, 40)])), tmp_path / 'train.yml'))
 
 
+def test_gloo_where_training_runs_on_the_cpu(tmp_path, image_folder, monkeypatch):
+    """NCCL serves no tensors of the CPU, also where there is a GPU; the option file then says num_gpu: 0."""
+    from basicsr.utils import options
+
+    from iarn_basicsr.toolbox.option_checks import check_options
+    from iarn_basicsr.toolbox.option_file import parse_options
+    started = []
+    monkeypatch.setattr(options, 'init_dist', lambda launcher, **more: started.append(more))
+    monkeypatch.setenv('RANK', '0')
+    file = write_yaml(train_options(image_folder('hr', [(32, 40)])), tmp_path / 'train.yml')
+    monkeypatch.setattr('sys.argv', ['iarn-train', '-opt', str(file), '--launcher', 'pytorch'])
+    parse_options(str(tmp_path), check=check_options)
+    assert started == [{'backend': 'gloo'}]
+
+
 def test_debug_without_validation(tmp_path, image_folder, pipeline):
     options = {**train_options(image_folder('hr', [(32, 40)])), 'val': None}
     pipeline('train', write_yaml(options, tmp_path / 'train.yml'), '--debug')

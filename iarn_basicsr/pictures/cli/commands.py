@@ -88,8 +88,11 @@ def _upscale(args: argparse.Namespace) -> int:
         refuse_unwritable(picture, size, job.target)
         if not args.dry_run:
             said.clear()
-            restored = rescaler.upscale(picture, args.size, args.force)
-            outcome.remark(job.source, *said, *write_picture(restored, job.target))
+            try:
+                restored = rescaler.upscale(picture, args.size, args.force)
+            finally:
+                outcome.remark(job.source, *said)
+            outcome.remark(job.source, *write_picture(restored, job.target))
         return f'{_wh(picture.size)} -> {_wh(size)}'
 
     return run(args, jobs, outcome, one)
