@@ -159,7 +159,7 @@ class IARNModel(SRModel):
         span = scale_label(low) + (' alone' if low == high else f' to {scale_label(high)}')
         for phase, dataset in self.opt['datasets'].items():
             keys = 'scale', 'scales', 'scale_range'
-            dataset = {**{k: self.opt[k] for k in ('scale', ) if k in self.opt}, **dataset}  # as BasicSR does
+            dataset = {'scale': self.opt.get('scale'), **dataset}  # as BasicSR does
             if phase == 'train' and dataset.get('type') == 'ArbitraryScaleDataset' and not any(map(dataset.get, keys)):
                 dataset = {'scale_range': DEFAULT_RANGE}
             for key in keys:
