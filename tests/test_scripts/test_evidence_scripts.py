@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import tiny_net
 
 from iarn_basicsr import zoo
+from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.pictures.verify import verify
 from iarn_basicsr.weights import weights_hash
 
@@ -91,3 +93,32 @@ def test_release_of_earlier_weights(script, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         module.main(arguments)
     assert stop.value.code == 2 and 'is not a PyTorch weight file' in capsys.readouterr().err
+
+
+def test_grown_weights_do_what_the_small_ones_do(script, tmp_path, capsys):
+    """Both ways and for any weights, with parts that can still learn."""
+    module = script('release/grow_weights')
+    small = tiny_net(num_block=2, growth=5, order=2, extra_channels=4, std=0.1)
+    small.save(tmp_path / 'small.pth')
+    command = [str(tmp_path / 'small.pth'), '-o', str(tmp_path / 'large.pth')]
+    assert module.main([*command, '--num-block', '6', '--growth', '8']) == 0
+    large = IARN.from_file(tmp_path / 'large.pth')
+    assert large.hparams == {**small.hparams, 'num_block': 6, 'growth': 8}
+    assert f'{sum(p.numel() for p in large.parameters())} parameters' in capsys.readouterr().out
+    hr = torch.rand(1, 3, 26, 31, dtype=torch.float64)
+    small, large = small.double(), large.double()
+    there, here = (net(hr, (11, 20)) for net in (small, large))
+    for key, value in there.items():
+        assert (value - here[key]).abs().max() < 1e-12, key
+    here['sr'].square().sum().backward()
+    idle = [name for name, p in large.named_parameters() if not p.grad.any()]
+    assert all('.hidden.' in name for name in idle)  # what feeds only convolutions that are still zero
+    assert not any(name.startswith(('blocks.0.', 'blocks.3.')) and name.endswith('weight') for name in idle)
+    for arguments, message in ((['5', '8'], 'expected a multiple of 2 blocks'), (['6', '4'], 'growth of at least 5')):
+        with pytest.raises(SystemExit):
+            module.main([*command, '--num-block', arguments[0], '--growth', arguments[1]])
+        assert message in capsys.readouterr().err
+    tiny_net(coupling='hr_grid').save(tmp_path / 'small.pth')
+    with pytest.raises(SystemExit):
+        module.main([*command, '--num-block', '8', '--growth', '64'])
+    assert 'only lr_grid can be grown' in capsys.readouterr().err

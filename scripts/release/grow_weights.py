@@ -1,0 +1,82 @@
+"""Weights of a larger IARN that does what a smaller one does: a start for training it that has already embedded.
+
+    python scripts/release/grow_weights.py iarn_light_x1-4 -o start.pth --num-block 8 --growth 26
+
+The blocks of the small network are spread evenly over the large one. The dense blocks are widened: what is new in them
+begins at random and reaches nothing yet. The couplings between begin as the identity. All other options of the
+network stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from torch import nn
+
+from iarn_basicsr import zoo
+from iarn_basicsr.archs.coupling import DenseBlock
+from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.errors import IARNError, OptionError
+
+
+def grow(small: IARN, num_block: int, growth: int) -> IARN:
+    """The larger network.
+
+    Raises:
+        OptionError: for a number of blocks that is not a multiple of the small one's, a smaller growth, or a network
+            without dense blocks on the LR grid.
+    """
+    have = small.hparams['num_block'], small.hparams['growth']
+    if num_block < 1 or not have[0] or num_block % have[0] or growth < have[1]:
+        raise OptionError(f'{num_block} blocks of growth {growth}: expected a multiple of {have[0]} blocks, and a '
+                          f'growth of at least {have[1]}')
+    if small.hparams['coupling'] != 'lr_grid':
+        raise OptionError(f'coupling: {small.hparams["coupling"]}: only lr_grid can be grown')
+    large = IARN(**{**small.hparams, 'num_block': num_block, 'growth': growth})
+    step = num_block // have[0]
+    for k, block in enumerate(large.blocks):
+        for name in ('phi', 'affine'):
+            new = getattr(block.maps, name)
+            if k % step == 0:
+                _widen(getattr(small.blocks[k // step].maps, name), new)
+            else:
+                nn.init.zeros_(new.last.weight)
+    return large
+
+
+@torch.no_grad()
+def _widen(small: DenseBlock, large: DenseBlock) -> None:
+    """Copy a dense block into a wider one, whose further channels do not reach those of the small one."""
+    kept = list(range(small.hidden[0].in_channels))  # where the channels that a convolution of the small one sees are
+    for old, new in zip([*small.hidden, small.last], [*large.hidden, large.last]):
+        assert isinstance(old, nn.Conv2d) and isinstance(new, nn.Conv2d)
+        assert new.bias is not None
+        rows = slice(0, old.out_channels)
+        new.weight[rows] = 0
+        new.weight[rows, kept] = old.weight
+        new.bias[rows] = old.bias
+        kept += range(new.in_channels, new.in_channels + old.out_channels)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the file; exit code 2 for weights that cannot be grown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('weights', help='name of released weights or a .pth; params_ema where it has them')
+    parser.add_argument('-o', '--output', required=True)
+    parser.add_argument('--num-block', type=int, required=True)
+    parser.add_argument('--growth', type=int, required=True)
+    parser.add_argument('--seed', type=int, default=0, help='of what is new')
+    args = parser.parse_args(argv)
+    torch.manual_seed(args.seed)
+    try:
+        net = grow(IARN.from_file(zoo.resolve(args.weights)[0]), args.num_block, args.growth)
+        net.save(args.output)
+    except (IARNError, OSError) as error:
+        parser.error(str(error))
+    print(f'{args.output}: {sum(p.numel() for p in net.parameters())} parameters')
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
