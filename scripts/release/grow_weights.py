@@ -14,7 +14,6 @@ import argparse
 import torch
 from torch import nn
 
-from iarn_basicsr import zoo
 from iarn_basicsr.archs.coupling import DenseBlock
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import IARNError, OptionError
@@ -70,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     torch.manual_seed(args.seed)
     try:
-        net = grow(IARN.from_file(zoo.resolve(args.weights)[0]), args.num_block, args.growth)
+        net = grow(IARN.from_pretrained(args.weights), args.num_block, args.growth)
         net.save(args.output)
     except (IARNError, OSError) as error:
         parser.error(str(error))
