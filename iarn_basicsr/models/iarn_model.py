@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from os import path as osp
 from pickle import UnpicklingError
@@ -313,6 +313,7 @@ class IARNModel(SRModel):
         if self.last_iter is not None:  # at the end of a run BasicSR counts on beyond it
             current_iter = min(current_iter, self.last_iter)
         results = []
+        twins = _of_one_name(getattr(dataset, 'names', ()))
         rank, world_size = self.opt['rank'], self.opt['world_size']
         ways = [*((k, 0) for k in self.val_payload), *((0, quality) for quality in self.val_jpeg)]
         tasks = [(index, *way) for index in range(rank, len(dataset), world_size) for way in ways]
@@ -323,6 +324,7 @@ class IARNModel(SRModel):
             scale = item.get('scale_name') or scale_label([max(1.0, round(r, 3)) for r in ratios])
             path = item.get('gt_path', item['lq_path'])
             name = _name_below(dataset.opt, path, scale)
+            name += osp.splitext(path)[1] if name in twins else ''
             scale += f'_payload{k:g}' if k else f'_jpeg{quality:g}' if quality else ''
             if save_img:
                 self._save_images(images, dataset.opt['name'], scale, name, current_iter)
@@ -488,6 +490,12 @@ def _name_below(dataset: dict[str, Any], path: str, scale: str) -> str:
         if root and path.startswith(osp.join(root, '')):
             return osp.relpath(stem, root)
     return osp.basename(stem)
+
+
+def _of_one_name(names: Iterable[str]) -> set[str]:
+    """Names without their ending that several images have, ``x.jpg`` and ``x.png``: saved, they need it."""
+    stems = Counter(osp.splitext(name)[0] for name in names if is_image(name))
+    return {stem for stem, count in stems.items() if count > 1}
 
 
 def _schedule(scheduler: Any) -> dict[str, Any]:

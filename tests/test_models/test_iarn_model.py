@@ -301,6 +301,16 @@ def test_images_of_one_name_in_two_folders(make_model, tmp_path):
     assert (saved[0] != saved[1]).any()
 
 
+def test_images_that_differ_in_their_ending_only(make_model, tmp_path):
+    model = make_model(is_train=False)
+    (tmp_path / 'two').mkdir()
+    for name in ('x.jpg', 'x.png', 'y.png'):
+        cv2.imwrite(str(tmp_path / 'two' / name), make_image(16, 16, seed=len(name) + ord(name[-1])))
+    model.validation(val_loader({'dataroot_gt': str(tmp_path / 'two')}, scales=[2]), 'run', None, save_img=True)
+    folder = tmp_path / 'visualization' / 'set' / 'x2' / 'sr'
+    assert sorted(path.name for path in folder.iterdir()) == ['x.jpg.png', 'x.png.png', 'y.png']
+
+
 @pytest.mark.parametrize(('root', 'path', 'name'), [
     ('data', 'data/a/b.c.png', 'a/b.c'), ('./data/', './data/b.png', 'b'), ('../data', '../data/a/b.JPG', 'a/b'),
     ('lr/{scale}', 'lr/x1.5x3/a/b.png', 'a/b'), ('/lr/{factor}', '/lr/1.5x3/b.png', 'b'),
