@@ -193,7 +193,7 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
 
     def _refuse_beside_lq(self) -> None:
         """Options that draw other scales or change the HR patch: given LR images have their own."""
-        for key in ('common_scales', 'asymmetric_prob', 'curriculum', 'shrink', 'noise'):
+        for key in ('common_scales', 'asymmetric_prob', 'curriculum', 'shrink', 'noise', 'scale_range'):
             if self.opt.get(key):
                 raise OptionError(f'{self.name}.{key}: needs LR made on the fly: leave out {key} or dataroot_lq, whose '
                                   'files have scales and content of their own')

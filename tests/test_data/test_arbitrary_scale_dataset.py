@@ -17,6 +17,7 @@ from iarn_basicsr.ops.size import lr_size
 
 TRAIN = {'name': 'd', 'phase': 'train', 'type': 'ArbitraryScaleDataset', 'gt_size': 16, 'scale_range': [1, 4],
          'batch_size_per_gpu': 4, 'num_worker_per_gpu': 0}
+STORED = {key: value for key, value in TRAIN.items() if key != 'scale_range'}  # for training on stored LR images
 EVAL = {'name': 'd', 'phase': 'val', 'type': 'ArbitraryScaleDataset'}
 
 
@@ -211,7 +212,7 @@ def test_precomputed_lr_equals_on_the_fly(image_folder, tmp_path, template):
 def test_precomputed_training_patches_correspond(image_folder, tmp_path):
     folder = image_folder('hr', [(40, 60)])
     write_lr({**EVAL, 'dataroot_gt': str(folder), 'scales': [2.5]}, tmp_path / 'lr', '{}')
-    dataset = ArbitraryScaleDataset({**TRAIN, 'gt_size': 20, 'dataroot_gt': str(folder), 'scales': [2.5],
+    dataset = ArbitraryScaleDataset({**STORED, 'gt_size': 20, 'dataroot_gt': str(folder), 'scales': [2.5],
                                      'dataroot_lq': str(tmp_path / 'lr' / '{scale}')})
     for number in range(12):
         item = dataset[Draw(0, number, number + 1)]
@@ -223,7 +224,7 @@ def test_precomputed_training_patches_correspond(image_folder, tmp_path):
 def test_training_patch_that_cannot_be_aligned(image_folder, tmp_path):
     folder = image_folder('hr', [(41, 60)])
     write_lr({**EVAL, 'dataroot_gt': str(folder), 'scales': [2.5]}, tmp_path / 'lr', '{}')
-    dataset = ArbitraryScaleDataset({**TRAIN, 'dataroot_gt': str(folder), 'scales': [2.5],
+    dataset = ArbitraryScaleDataset({**STORED, 'dataroot_gt': str(folder), 'scales': [2.5],
                                      'dataroot_lq': str(tmp_path / 'lr' / '{scale}')})
     with pytest.raises(OptionError, match='gt_size: 16 cannot be cut from .image0.png'):
         dataset[0]
@@ -300,7 +301,7 @@ def test_messages_eval(image_folder, change, message):
     ({'scales': [2, 3]}, 'scales: serves dataroot_lq; for LR made on the fly give scale_range'),
     *(({'dataroot_lq': 'lr/{scale}', 'scales': [2], key: value}, f'{key}: needs LR made on the fly')
       for key, value in (('common_scales', {'scales': [2]}), ('asymmetric_prob', 0.5), ('curriculum', {'start': 2}),
-                         ('shrink', {'prob': 1}), ('noise', {'prob': 1}))),
+                         ('shrink', {'prob': 1}), ('noise', {'prob': 1}), ('scale_range', [1, 4]))),
 ])
 def test_messages_train(image_folder, change, message):
     options = {**TRAIN, 'dataroot_gt': str(image_folder('hr', [(20, 20)]))}
