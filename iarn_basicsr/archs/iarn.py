@@ -24,7 +24,7 @@ from iarn_basicsr.ops.resample import PAIRS
 from iarn_basicsr.ops.size import check_lr_size
 
 from .base import Channel, Downscaled, RescalingNet, check_arguments, check_image
-from .coupling import COUPLINGS, IMAGE_CHANNELS, Coupling
+from .coupling import COUPLINGS, IMAGE_CHANNELS, SUBNETS, Coupling
 
 __all__ = ['IARN', 'Downscaled']
 
@@ -37,7 +37,7 @@ class IARN(RescalingNet):
 
     Args:
         num_block: number of coupling blocks; none: D and U alone, without weights.
-        growth: growth of the dense blocks.
+        growth: growth of the dense blocks, or width of the residual ones.
         split: the pair (D, U) of the preemptive channel split: ``area``, ``cubic`` (the LR of an untrained network is
             the bicubic LR) or ``cubic_interp`` (see :mod:`iarn_basicsr.ops.resample`).
         coupling: grid on which the convolutions run: ``lr_grid`` or ``hr_grid`` (nearest to the paper).
@@ -50,6 +50,8 @@ class IARN(RescalingNet):
         extra_channels: channels of the low branch beside the three of the LR, zero at the start of both ways and
             dropped at the end (an augmented flow, arXiv:2002.07101; ours here): room in which the blocks hand on what
             the LR does not hold. ``lr_grid`` with ``area`` or ``cubic`` only.
+        subnet: the networks in the couplings: ``dense`` blocks, IRN's, or ``residual`` ones (ours), which restore more
+            after as much training.
         resample: name of ``split`` in older files.
 
     Raises:
@@ -69,6 +71,7 @@ class IARN(RescalingNet):
                  init_last: float = 0.3,
                  max_scale: float = 4.0,
                  extra_channels: int = 0,
+                 subnet: str = 'dense',
                  resample: str | None = None) -> None:
         super().__init__()
         if resample is not None and split not in ('cubic', resample):
@@ -78,11 +81,11 @@ class IARN(RescalingNet):
         self.hparams: dict[str, Any] = {
             'num_block': num_block, 'growth': growth, 'split': split, 'coupling': coupling, 'order': order,
             'fold': fold, 'encoding': encoding, 'clamp': clamp, 'init_last': init_last, 'max_scale': max_scale,
-            'extra_channels': extra_channels,
+            'extra_channels': extra_channels, 'subnet': subnet,
         }
         check_arguments(
             'IARN', self.hparams,
-            choices={'split': [*PAIRS], 'coupling': [*COUPLINGS], 'encoding': [False, True]},
+            choices={'split': [*PAIRS], 'coupling': [*COUPLINGS], 'encoding': [False, True], 'subnet': [*SUBNETS]},
             integers={'num_block': (0, 64), 'growth': (1, 512), 'order': (1, 8), 'fold': (1, 8),
                       'extra_channels': (0, 512)},
             reals={'clamp': (0.01, 10), 'init_last': (0, 10), 'max_scale': (1, 64)})
@@ -93,7 +96,8 @@ class IARN(RescalingNet):
                               f'or cubic; here are {coupling} and {split}')
         own = {'order': order, 'extra': extra_channels} if coupling == 'lr_grid' else {'fold': fold}
         self.blocks = nn.ModuleList(
-            Coupling(COUPLINGS[coupling](growth=growth, encoding=encoding, init_last=init_last, **own), clamp)
+            Coupling(COUPLINGS[coupling](growth=growth, encoding=encoding, init_last=init_last, subnet=subnet, **own),
+                     clamp)
             for _ in range(num_block))
         self.to(memory_format=torch.channels_last)
 

@@ -2,7 +2,7 @@
 
     python scripts/release/grow_weights.py iarn_light_x1-4 -o start.pth --num-block 8 --growth 26
 
-The blocks of the small network are spread evenly over the large one. The dense blocks are widened: what is new in them
+The blocks of the small network are spread evenly over the large one. Their networks are widened: what is new in them
 begins at random and reaches nothing yet. The couplings between begin as the identity. All other options of the
 network stay.
 """
@@ -24,7 +24,7 @@ def grow(small: IARN, num_block: int, growth: int) -> IARN:
 
     Raises:
         OptionError: for a number of blocks that is not a multiple of the small one's, a smaller growth, or a network
-            without dense blocks on the LR grid.
+            that does not work on the LR grid.
     """
     have = small.hparams['num_block'], small.hparams['growth']
     if num_block < 1 or not have[0] or num_block % have[0] or growth < have[1]:
@@ -45,17 +45,23 @@ def grow(small: IARN, num_block: int, growth: int) -> IARN:
 
 
 @torch.no_grad()
-def _widen(small: DenseBlock, large: DenseBlock) -> None:
-    """Copy a dense block into a wider one, whose further channels do not reach those of the small one."""
-    kept = list(range(small.hidden[0].in_channels))  # where the channels that a convolution of the small one sees are
-    for old, new in zip([*small.hidden, small.last], [*large.hidden, large.last]):
-        assert isinstance(old, nn.Conv2d) and isinstance(new, nn.Conv2d)
+def _widen(small: nn.Module, large: nn.Module) -> None:
+    """Copy a subnet into a wider one, whose further channels do not reach those of the small one."""
+    dense = isinstance(small, DenseBlock)
+    kept: list[int] = []  # where the channels that a convolution of the small one sees are
+    for old, new in zip(_convolutions(small), _convolutions(large)):
+        if not dense or not kept:
+            kept = list(range(old.in_channels))
         assert new.bias is not None
         rows = slice(0, old.out_channels)
         new.weight[rows] = 0
         new.weight[rows, kept] = old.weight
         new.bias[rows] = old.bias
         kept += range(new.in_channels, new.in_channels + old.out_channels)
+
+
+def _convolutions(subnet: nn.Module) -> list[nn.Conv2d]:
+    return [m for m in subnet.modules() if isinstance(m, nn.Conv2d)]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -49,6 +49,13 @@ def test_parameters_lr_grid(order: int, encoding: bool) -> None:
     assert sum(p.numel() for p in net.parameters()) == 3 * block
 
 
+def test_parameters_residual() -> None:
+    """The first convolution, four of the width, and the last one."""
+    net = IARN(num_block=2, growth=6, order=3, extra_channels=4, subnet='residual')
+    block = sum(9 * (c_in * 6 + 4 * 6 * 6 + 6 * c_out) + 5 * 6 + c_out for c_in, c_out in ((29, 7), (9, 54)))
+    assert net.complexity((8, 8), (4, 4))['params'] == 2 * block
+
+
 @pytest.mark.parametrize('fold', [1, 2])
 @pytest.mark.parametrize('encoding', [False, True])
 def test_parameters_hr_grid(fold: int, encoding: bool) -> None:

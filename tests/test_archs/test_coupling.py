@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from iarn_basicsr.archs.coupling import Coupling, DenseBlock, HRGridMaps, LRGridMaps
+from iarn_basicsr.archs.coupling import Coupling, DenseBlock, HRGridMaps, LRGridMaps, ResidualBlock
 from iarn_basicsr.ops.grid import Grid, make_grid
 from iarn_basicsr.ops.resample import PAIRS
 
@@ -16,6 +16,8 @@ SIZES = [((9, 13), (4, 8)), ((8, 8), (4, 4)), ((11, 7), (11, 2)), ((6, 10), (6, 
 BUILD = {
     'lr_grid': lambda **kw: LRGridMaps(**{'growth': 4, 'order': 2, 'encoding': True, 'init_last': 0.3, **kw}),
     'hr_grid': lambda **kw: HRGridMaps(**{'growth': 4, 'fold': 2, 'encoding': True, 'init_last': 0.3, **kw}),
+    'lr_grid_residual': lambda **kw: BUILD['lr_grid'](subnet='residual', **kw),
+    'hr_grid_residual': lambda **kw: BUILD['hr_grid'](subnet='residual', **kw),
 }
 
 
@@ -249,7 +251,7 @@ def test_encoding_tells_the_scale(coupling: str, option: dict, encoding: bool) -
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-# ------------------------------------------------------------------------------------------------- the dense block
+# ----------------------------------------------------------------------------------------------------- the subnets
 
 
 def test_dense_block_formula() -> None:
@@ -287,6 +289,30 @@ def test_dense_block_holds_its_state_in_the_type_of_autocast() -> None:
         z = block.last(z)
     assert torch.equal(y, z)
     assert kinds[1:5] == [torch.bfloat16] * 4
+
+
+def test_residual_block_formula() -> None:
+    block = randomise(ResidualBlock(3, 2, 4, 0.3)).double()
+    x = torch.randn(2, 3, 6, 5, dtype=torch.float64)
+    weights = [*block.state_dict().values()]
+    convs = [lambda y, w=w, b=b: F.conv2d(y, w, b, padding=1) for w, b in zip(weights[::2], weights[1::2])]
+    first, enter_1, leave_1, enter_2, leave_2, last = convs
+    y = first(x)
+    y = y + leave_1(F.leaky_relu(enter_1(y), 0.2))
+    y = y + leave_2(F.leaky_relu(enter_2(y), 0.2))
+    torch.testing.assert_close(block(x), last(F.leaky_relu(y, 0.2)), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('init_last', [0.0, 0.3, 1.0])
+def test_residual_block_initialisation(init_last: float) -> None:
+    """Xavier's deviation, a tenth of it where a unit adds to what it got; biases zero."""
+    block = ResidualBlock(24, 48, 24, init_last)
+    for (name, conv), gain in zip(((n, m) for n, m in block.named_modules() if isinstance(m, nn.Conv2d)),
+                                  [1, 1, 0.1, 1, 0.1, init_last]):
+        expected = gain * math.sqrt(2 / (9 * (conv.in_channels + conv.out_channels)))
+        assert conv.weight.std().item() == pytest.approx(expected, rel=0.1), name
+        assert not conv.bias.any()
+    assert block(torch.rand(1, 24, 5, 5)).any() == (init_last > 0)
 
 
 @pytest.mark.parametrize('hr', [(18, 30), (24, 24), (36, 20), (48, 48)])

@@ -134,6 +134,8 @@ ABLATION = {
     'order_2': {('network_g', 'order'), ('network_g', 'growth')},
     'order_3': {('network_g', 'order'), ('network_g', 'growth')},
     'extra_13': {('network_g', 'order'), ('network_g', 'growth'), ('network_g', 'extra_channels')},
+    'residual': {('network_g', 'order'), ('network_g', 'growth'), ('network_g', 'extra_channels'),
+                 ('network_g', 'subnet')},
     'extra_13_guide_2': {('network_g', 'order'), ('network_g', 'growth'), ('network_g', 'extra_channels'),
                          ('train', 'guide_opt', 'loss_weight')},
     'no_curriculum': {('datasets', 'train', 'curriculum')},

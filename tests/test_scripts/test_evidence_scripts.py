@@ -95,10 +95,11 @@ def test_release_of_earlier_weights(script, tmp_path, monkeypatch, capsys):
     assert stop.value.code == 2 and 'is not a PyTorch weight file' in capsys.readouterr().err
 
 
-def test_grown_weights_do_what_the_small_ones_do(script, tmp_path, capsys):
+@pytest.mark.parametrize('subnet', ['dense', 'residual'])
+def test_grown_weights_do_what_the_small_ones_do(script, tmp_path, capsys, subnet):
     """Both ways and for any weights, with parts that can still learn."""
     module = script('release/grow_weights')
-    small = tiny_net(num_block=2, growth=5, order=2, extra_channels=4, std=0.1)
+    small = tiny_net(num_block=2, growth=5, order=2, extra_channels=4, subnet=subnet, std=0.1)
     small.save(tmp_path / 'small.pth')
     command = [str(tmp_path / 'small.pth'), '-o', str(tmp_path / 'large.pth')]
     assert module.main([*command, '--num-block', '6', '--growth', '8']) == 0
@@ -112,7 +113,7 @@ def test_grown_weights_do_what_the_small_ones_do(script, tmp_path, capsys):
         assert (value - here[key]).abs().max() < 1e-12, key
     here['sr'].square().sum().backward()
     idle = [name for name, p in large.named_parameters() if not p.grad.any()]
-    assert all('.hidden.' in name for name in idle)  # what feeds only convolutions that are still zero
+    assert all('.last.' not in name for name in idle)  # what feeds only convolutions that are still zero
     assert not any(name.startswith(('blocks.0.', 'blocks.3.')) and name.endswith('weight') for name in idle)
     for arguments, message in ((['5', '8'], 'expected a multiple of 2 blocks'), (['6', '4'], 'growth of at least 5')):
         with pytest.raises(SystemExit):
