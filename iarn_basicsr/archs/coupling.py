@@ -10,7 +10,7 @@ exp(s) stays within [exp(-clamp), exp(clamp)]. How Phi, s and t cross between th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,10 @@ from torch.nn import functional as F
 from iarn_basicsr.ops.grid import Grid
 from iarn_basicsr.ops.size import compute_padding
 
-__all__ = ['COUPLINGS', 'SUBNETS', 'Coupling', 'DenseBlock', 'GridMaps', 'HRGridMaps', 'LRGridMaps', 'ResidualBlock']
+__all__ = ['COUPLINGS', 'Coupling', 'DenseBlock', 'GridMaps', 'HRGridMaps', 'LRGridMaps', 'ResidualBlock']
 
 IMAGE_CHANNELS = 3
+Subnet = Callable[[int, int], nn.Module]  # (c_in, c_out) -> a network (N, c_in, h, w) -> (N, c_out, h, w)
 INIT_GAIN = 0.1  # of the hidden convolutions of a dense block, IRN's, and of the last one in a residual unit
 
 
@@ -75,22 +76,23 @@ class ResidualUnit(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Convolution to ``width`` channels, two residual units, convolution out: (N, c_in, h, w) -> (N, c_out, h, w).
+    """Convolution to ``width`` channels, residual units, convolution out: (N, c_in, h, w) -> (N, c_out, h, w).
 
-    Six 3x3 convolutions in place of the five of a :class:`DenseBlock`. That invertible networks train better with
+    In the place of a :class:`DenseBlock`. That invertible networks train better with
     residual connections in them is what IRRM found (arXiv:2405.02945); this form, and how it starts, is this project's.
 
     Args:
         c_in: input channels.
         c_out: output channels.
         width: channels inside.
+        num_unit: number of residual units, of two 3x3 convolutions each.
         init_last: gain of the last convolution at the start, on top of Xavier's; 0 starts the block at zero.
     """
 
-    def __init__(self, c_in: int, c_out: int, width: int, init_last: float) -> None:
+    def __init__(self, c_in: int, c_out: int, width: int, num_unit: int, init_last: float) -> None:
         super().__init__()
         self.first = nn.Conv2d(c_in, width, 3, padding=1)
-        self.units = nn.Sequential(ResidualUnit(width), ResidualUnit(width))
+        self.units = nn.Sequential(*(ResidualUnit(width) for _ in range(num_unit)))
         self.last = nn.Conv2d(width, c_out, 3, padding=1)
         _init(self.first, 1)
         _init(self.last, init_last)
@@ -98,9 +100,6 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x.contiguous(memory_format=torch.channels_last))
         return self.last(F.leaky_relu(self.units(x), 0.2))
-
-
-SUBNETS: dict[str, type[DenseBlock] | type[ResidualBlock]] = {'dense': DenseBlock, 'residual': ResidualBlock}
 
 
 def _init(conv: nn.Module, gain: float) -> None:
@@ -135,21 +134,18 @@ class LRGridMaps(GridMaps):
     """Phi = net(pool(r)),  (s, t) = unpool(net(l)): position-aware by construction, every convolution on the LR grid.
 
     Args:
-        growth: growth of the dense blocks, or width of the residual ones.
+        subnet: makes the two networks, of Phi and of (s, t).
         order: K of the pooling basis; K^2 channels on the LR grid for each HR channel.
         encoding: whether the networks are told h/H and w/W.
-        init_last: see :class:`DenseBlock`.
         extra: channels of the low branch beside those of the image; Phi shifts them, s and t see them.
-        subnet: which networks Phi, s and t are, a key of ``SUBNETS``.
     """
 
-    def __init__(self, *, growth: int, order: int, encoding: bool, init_last: float, extra: int = 0,
-                 subnet: str = 'dense') -> None:
+    def __init__(self, *, subnet: Subnet, order: int, encoding: bool, extra: int = 0) -> None:
         super().__init__()
         self.encoding = encoding
         told, low = 2 * encoding, IMAGE_CHANNELS + extra
-        self.phi = SUBNETS[subnet](IMAGE_CHANNELS * order**2 + told, low, growth, init_last)
-        self.affine = SUBNETS[subnet](low + told, 2 * IMAGE_CHANNELS * order**2, growth, init_last)
+        self.phi = subnet(IMAGE_CHANNELS * order**2 + told, low)
+        self.affine = subnet(low + told, 2 * IMAGE_CHANNELS * order**2)
 
     def shift_low(self, r: Tensor, grid: Grid) -> Tensor:
         return self.phi(self._tell_scale(grid.pool(r), grid))
@@ -177,19 +173,17 @@ class HRGridMaps(GridMaps):
     The networks run on the HR grid, folded by space-to-depth: ``fold`` 2 is IRN's own working resolution at x2.
 
     Args:
-        growth: growth of the dense blocks, or width of the residual ones.
+        subnet: makes the two networks, of Phi and of (s, t).
         fold: space-to-depth factor; 1 keeps HR resolution.
         encoding: whether the four channels of the position-aware scale encoding are given.
-        init_last: see :class:`DenseBlock`.
-        subnet: which networks Phi, s and t are, a key of ``SUBNETS``.
     """
 
-    def __init__(self, *, growth: int, fold: int, encoding: bool, init_last: float, subnet: str = 'dense') -> None:
+    def __init__(self, *, subnet: Subnet, fold: int, encoding: bool) -> None:
         super().__init__()
         self.encoding, self.fold = encoding, fold
         c_in, c_low = (IMAGE_CHANNELS + 4 * encoding) * fold**2, IMAGE_CHANNELS * fold**2
-        self.phi = SUBNETS[subnet](c_in, c_low, growth, init_last)
-        self.affine = SUBNETS[subnet](c_in, 2 * c_low, growth, init_last)
+        self.phi = subnet(c_in, c_low)
+        self.affine = subnet(c_in, 2 * c_low)
 
     def shift_low(self, r: Tensor, grid: Grid) -> Tensor:
         return grid.down(self._folded(self.phi, r, grid))

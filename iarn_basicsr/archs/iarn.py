@@ -12,6 +12,7 @@ exact form of each part, and the couplings on the LR grid, are this project's re
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -24,7 +25,7 @@ from iarn_basicsr.ops.resample import PAIRS
 from iarn_basicsr.ops.size import check_lr_size
 
 from .base import Channel, Downscaled, RescalingNet, check_arguments, check_image
-from .coupling import COUPLINGS, IMAGE_CHANNELS, SUBNETS, Coupling
+from .coupling import COUPLINGS, IMAGE_CHANNELS, Coupling, DenseBlock, ResidualBlock, Subnet
 
 __all__ = ['IARN', 'Downscaled']
 
@@ -52,6 +53,7 @@ class IARN(RescalingNet):
             the LR does not hold. ``lr_grid`` with ``area`` or ``cubic`` only.
         subnet: the networks in the couplings: ``dense`` blocks, IRN's, or ``residual`` ones (ours), which restore more
             after as much training.
+        num_unit: number of units of a residual block (``residual`` only).
         resample: name of ``split`` in older files.
 
     Raises:
@@ -72,6 +74,7 @@ class IARN(RescalingNet):
                  max_scale: float = 4.0,
                  extra_channels: int = 0,
                  subnet: str = 'dense',
+                 num_unit: int = 4,
                  resample: str | None = None) -> None:
         super().__init__()
         if resample is not None and split not in ('cubic', resample):
@@ -81,13 +84,14 @@ class IARN(RescalingNet):
         self.hparams: dict[str, Any] = {
             'num_block': num_block, 'growth': growth, 'split': split, 'coupling': coupling, 'order': order,
             'fold': fold, 'encoding': encoding, 'clamp': clamp, 'init_last': init_last, 'max_scale': max_scale,
-            'extra_channels': extra_channels, 'subnet': subnet,
+            'extra_channels': extra_channels, 'subnet': subnet, 'num_unit': num_unit,
         }
         check_arguments(
             'IARN', self.hparams,
-            choices={'split': [*PAIRS], 'coupling': [*COUPLINGS], 'encoding': [False, True], 'subnet': [*SUBNETS]},
+            choices={'split': [*PAIRS], 'coupling': [*COUPLINGS], 'encoding': [False, True],
+                     'subnet': ['dense', 'residual']},
             integers={'num_block': (0, 64), 'growth': (1, 512), 'order': (1, 8), 'fold': (1, 8),
-                      'extra_channels': (0, 512)},
+                      'extra_channels': (0, 512), 'num_unit': (0, 64)},
             reals={'clamp': (0.01, 10), 'init_last': (0, 10), 'max_scale': (1, 64)})
         self.split, self.max_scale = split, float(max_scale)
         self.order, self.extra_channels = order, extra_channels
@@ -95,9 +99,11 @@ class IARN(RescalingNet):
             raise OptionError(f'IARN option extra_channels: {extra_channels} needs coupling: lr_grid and split: area '
                               f'or cubic; here are {coupling} and {split}')
         own = {'order': order, 'extra': extra_channels} if coupling == 'lr_grid' else {'fold': fold}
+        made: Subnet = partial(DenseBlock, growth=growth, init_last=init_last)
+        if subnet == 'residual':
+            made = partial(ResidualBlock, width=growth, num_unit=num_unit, init_last=init_last)
         self.blocks = nn.ModuleList(
-            Coupling(COUPLINGS[coupling](growth=growth, encoding=encoding, init_last=init_last, subnet=subnet, **own),
-                     clamp)
+            Coupling(COUPLINGS[coupling](subnet=made, encoding=encoding, **own), clamp)
             for _ in range(num_block))
         self.to(memory_format=torch.channels_last)
 

@@ -51,7 +51,7 @@ def test_parameters_lr_grid(order: int, encoding: bool) -> None:
 
 def test_parameters_residual() -> None:
     """The first convolution, four of the width, and the last one."""
-    net = IARN(num_block=2, growth=6, order=3, extra_channels=4, subnet='residual')
+    net = IARN(num_block=2, growth=6, order=3, extra_channels=4, subnet='residual', num_unit=2)
     block = sum(9 * (c_in * 6 + 4 * 6 * 6 + 6 * c_out) + 5 * 6 + c_out for c_in, c_out in ((29, 7), (9, 54)))
     assert net.complexity((8, 8), (4, 4))['params'] == 2 * block
 

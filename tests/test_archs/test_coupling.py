@@ -1,6 +1,7 @@
 """Coupling blocks: exact in both directions for any weights, bounded, in the state's own precision."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ from iarn_basicsr.ops.resample import PAIRS
 
 CPU = torch.device('cpu')
 SIZES = [((9, 13), (4, 8)), ((8, 8), (4, 4)), ((11, 7), (11, 2)), ((6, 10), (6, 10))]
+dense = partial(DenseBlock, growth=4, init_last=0.3)
 BUILD = {
-    'lr_grid': lambda **kw: LRGridMaps(**{'growth': 4, 'order': 2, 'encoding': True, 'init_last': 0.3, **kw}),
-    'hr_grid': lambda **kw: HRGridMaps(**{'growth': 4, 'fold': 2, 'encoding': True, 'init_last': 0.3, **kw}),
-    'lr_grid_residual': lambda **kw: BUILD['lr_grid'](subnet='residual', **kw),
-    'hr_grid_residual': lambda **kw: BUILD['hr_grid'](subnet='residual', **kw),
+    'lr_grid': lambda **kw: LRGridMaps(**{'subnet': dense, 'order': 2, 'encoding': True, **kw}),
+    'hr_grid': lambda **kw: HRGridMaps(**{'subnet': dense, 'fold': 2, 'encoding': True, **kw}),
+    'lr_grid_residual': lambda: BUILD['lr_grid'](subnet=partial(ResidualBlock, width=4, num_unit=2, init_last=0.3)),
+    'hr_grid_residual': lambda: BUILD['hr_grid'](subnet=partial(ResidualBlock, width=4, num_unit=2, init_last=0.3)),
 }
 
 
@@ -187,7 +189,7 @@ def test_networks_under_autocast(coupling: str) -> None:
 def test_gradcheck(coupling: str, direction: str) -> None:
     """With respect to both branches and every parameter."""
     g = small_grid((4, 5), (2, 3))
-    block = randomise(Coupling(BUILD[coupling](growth=2), 1.0)).double()
+    block = randomise(Coupling(BUILD[coupling](), 1.0)).double()
     module = Directed(block, direction)
     names, values = zip(*module.named_parameters())
 
@@ -232,7 +234,7 @@ def test_hr_grid_maps_are_networks_between_up_and_down() -> None:
 def test_folding_loses_nothing(fold: int) -> None:
     """With the identity in place of a network the image comes back, whatever its size."""
     g = small_grid((7, 11), (4, 8))
-    maps = HRGridMaps(growth=1, fold=fold, encoding=False, init_last=0)
+    maps = HRGridMaps(subnet=partial(DenseBlock, growth=1, init_last=0), fold=fold, encoding=False)
     maps.phi = nn.Identity()
     high = state(g)[1]
     torch.testing.assert_close(maps.shift_low(high, g), g.down(high), rtol=0, atol=1e-14)
@@ -292,7 +294,7 @@ def test_dense_block_holds_its_state_in_the_type_of_autocast() -> None:
 
 
 def test_residual_block_formula() -> None:
-    block = randomise(ResidualBlock(3, 2, 4, 0.3)).double()
+    block = randomise(ResidualBlock(3, 2, 4, 2, 0.3)).double()
     x = torch.randn(2, 3, 6, 5, dtype=torch.float64)
     weights = [*block.state_dict().values()]
     convs = [lambda y, w=w, b=b: F.conv2d(y, w, b, padding=1) for w, b in zip(weights[::2], weights[1::2])]
@@ -306,7 +308,7 @@ def test_residual_block_formula() -> None:
 @pytest.mark.parametrize('init_last', [0.0, 0.3, 1.0])
 def test_residual_block_initialisation(init_last: float) -> None:
     """Xavier's deviation, a tenth of it where a unit adds to what it got; biases zero."""
-    block = ResidualBlock(24, 48, 24, init_last)
+    block = ResidualBlock(24, 48, 24, 2, init_last)
     for (name, conv), gain in zip(((n, m) for n, m in block.named_modules() if isinstance(m, nn.Conv2d)),
                                   [1, 1, 0.1, 1, 0.1, init_last]):
         expected = gain * math.sqrt(2 / (9 * (conv.in_channels + conv.out_channels)))
