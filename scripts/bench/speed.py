@@ -45,7 +45,8 @@ class Case(NamedTuple):
 def cases(args: argparse.Namespace) -> list[Case]:
     """IRN at its own scales and IARN at several."""
     nets: list[tuple[str, RescalingNet, float]] = [(f'IRN x{s}', IRN(scale=s), s) for s in (2, 4)]
-    iarn = {'num_block': args.blocks, 'growth': args.growth, 'order': args.order, 'extra_channels': args.extra}
+    iarn = {'num_block': args.blocks, 'growth': args.growth, 'order': args.order, 'extra_channels': args.extra,
+            'subnet': args.subnet, 'num_unit': args.units}
     nets += [(f'IARN x{s:g}', IARN(**iarn), s) for s in (1.5, 2, 3, 4)]
     return [Case(name, net.to(memory_format=torch.channels_last), scale, dtype) for name, net, scale in nets
             for dtype in args.dtypes]
@@ -135,6 +136,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--growth', type=int, default=18)
     parser.add_argument('--order', type=int, default=3)
     parser.add_argument('--extra', type=int, default=13, help='extra_channels; the defaults are iarn_light_x1-4')
+    parser.add_argument('--subnet', choices=['dense', 'residual'], default='dense')
+    parser.add_argument('--units', type=int, default=4, help='num_unit of residual subnets; their width is --growth')
     parser.add_argument('--patch', type=int, default=96, help='HR pixels, a multiple of 4')
     parser.add_argument('--batch', type=int, default=4)
     parser.add_argument('--image', type=int, nargs=2, default=[480, 640], metavar=('H', 'W'), help='multiples of 4')
