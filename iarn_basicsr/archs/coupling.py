@@ -78,8 +78,8 @@ class ResidualUnit(nn.Module):
 class ResidualBlock(nn.Module):
     """Convolution to ``width`` channels, residual units, convolution out: (N, c_in, h, w) -> (N, c_out, h, w).
 
-    In the place of a :class:`DenseBlock`. That invertible networks train better with
-    residual connections in them is what IRRM found (arXiv:2405.02945); this form, and how it starts, is this project's.
+    In the place of a :class:`DenseBlock`. That invertible networks train better with residual connections in them is
+    what IRRM found (arXiv:2405.02945); this form, and how it starts, is this project's.
 
     Args:
         c_in: input channels.
