@@ -30,7 +30,7 @@ from iarn_basicsr.files import is_image, save_bytes, save_json
 from iarn_basicsr.jpeg import jpeg_copy
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.pixels import to_levels, to_pixels, to_tensor
-from iarn_basicsr.ops.precision import full_float32
+from iarn_basicsr.ops.precision import cpu_has_bf16, full_float32
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import DENSE_LIMIT
 from iarn_basicsr.ops.size import parse_scale, scale_label
@@ -73,7 +73,8 @@ class IARNModel(SRModel):
         cuda_graph: ``true`` records the step on a GPU and replays it, default false: several times as fast where the
             GPU waits for the host. IARN with ``lr_grid`` on one GPU, ``datasets.train.lq_size``, losses that are means
             over pixels; see :class:`.graphed_step.GraphedStep`.
-        amp: ``bf16`` for autocast to bfloat16, ``none`` by default.
+        amp: ``bf16`` for autocast to bfloat16, ``none`` by default. A CPU without bfloat16 trains in float32, with a
+            warning.
         jpeg: ``{prob, quality: [60, 95], subsampling, encoder}``, a JPEG between the two directions, for weights whose
             LR survives one; see :class:`.jpeg_channel.JPEGChannel`.
         nonfinite_limit: so many steps in a row with a non-finite gradient are skipped and counted, default 20; then
@@ -195,6 +196,10 @@ class IARNModel(SRModel):
 
     def init_training_settings(self) -> None:
         train = self.opt['train']
+        if self.amp == 'bf16' and self.device.type == 'cpu' and not cpu_has_bf16():
+            get_root_logger().warning('train.amp: bf16: this CPU has no instructions for bfloat16, which would take many '
+                                      'times as long; the run trains in float32')
+            self.amp = 'none'
         try:
             super().init_training_settings()
         except URLError as error:

@@ -14,6 +14,8 @@ from os import path as osp
 
 import torch
 
+from iarn_basicsr.ops.precision import cpu_has_bf16
+
 __all__ = ['checks']
 
 PACKAGES = ('torch', 'torchvision', 'basicsr', 'opencv-python', 'lmdb', 'pyyaml', 'numpy', 'scipy', 'pillow',
@@ -118,7 +120,8 @@ def _weights() -> str:
 
 def _cuda() -> str:
     if not torch.cuda.is_available():
-        return 'none: everything runs on the CPU'
+        bf16 = 'bf16' if cpu_has_bf16() else 'no bf16: it trains in float32'
+        return f'none: everything runs on the CPU, {bf16}'
     names = {torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())}
     bf16 = 'bf16' if torch.cuda.is_bf16_supported() else 'no bf16: set train.amp to none'
     return f'{torch.cuda.device_count()} x {", ".join(sorted(names))}, {bf16}'

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import math
 
 import cv2
@@ -202,8 +203,24 @@ def test_ema_follows(make_model):
         assert torch.allclose(ema, 0.75 * old + 0.25 * new)
 
 
+@pytest.mark.parametrize('has', [True, False])
+def test_bf16_without_its_instructions_is_float32(make_model, monkeypatch, caplog, has):
+    monkeypatch.setattr('iarn_basicsr.models.iarn_model.cpu_has_bf16', lambda: has)
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'handlers', [caplog.handler])
+    model = make_model(train={'amp': 'bf16'})
+    kinds = set()
+    for module in model.net_g.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda module, given, out: kinds.add(out.dtype))
+    model.feed_data(batch())
+    model.optimize_parameters(1)
+    assert kinds == {torch.bfloat16 if has else torch.float32}
+    assert ('no instructions for bfloat16' in caplog.text) is not has
+
+
 @pytest.mark.slow
-def test_bf16_stays_finite(make_model):
+def test_bf16_stays_finite(make_model, monkeypatch):
+    monkeypatch.setattr('iarn_basicsr.models.iarn_model.cpu_has_bf16', lambda: True)
     model = make_model(train={'amp': 'bf16'}, network_g={'num_block': 2, 'growth': 8, 'order': 4})
     losses = []
     for step in range(1, 201):
@@ -268,7 +285,6 @@ def test_validation_writes_table_json_tensorboard_and_images(make_model, tmp_pat
     board = Board()
     loader = val_loader({'dataroot_gt': str(tmp_path / 'hr')})
     with caplog.at_level('INFO', logger='basicsr'):
-        import logging
         logging.getLogger('basicsr').addHandler(caplog.handler)
         model.validation(loader, 20, board, save_img=True)
         logging.getLogger('basicsr').removeHandler(caplog.handler)
