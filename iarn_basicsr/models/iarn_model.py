@@ -197,8 +197,8 @@ class IARNModel(SRModel):
     def init_training_settings(self) -> None:
         train = self.opt['train']
         if self.amp == 'bf16' and self.device.type == 'cpu' and not cpu_has_bf16():
-            get_root_logger().warning('train.amp: bf16: this CPU has no instructions for bfloat16, with which a step would '
-                                      'take many times as long; the run trains in float32')
+            get_root_logger().warning('train.amp: bf16: this CPU has no instructions for bfloat16, which would take '
+                                      'many times as long; the run trains in float32')
             self.amp = 'none'
         try:
             super().init_training_settings()
