@@ -1,6 +1,6 @@
 """A photograph downscaled and restored with the released weights, then a short training through BasicSR.
 
-    python scripts/demo.py              (a minute, then about 5 minutes of training on 2 CPU cores; results in ./demo)
+    python scripts/demo.py              (a minute, then 5 to 9 minutes of training on 2 CPU cores; results in ./demo)
     python scripts/demo.py --no-train   (the first part alone)
 
 The photograph (scikit-image's chelsea) is in no training set. Ctrl-C in the second part leaves the results of the
@@ -49,7 +49,7 @@ OPTIONS = ROOT / 'options' / 'train_IARN_x1-4_quick.yml'
 SCALES = ('1.5', '2', '2.5', '3', '4', '1.5x3')
 FIGURE_SCALE = 'x2.5'
 CROP = (62, 95, 100, 150)  # top, left, height, width of the detail shown: the cat's eye
-MINUTES = 5  # of the whole training on 2 cores
+MINUTES = 5, 9  # of the whole training on 2 cores, with AVX-512 and without
 PATIENCE = 60  # seconds for a training that is told to stop to finish its step and save
 METRICS = {name: options for name, options in DEFAULT_METRICS.items() if 'psnr' in name}
 ITERATION = re.compile(r'iter:\s*([\d,]+), lr:')  # in the lines of BasicSR's log
@@ -333,8 +333,9 @@ def second_part(folder: Path, iterations: int | None = None, scales: Sequence[st
     if first >= total and weights.exists():
         print(f'Part 2 of 2: the training was done before, {first} iterations; to train anew delete {saved}')
     else:
-        minutes = max(1, round(MINUTES * (total - first) / whole))
-        print(f'Part 2 of 2: training through BasicSR, about {minutes} minute{"s" * (minutes > 1)} on 2 cores; '
+        share = (total - first) / whole
+        least, most = max(1, round(MINUTES[0] * share)), max(2, round(MINUTES[1] * share))
+        print(f'Part 2 of 2: training through BasicSR, {least} to {most} minutes on 2 cores; '
               'Ctrl-C stops it, what is above stays')
         print(f'  goes on after iteration {first} of {total}\n' * bool(first) + f'  log: {log}', flush=True)
         start = time.monotonic()

@@ -151,7 +151,7 @@ def test_second_part_and_again(demo: ModuleType, trains: Callable[..., None],
     trains(4)
     assert demo.main(['--iterations', '2']) == 0
     out, err = capsys.readouterr()
-    assert 'Part 2 of 2: training through BasicSR, about 2 minutes on 2 cores; Ctrl-C stops it' in out
+    assert 'Part 2 of 2: training through BasicSR, 2 to 4 minutes on 2 cores; Ctrl-C stops it' in out
     assert '2/2' in err and 'INFO' not in out + err
     assert 'Start training' in Path('demo/train.log').read_text()
     assert files() == {'chelsea.png', 'table.txt', 'train.log', *(f'trained/{name}' for name in (
