@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 FROM_THE_TOP = {'options/*.yml': 'iarn_basicsr/options', 'scripts/install/install_basicsr.py': 'iarn_basicsr'}
-HOOK = 'iarn_basicsr_stand_ins'  # see iarn_basicsr/stand_ins.py
+HOOK = 'iarn_basicsr_stand_ins'  # see iarn_basicsr/compat/stand_ins.py
 AT_START = f'import {HOOK}; {HOOK}.install()\n'  # site.py runs this line of a .pth when Python starts
 
 
@@ -31,7 +31,7 @@ class BuildPy(build_py):
 
     def _put_hook(self, folder):
         """Beside the package, which must not be imported when Python starts."""
-        self.copy_file(str(HERE / 'iarn_basicsr' / 'stand_ins.py'), str(Path(folder, f'{HOOK}.py')))
+        self.copy_file(str(HERE / 'iarn_basicsr' / 'compat' / 'stand_ins.py'), str(Path(folder, f'{HOOK}.py')))
         Path(folder, f'{HOOK}.pth').write_text(AT_START, encoding='ascii')
 
     def get_source_files(self):
@@ -50,9 +50,9 @@ setup(
     license='Apache-2.0',
     cmdclass={'build_py': BuildPy},
     packages=find_packages(include=['iarn_basicsr', 'iarn_basicsr.*']),
-    package_data={  # not zoo/earlier: what restores files of earlier versions stays in the repository
+    package_data={
         'iarn_basicsr': ['py.typed'],
-        'iarn_basicsr.pictures': ['*.jinja'],
+        'iarn_basicsr.inference': ['*.jinja'],
         'iarn_basicsr.zoo': ['*.json', '*.pth', '*.png'],
     },
     python_requires='>=3.9',
@@ -84,7 +84,7 @@ setup(
     },
     entry_points={
         'console_scripts': [
-            'iarn = iarn_basicsr.pictures.cli:main',
+            'iarn = iarn_basicsr.inference.cli:main',
             'iarn-train = iarn_basicsr.train:main',
             'iarn-test = iarn_basicsr.test:main',
             'iarn-benchmark = iarn_basicsr.benchmark.run:main',

@@ -14,14 +14,14 @@ from .version import __version__
 if TYPE_CHECKING:
     from .archs.iarn import IARN
     from .errors import IARNError
+    from .inference.rescaler import Rescaler
     from .ops.quantise import quantise
     from .ops.size import lr_size
-    from .pictures.rescaler import Rescaler
     from .zoo import list_models
 
 __all__ = ['IARN', 'IARNError', 'Rescaler', '__version__', 'list_models', 'lr_size', 'quantise']
 
-_PLACES = {'IARN': 'archs.iarn', 'IARNError': 'errors', 'Rescaler': 'pictures.rescaler', 'list_models': 'zoo',
+_PLACES = {'IARN': 'archs.iarn', 'IARNError': 'errors', 'Rescaler': 'inference.rescaler', 'list_models': 'zoo',
            'lr_size': 'ops.size', 'quantise': 'ops.quantise'}
 
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ['IARNError', 'ImageError', 'NoRecipeError', 'OptionError', 'OtherWeightsError', 'RecipeError', 'SizeError',
-           'WeightsError']
+__all__ = [
+    'IARNError',
+    'ImageError',
+    'MetadataError',
+    'NoMetadataError',
+    'OptionError',
+    'OtherWeightsError',
+    'SizeError',
+    'WeightsError',
+]
 
 
 class IARNError(ValueError):
@@ -38,8 +46,8 @@ class ImageError(IARNError):
     """A picture file that cannot be read or written."""
 
 
-class RecipeError(IARNError):
-    """An LR image that is not, or no longer, what its recipe says: damaged metadata, resized, edited.
+class MetadataError(IARNError):
+    """An LR image that is not, or no longer, what its metadata says: damaged metadata, resized, edited.
 
     Attributes:
         reason: what is wrong, without what could be done.
@@ -50,9 +58,9 @@ class RecipeError(IARNError):
         self.reason = reason
 
 
-class NoRecipeError(RecipeError):
-    """A picture without a recipe that can be used: it was not made by IARN, or its metadata are damaged."""
+class NoMetadataError(MetadataError):
+    """A picture without a metadata that can be used: it was not made by IARN, or its metadata are damaged."""
 
 
-class OtherWeightsError(RecipeError):
+class OtherWeightsError(MetadataError):
     """An LR image that was made with other weights than those at hand."""

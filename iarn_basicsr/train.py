@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from iarn_basicsr.toolbox.launch import launch
+from iarn_basicsr.pipeline.launch import launch
 
 __all__ = ['main']
 
@@ -16,7 +16,7 @@ def main() -> None:
 
 def _load() -> Callable[[], None]:
     import iarn_basicsr.plugin  # noqa: F401  (makes basicsr importable and registers)
-    from iarn_basicsr.toolbox.training import train
+    from iarn_basicsr.pipeline.training import train
     return train
 
 

@@ -31,15 +31,15 @@ import matplotlib
 import numpy as np
 from tqdm import tqdm
 
+from iarn_basicsr.config.option_file import read_option_file
 from iarn_basicsr.errors import IARNError
 from iarn_basicsr.files import atomic_write, save_json, save_text
+from iarn_basicsr.inference.compare import bicubic_roundtrip, error_map
+from iarn_basicsr.inference.picture_file import read_picture
+from iarn_basicsr.inference.rescaler import Rescaler, RoundTrip
+from iarn_basicsr.inference.verify import PHOTOGRAPH
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.size import scale_label
-from iarn_basicsr.pictures.compare import bicubic_roundtrip, error_map
-from iarn_basicsr.pictures.files import read_picture
-from iarn_basicsr.pictures.rescaler import Rescaler, RoundTrip
-from iarn_basicsr.pictures.verify import PHOTOGRAPH
-from iarn_basicsr.toolbox.option_file import read_option_file
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt

@@ -34,7 +34,7 @@ def train_options(hr: Path, name: str = 'run') -> dict[str, Any]:
             'val': {'name': 'val', 'type': 'ArbitraryScaleDataset', 'dataroot_gt': str(hr), 'scales': [2, [1.5, 3]],
                     'io_backend': {'type': 'disk'}},
         },
-        'network_g': {'type': 'IARN', 'num_block': 1, 'growth': 4, 'order': 2},
+        'network_g': {'type': 'IARN', 'num_block': 1, 'width': 4, 'order': 2},
         'path': {'pretrain_network_g': None, 'strict_load_g': True, 'resume_state': None},
         'train': {
             'ema_decay': 0.9, 'total_iter': 4, 'warmup_iter': 3, 'grad_clip': 1.0,
@@ -58,7 +58,7 @@ def write_yaml(options: dict[str, Any], path: Path) -> Path:
 def tiny_net(std: float = 0.02, seed: int = 0, **options: Any) -> IARN:
     """A network of one block, every parameter moved by ``std``: nothing holds by the initialisation alone."""
     torch.manual_seed(seed)
-    net = IARN(**{'num_block': 1, 'growth': 4, **options})
+    net = IARN(**{'num_block': 1, 'width': 4, **options})
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(std * torch.randn_like(parameter))

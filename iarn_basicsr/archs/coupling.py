@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from iarn_basicsr.ops.grid import Grid
+from iarn_basicsr.archs.grid import Grid
 from iarn_basicsr.ops.size import compute_padding
 
 __all__ = ['COUPLINGS', 'Coupling', 'DenseBlock', 'GridMaps', 'HRGridMaps', 'LRGridMaps', 'ResidualBlock']
@@ -32,14 +32,14 @@ class DenseBlock(nn.Module):
     Args:
         c_in: input channels.
         c_out: output channels.
-        growth: channels that each hidden convolution adds.
+        width: channels that each hidden convolution adds.
         init_last: gain of the last convolution at the start, on top of Xavier's; 0 starts the block at zero.
     """
 
-    def __init__(self, c_in: int, c_out: int, growth: int, init_last: float) -> None:
+    def __init__(self, c_in: int, c_out: int, width: int, init_last: float) -> None:
         super().__init__()
-        self.hidden = nn.ModuleList(nn.Conv2d(c_in + k * growth, growth, 3, padding=1) for k in range(4))
-        self.last = nn.Conv2d(c_in + 4 * growth, c_out, 3, padding=1)
+        self.hidden = nn.ModuleList(nn.Conv2d(c_in + k * width, width, 3, padding=1) for k in range(4))
+        self.last = nn.Conv2d(c_in + 4 * width, c_out, 3, padding=1)
         for conv in self.hidden:
             _init(conv, INIT_GAIN)
         _init(self.last, init_last)

@@ -18,8 +18,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from iarn_basicsr.archs.grid import AxisWindow, Grid, make_grid
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.ops.grid import AxisWindow, Grid, make_grid
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import PAIRS
 from iarn_basicsr.ops.size import check_lr_size
@@ -38,7 +38,7 @@ class IARN(RescalingNet):
 
     Args:
         num_block: number of coupling blocks; none: D and U alone, without weights.
-        growth: growth of the dense blocks, or width of the residual ones.
+        width: width of the dense blocks, or width of the residual ones.
         split: the pair (D, U) of the preemptive channel split: ``area``, ``cubic`` (the LR of an untrained network is
             the bicubic LR) or ``cubic_interp`` (see :mod:`iarn_basicsr.ops.resample`).
         coupling: grid on which the convolutions run: ``lr_grid`` or ``hr_grid`` (nearest to the paper).
@@ -63,7 +63,7 @@ class IARN(RescalingNet):
     def __init__(self,
                  *,
                  num_block: int = 8,
-                 growth: int = 24,
+                 width: int = 24,
                  split: str = 'cubic',
                  coupling: str = 'lr_grid',
                  order: int = 4,
@@ -82,7 +82,7 @@ class IARN(RescalingNet):
                               'name of split')
         split = resample or split
         self.hparams: dict[str, Any] = {
-            'num_block': num_block, 'growth': growth, 'split': split, 'coupling': coupling, 'order': order,
+            'num_block': num_block, 'width': width, 'split': split, 'coupling': coupling, 'order': order,
             'fold': fold, 'encoding': encoding, 'clamp': clamp, 'init_last': init_last, 'max_scale': max_scale,
             'extra_channels': extra_channels, 'subnet': subnet, 'num_unit': num_unit,
         }
@@ -90,7 +90,7 @@ class IARN(RescalingNet):
             'IARN', self.hparams,
             choices={'split': [*PAIRS], 'coupling': [*COUPLINGS], 'encoding': [False, True],
                      'subnet': ['dense', 'residual']},
-            integers={'num_block': (0, 64), 'growth': (1, 512), 'order': (1, 8), 'fold': (1, 8),
+            integers={'num_block': (0, 64), 'width': (1, 512), 'order': (1, 8), 'fold': (1, 8),
                       'extra_channels': (0, 512), 'num_unit': (0, 64)},
             reals={'clamp': (0.01, 10), 'init_last': (0, 10), 'max_scale': (1, 64)})
         self.split, self.max_scale = split, float(max_scale)
@@ -99,9 +99,9 @@ class IARN(RescalingNet):
             raise OptionError(f'IARN option extra_channels: {extra_channels} needs coupling: lr_grid and split: area '
                               f'or cubic; here are {coupling} and {split}')
         own = {'order': order, 'extra': extra_channels} if coupling == 'lr_grid' else {'fold': fold}
-        made: Subnet = partial(DenseBlock, growth=growth, init_last=init_last)
+        made: Subnet = partial(DenseBlock, width=width, init_last=init_last)
         if subnet == 'residual':
-            made = partial(ResidualBlock, width=growth, num_unit=num_unit, init_last=init_last)
+            made = partial(ResidualBlock, width=width, num_unit=num_unit, init_last=init_last)
         self.blocks = nn.ModuleList(
             Coupling(COUPLINGS[coupling](subnet=made, encoding=encoding, **own), clamp)
             for _ in range(num_block))

@@ -107,10 +107,10 @@ def _product(equation: str, matrix: Tensor, cells: Tensor) -> Tensor:
 class Subnet(nn.Module):
     """:class:`~iarn_basicsr.archs.coupling.DenseBlock` with the authors' names conv1 to conv5, the last one zero."""
 
-    def __init__(self, c_in: int, c_out: int, growth: int) -> None:
+    def __init__(self, c_in: int, c_out: int, width: int) -> None:
         super().__init__()
         for k in range(5):
-            conv = nn.Conv2d(c_in + k * growth, growth if k < 4 else c_out, 3, padding=1)
+            conv = nn.Conv2d(c_in + k * width, width if k < 4 else c_out, 3, padding=1)
             _init(conv, INIT_GAIN if k < 4 else 0)
             self.add_module(f'conv{k + 1}', conv)
 
@@ -127,18 +127,18 @@ class Block(nn.Module):
 
     Args:
         channels: channels of the state (N, channels, h, w); l is the first three, r the others.
-        growth: growth of the dense blocks.
+        width: width of the dense blocks.
         clamp: bound of the log-scale s.
     """
 
-    def __init__(self, channels: int, growth: int, clamp: float) -> None:
+    def __init__(self, channels: int, width: int, clamp: float) -> None:
         super().__init__()
         self.sizes = [IMAGE_CHANNELS, channels - IMAGE_CHANNELS]
         self.clamp = clamp
         low, high = self.sizes
-        self.F = Subnet(high, low, growth)
-        self.G = Subnet(low, high, growth)
-        self.H = Subnet(low, high, growth)
+        self.F = Subnet(high, low, width)
+        self.G = Subnet(low, high, width)
+        self.H = Subnet(low, high, width)
 
     def forward(self, x: Tensor) -> Tensor:
         low, high = x.split(self.sizes, 1)
@@ -170,18 +170,18 @@ class IRN(RescalingNet):
     Args:
         scale: HR / LR on both axes: 2, 4 or 8 (Haar transforms) or 3 (learned split).
         num_block: coupling blocks after each split; the authors' files have 8, for x3 12.
-        growth: growth of the dense blocks.
+        width: width of the dense blocks.
         clamp: bound of the log-scale of each block.
 
     Raises:
         OptionError: naming the option, its value and the choices.
     """
 
-    def __init__(self, *, scale: int, num_block: int = 8, growth: int = 32, clamp: float = 1.0) -> None:
+    def __init__(self, *, scale: int, num_block: int = 8, width: int = 32, clamp: float = 1.0) -> None:
         super().__init__()
-        self.hparams = {'scale': scale, 'num_block': num_block, 'growth': growth, 'clamp': clamp}
+        self.hparams = {'scale': scale, 'num_block': num_block, 'width': width, 'clamp': clamp}
         check_arguments('IRN', self.hparams, choices={'scale': [*LEVELS]},
-                        integers={'num_block': (1, 64), 'growth': (1, 512)}, reals={'clamp': (0.01, 10)})
+                        integers={'num_block': (1, 64), 'width': (1, 512)}, reals={'clamp': (0.01, 10)})
         self.scale = scale
         self.min_scale = self.max_scale = float(scale)
         operations: list[nn.Module] = []
@@ -189,7 +189,7 @@ class IRN(RescalingNet):
         for factor in LEVELS[scale]:
             operations.append(HaarSplit(channels) if factor == 2 else LearnedSplit(channels, factor))
             channels *= factor**2
-            operations += [Block(channels, growth, clamp) for _ in range(num_block)]
+            operations += [Block(channels, width, clamp) for _ in range(num_block)]
         self.operations = nn.ModuleList(operations)
         self.to(memory_format=torch.channels_last)
 

@@ -1,7 +1,7 @@
 """One-way networks of others: they restore an LR that was made without them, by bicubic.
 
 The package spandrel finds architecture and scale from the weight file: ESRGAN, SwinIR, HAT, DAT, SPAN, SAFMN, Compact
-and many more. The file itself is read by :mod:`iarn_basicsr.weights`, so nothing in it is executed.
+and many more. The file itself is read by :mod:`iarn_basicsr.zoo.weights`, so nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from iarn_basicsr.errors import WeightsError
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
 from iarn_basicsr.ops.size import Size, smallest_lr_size
-from iarn_basicsr.weights import read_weights
+from iarn_basicsr.zoo.weights import read_weights
 
 __all__ = ['SpandrelNet', 'reaches', 'resized']
 

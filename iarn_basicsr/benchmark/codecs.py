@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from iarn_basicsr.jpeg import QUALITIES, jpeg_bytes
+from iarn_basicsr.ops.jpeg import QUALITIES, jpeg_bytes
 
 __all__ = ['FORMATS', 'Files', 'avif_bytes', 'avif_files', 'jpeg_files', 'lossy_bytes', 'webp_bytes']
 

@@ -37,19 +37,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from iarn_basicsr import zoo
+from iarn_basicsr.archs.grid import make_grid
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.archs.one_way import SpandrelNet, reaches, resized
 from iarn_basicsr.checks import TEXT, Kind, Table, check_needed, check_values, listed, near, real, shown, whole
+from iarn_basicsr.config.option_arguments import check_network, registered
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.ops.grid import make_grid
+from iarn_basicsr.inference.limits import MOST_EFFORT
+from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_lr, bicubic_upscale
 from iarn_basicsr.ops.size import Size, check_lr_size, compute_padding, max_scale_of
 from iarn_basicsr.payload import MAX_BITS
-from iarn_basicsr.pictures.limits import MOST_EFFORT
-from iarn_basicsr.pictures.rescaler import Rescaler
-from iarn_basicsr.toolbox.option_arguments import check_network, registered
-from iarn_basicsr.weights import read_weights
+from iarn_basicsr.zoo.weights import read_weights
 
 __all__ = ['METHODS', 'ONE_WAY', 'Method', 'MissingWeightsError', 'UnsupportedSizeError', 'build_method',
            'check_method', 'fingerprint']

@@ -26,9 +26,9 @@ from iarn_basicsr.checks import (
     shown,
     whole,
 )
+from iarn_basicsr.config.option_tables import IMAGES, LOADER, SCALE
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.toolbox.option_tables import IMAGES, LOADER, SCALE
 
 from .codecs import FORMATS
 from .methods import check_method

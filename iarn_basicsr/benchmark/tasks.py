@@ -18,14 +18,14 @@ from basicsr.metrics import calculate_metric, calculate_psnr
 from basicsr.utils import tensor2img
 from torch import Tensor
 
-from iarn_basicsr.jpeg import decoded
+from iarn_basicsr.inference.picture_file import png_bytes
 from iarn_basicsr.metrics.colour import calculate_ciede2000
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PSNR_CAP, border_of, evaluate
+from iarn_basicsr.ops.jpeg import decoded
 from iarn_basicsr.ops.pixels import to_tensor
 from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.ops.size import Size, lr_size, parse_scale
-from iarn_basicsr.pictures.files import png_bytes
 
 from .codecs import avif_files, jpeg_files, lossy_bytes, webp_bytes
 from .methods import Method, build_method

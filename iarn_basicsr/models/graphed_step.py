@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from iarn_basicsr.archs.grid import PaddedGrid
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.ops.grid import PaddedGrid
 from iarn_basicsr.ops.size import Size
 
 __all__ = ['GraphedStep']

@@ -15,7 +15,7 @@ import time
 import torch
 
 from iarn_basicsr import IARN, lr_size, quantise
-from iarn_basicsr.pictures.onnx import OneDirection
+from iarn_basicsr.inference.onnx import OneDirection
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Training step on a GPU, launched kernel by kernel and as one CUDA graph (``train.cuda_graph``), in turns.
 
-    python scripts/bench/cuda_graph.py [--blocks 8 --growth 26] [--lq 36 --batch 16] [--repeats 20]
+    python scripts/bench/cuda_graph.py [--blocks 8 --width 26] [--lq 36 --batch 16] [--repeats 20]
 
 Forward, losses and backward of batches at scales from 1.3 to 3.7, without data loading and optimiser: mean over the
 scales of the median of each.
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print one line for each precision; exit code 2 without a GPU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--blocks', type=int, default=8)
-    parser.add_argument('--growth', type=int, default=26)
+    parser.add_argument('--width', type=int, default=26)
     parser.add_argument('--order', type=int, default=3)
     parser.add_argument('--extra', type=int, default=13, help='extra_channels; the defaults are iarn_x1-4')
     parser.add_argument('--lq', type=int, default=36, help='LR patch in pixels')
@@ -58,10 +58,10 @@ def main(argv: list[str] | None = None) -> int:
     if not torch.cuda.is_available():
         parser.error('needs a GPU: CUDA is not available here')
     device = torch.device('cuda')
-    net = IARN(num_block=args.blocks, growth=args.growth, order=args.order, extra_channels=args.extra).to(device)
+    net = IARN(num_block=args.blocks, width=args.width, order=args.order, extra_channels=args.extra).to(device)
     data = batches(args.lq, args.batch, device)
     side = round(4 * args.lq)
-    print(f'{torch.cuda.get_device_name()}, torch {torch.__version__}; {args.blocks} blocks, growth {args.growth}, '
+    print(f'{torch.cuda.get_device_name()}, torch {torch.__version__}; {args.blocks} blocks, width {args.width}, '
           f'{args.batch} LR patches of {args.lq} pixels')
     for precision in ('TF32', 'bf16'):
 

@@ -28,7 +28,7 @@ import iarn_basicsr.plugin  # noqa: F401  (registers ArbitraryScaleDataset)
 from iarn_basicsr.data.image_source import ImageSource
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import save_bytes
-from iarn_basicsr.pictures.files import png_bytes
+from iarn_basicsr.inference.picture_file import png_bytes
 
 sys.path.append(osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'data'))
 import extract_subimages

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from iarn_basicsr.errors import WeightsError
-from iarn_basicsr.weights import read_weights
+from iarn_basicsr.zoo.weights import read_weights
 
 DRIVE_FOLDER = 'https://drive.google.com/drive/folders/15DgDtfaLASQ3iAPJEVHQF49g9msexECG'  # BasicSR's pretrained models
 REPRODUCED = 'https://drive.google.com/drive/folders/1XN4WXKJ53KQ0Cu0Yv-uCt8DZWq6uufaP'  # BasicSR's own trainings

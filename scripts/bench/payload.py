@@ -37,21 +37,21 @@ from PIL import Image
 
 from iarn_basicsr.errors import ImageError
 from iarn_basicsr.files import is_image
+from iarn_basicsr.inference.payload import without_network
+from iarn_basicsr.inference.picture_file import read_picture
+from iarn_basicsr.inference.rescaler import Rescaler
+from iarn_basicsr.inference.tiling import bicubic_downscale_tiled, reuse_freed_memory
+from iarn_basicsr.inference.verify import PHOTOGRAPH
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.size import lr_size, parse_scale, scale_label
 from iarn_basicsr.payload import bits, codec
-from iarn_basicsr.pictures.files import read_picture
-from iarn_basicsr.pictures.payload import without_network
-from iarn_basicsr.pictures.rescaler import Rescaler
-from iarn_basicsr.pictures.tiling import bicubic_downscale_tiled, reuse_freed_memory
-from iarn_basicsr.pictures.verify import PHOTOGRAPH
 
 PSNR = {name: options for name, options in DEFAULT_METRICS.items() if 'psnr' in name}
 COLUMNS = ('psnr_rgb', 'psnr_y', 'lr_psnr_rgb', 'lr_psnr_y', 'coding', 'decoding', 'used')
 WARM_UP = 0.1  # megapixels
 CHILD = """
 import os, resource, sys
-from iarn_basicsr.pictures.cli import main
+from iarn_basicsr.inference.cli import main
 if main(sys.argv[1:]):
     sys.exit('failed')
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

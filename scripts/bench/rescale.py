@@ -20,11 +20,11 @@ import time
 import cv2
 import torch
 
+from iarn_basicsr.inference.picture_file import read_picture
+from iarn_basicsr.inference.rescaler import Rescaler
+from iarn_basicsr.inference.tiling import reuse_freed_memory
+from iarn_basicsr.inference.verify import PHOTOGRAPH
 from iarn_basicsr.ops.size import lr_size, parse_scale
-from iarn_basicsr.pictures.files import read_picture
-from iarn_basicsr.pictures.rescaler import Rescaler
-from iarn_basicsr.pictures.tiling import reuse_freed_memory
-from iarn_basicsr.pictures.verify import PHOTOGRAPH
 
 
 def measure(megapixels: float, scale: str, weights: str, threads: int) -> dict[str, float]:

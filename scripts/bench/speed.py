@@ -1,6 +1,6 @@
 """Speed of IARN beside IRN: one training step and one rescaling each way, at equal patch, batch and image.
 
-    python scripts/bench/speed.py [--growth 18 --blocks 4] [--patch 96 --batch 4] [--image 480 640] [--repeats 5]
+    python scripts/bench/speed.py [--width 18 --blocks 4] [--patch 96 --batch 4] [--image 480 640] [--repeats 5]
 
 Every configuration runs once to warm up, then all of them take turns, so that a busy moment hits all alike; the median
 counts. ``peak`` is the share of the speed that this machine reaches on a 3x3 convolution of 64 to 64 channels
@@ -45,7 +45,7 @@ class Case(NamedTuple):
 def cases(args: argparse.Namespace) -> list[Case]:
     """IRN at its own scales and IARN at several."""
     nets: list[tuple[str, RescalingNet, float]] = [(f'IRN x{s}', IRN(scale=s), s) for s in (2, 4)]
-    iarn = {'num_block': args.blocks, 'growth': args.growth, 'order': args.order, 'extra_channels': args.extra,
+    iarn = {'num_block': args.blocks, 'width': args.width, 'order': args.order, 'extra_channels': args.extra,
             'subnet': args.subnet, 'num_unit': args.units}
     nets += [(f'IARN x{s:g}', IARN(**iarn), s) for s in (1.5, 2, 3, 4)]
     return [Case(name, net.to(memory_format=torch.channels_last), scale, dtype) for name, net, scale in nets
@@ -133,11 +133,11 @@ def main(argv: list[str] | None = None) -> int:
     """Print the table, with what it was measured on."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--blocks', type=int, default=4)
-    parser.add_argument('--growth', type=int, default=18)
+    parser.add_argument('--width', type=int, default=18)
     parser.add_argument('--order', type=int, default=3)
     parser.add_argument('--extra', type=int, default=13, help='extra_channels; the defaults are iarn_light_x1-4')
     parser.add_argument('--subnet', choices=['dense', 'residual'], default='dense')
-    parser.add_argument('--units', type=int, default=4, help='num_unit of residual subnets; their width is --growth')
+    parser.add_argument('--units', type=int, default=4, help='num_unit of residual subnets; their width is --width')
     parser.add_argument('--patch', type=int, default=96, help='HR pixels, a multiple of 4')
     parser.add_argument('--batch', type=int, default=4)
     parser.add_argument('--image', type=int, nargs=2, default=[480, 640], metavar=('H', 'W'), help='multiples of 4')

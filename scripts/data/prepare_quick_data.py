@@ -15,7 +15,7 @@ from _tools import run
 from skimage import data
 
 from iarn_basicsr.files import save_bytes
-from iarn_basicsr.pictures.files import png_bytes
+from iarn_basicsr.inference.picture_file import png_bytes
 
 TRAIN = ['astronaut', 'coffee', 'rocket', 'retina', 'hubble_deep_field', 'immunohistochemistry', 'brick', 'grass',
          'gravel', 'stereo_motorcycle']

@@ -9,13 +9,13 @@ import argparse
 
 import numpy as np
 
-from iarn_basicsr.jpeg import jpeg_copy
+from iarn_basicsr.inference.compare import bicubic_roundtrip
+from iarn_basicsr.inference.picture_file import read_picture
+from iarn_basicsr.inference.rescaler import Rescaler
+from iarn_basicsr.inference.verify import PHOTOGRAPH
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, evaluate
+from iarn_basicsr.ops.jpeg import jpeg_copy
 from iarn_basicsr.ops.size import parse_scale
-from iarn_basicsr.pictures.compare import bicubic_roundtrip
-from iarn_basicsr.pictures.files import read_picture
-from iarn_basicsr.pictures.rescaler import Rescaler
-from iarn_basicsr.pictures.verify import PHOTOGRAPH
 
 
 def psnr_y(image: np.ndarray, hr: np.ndarray, lr: np.ndarray) -> float:

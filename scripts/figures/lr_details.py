@@ -13,9 +13,9 @@ import numpy as np
 import skimage.data
 from PIL import Image, ImageDraw
 
+from iarn_basicsr.inference.compare import bicubic_roundtrip
+from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.ops.size import lr_size, parse_scale, scale_label
-from iarn_basicsr.pictures.compare import bicubic_roundtrip
-from iarn_basicsr.pictures.rescaler import Rescaler
 
 SIDE, ZOOM, GAP, TITLE = 48, 4, 6, 14  # side of a detail in LR pixels, its enlargement, space around it
 GAIN = 8

@@ -14,9 +14,9 @@ import skimage.data
 from lossy_lr import psnr_y
 
 from iarn_basicsr import zoo
+from iarn_basicsr.inference.compare import bicubic_roundtrip
+from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.ops.size import lr_size, parse_scale, scale_label
-from iarn_basicsr.pictures.compare import bicubic_roundtrip
-from iarn_basicsr.pictures.rescaler import Rescaler
 
 PHOTOGRAPHS = ('astronaut', 'coffee', 'rocket')
 SIDE = 300

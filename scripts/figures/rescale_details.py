@@ -15,10 +15,10 @@ import numpy as np
 import skimage.data
 from PIL import Image, ImageDraw, ImageFont
 
+from iarn_basicsr.inference.compare import bicubic_roundtrip
+from iarn_basicsr.inference.picture_file import read_picture
+from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, evaluate
-from iarn_basicsr.pictures.compare import bicubic_roundtrip
-from iarn_basicsr.pictures.files import read_picture
-from iarn_basicsr.pictures.rescaler import Rescaler
 
 SIDE, ZOOM, GAP, TITLE = 150, 2, 10, 24  # side of a detail in HR pixels, its enlargement, space around it
 DETAILS = {'2.5': (58, 166), '1.5x3': (325, 132)}  # scale -> top, left in HR pixels

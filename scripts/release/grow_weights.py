@@ -1,6 +1,6 @@
 """Weights of a larger IARN that does what a smaller one does: a start for training it that has already embedded.
 
-    python scripts/release/grow_weights.py iarn_light_x1-4 -o start.pth --num-block 8 --growth 26
+    python scripts/release/grow_weights.py iarn_light_x1-4 -o start.pth --num-block 8 --width 26
 
 The blocks of the small network are spread evenly over the large one. Their networks are widened: what is new in them
 begins at random and reaches nothing yet. The couplings between begin as the identity. All other options of the
@@ -19,20 +19,20 @@ from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import IARNError, OptionError
 
 
-def grow(small: IARN, num_block: int, growth: int) -> IARN:
+def grow(small: IARN, num_block: int, width: int) -> IARN:
     """The larger network.
 
     Raises:
-        OptionError: for a number of blocks that is not a multiple of the small one's, a smaller growth, or a network
+        OptionError: for a number of blocks that is not a multiple of the small one's, a smaller width, or a network
             that does not work on the LR grid.
     """
-    have = small.hparams['num_block'], small.hparams['growth']
-    if num_block < 1 or not have[0] or num_block % have[0] or growth < have[1]:
-        raise OptionError(f'{num_block} blocks of growth {growth}: expected a multiple of {have[0]} blocks, and a '
-                          f'growth of at least {have[1]}')
+    have = small.hparams['num_block'], small.hparams['width']
+    if num_block < 1 or not have[0] or num_block % have[0] or width < have[1]:
+        raise OptionError(f'{num_block} blocks of width {width}: expected a multiple of {have[0]} blocks, and a '
+                          f'width of at least {have[1]}')
     if small.hparams['coupling'] != 'lr_grid':
         raise OptionError(f'coupling: {small.hparams["coupling"]}: only lr_grid can be grown')
-    large = IARN(**{**small.hparams, 'num_block': num_block, 'growth': growth})
+    large = IARN(**{**small.hparams, 'num_block': num_block, 'width': width})
     step = num_block // have[0]
     for k, block in enumerate(large.blocks):
         for name in ('phi', 'affine'):
@@ -70,12 +70,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('weights', help='name of released weights or a .pth; params_ema where it has them')
     parser.add_argument('-o', '--output', required=True)
     parser.add_argument('--num-block', type=int, required=True)
-    parser.add_argument('--growth', type=int, required=True)
+    parser.add_argument('--width', type=int, required=True)
     parser.add_argument('--seed', type=int, default=0, help='of what is new')
     args = parser.parse_args(argv)
     torch.manual_seed(args.seed)
     try:
-        net = grow(IARN.from_pretrained(args.weights), args.num_block, args.growth)
+        net = grow(IARN.from_pretrained(args.weights), args.num_block, args.width)
         net.save(args.output)
     except (IARNError, OSError) as error:
         parser.error(str(error))

@@ -21,8 +21,8 @@ from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import IARNError
 from iarn_basicsr.files import save_json
-from iarn_basicsr.pictures.rescaler import Rescaler
-from iarn_basicsr.pictures.verify import measure
+from iarn_basicsr.inference.rescaler import Rescaler
+from iarn_basicsr.inference.verify import measure
 
 SCALES = ['1.5', '2', '2.5', '3', '4', '1.5x3']
 JPEGS = ['1.5 jpeg 90', '2 jpeg 90', '2 jpeg 75', '4 jpeg 90']  # measured too where the LR survives one

@@ -22,8 +22,8 @@ from typing import Any
 import yaml
 
 from iarn_basicsr import zoo
+from iarn_basicsr.config.option_file import read_option_file
 from iarn_basicsr.errors import IARNError, OptionError
-from iarn_basicsr.toolbox.option_file import read_option_file
 
 
 def newest_state(run: Path) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hostile.pictures_tools import RGB, iarn
+from hostile.inference_tools import RGB, iarn
 from PIL import Image
 
 

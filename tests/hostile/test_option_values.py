@@ -11,8 +11,8 @@ from hostile.option_files import FOREIGN, MISSING, changed, gan, good, renamed
 
 import iarn_basicsr.test
 import iarn_basicsr.train
+from iarn_basicsr.config.option_checks import check_options
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.toolbox.option_checks import check_options
 
 NAN, INFINITE = float('nan'), float('inf')
 
@@ -52,7 +52,7 @@ VALUES = [
     ('find_unused_parameters', 'maybe'),
     ('dist_params', 'nccl'), ('dist_params.port', 'abc'), ('dist_params.port', 0), ('dist_params.backend', 3),
     ('network_g', 'IARN'), ('network_g', ['IARN']), ('network_g.type', 3), ('network_g.type', 'IRAN'),
-    ('network_g.num_block', 0), ('network_g.num_block', 'abc'), ('network_g.growth', -3), ('network_g.order', 2.5),
+    ('network_g.num_block', 0), ('network_g.num_block', 'abc'), ('network_g.width', -3), ('network_g.order', 2.5),
     ('network_g.clamp', 'big'), ('network_g.encoding', 'maybe'), ('network_g.split', 'bicubic'),
     ('network_g.init_last', NAN), ('network_g.max_scale', [4]),
     ('path', 'weights.pth'), ('path.pretrain_network_g', 5), ('path.strict_load_g', 'maybe'), ('path.strict_load_g', 1),
@@ -193,7 +193,7 @@ KEYS = [  # right name, written so
     ('datasets.train.num_worker_per_gpu', 'num_workers_per_gpu'), ('datasets.train.batch_size_per_gpu', 'batch_size'),
     ('datasets.train.use_hflip', 'use_flip'), ('datasets.train.curriculum.hold', 'holds'),
     ('datasets.train.io_backend.type', 'typ'), ('datasets.val.scales', 'scalse'), ('datasets.train', 'trian'),
-    ('dist_params.port', 'prot'), ('network_g.growth', 'groth'), ('network_g', 'network_q'), ('name', 'nam'),
+    ('dist_params.port', 'prot'), ('network_g.width', 'widht'), ('network_g', 'network_q'), ('name', 'nam'),
     ('manual_seed', 'seed'), ('model_type', 'modeltype'), ('num_gpu', 'num_gpus'), ('path', 'paths'),
     ('logger', 'lodger'),
 ]
@@ -266,7 +266,7 @@ def test_options_that_do_not_go_together(refused, changes, words):
 
 
 def test_wandb_that_is_not_installed(refused, monkeypatch):
-    from iarn_basicsr.toolbox import option_checks
+    from iarn_basicsr.config import option_checks
     monkeypatch.setattr(option_checks, 'find_spec', lambda name: None)
     options = changed(changed(good(), 'logger.use_tb_logger', True), 'logger.wandb.project', 'x')
     assert "logger.wandb.project: 'x'; it needs the package wandb (pip install wandb)" in refused(options)

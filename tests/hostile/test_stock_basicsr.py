@@ -16,8 +16,8 @@ import basicsr
 import pytest
 from helpers import train_options, write_yaml
 
-from iarn_basicsr import stand_ins
-from iarn_basicsr.pictures import doctor
+from iarn_basicsr.compat import stand_ins
+from iarn_basicsr.inference import doctor
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(basicsr.__file__).resolve().parents[1]  # where PyPI's BasicSR and all else is installed
@@ -112,7 +112,7 @@ def test_hook_comes_and_goes_with_the_package(wheels: dict[str, Path], kind: str
         record = next(n for n in wheel.namelist() if n.endswith('.dist-info/RECORD'))
         listed = {line.split(',')[0] for line in wheel.read(record).decode().splitlines()}
         assert {f'{HOOK}.py', f'{HOOK}.pth'} <= listed
-        assert wheel.read(f'{HOOK}.py') == (ROOT / 'iarn_basicsr' / 'stand_ins.py').read_bytes()
+        assert wheel.read(f'{HOOK}.py') == (ROOT / 'iarn_basicsr' / 'compat' / 'stand_ins.py').read_bytes()
 
 
 def test_start_of_python_stays_light(environments: Callable[..., Path], tmp_path: Path) -> None:

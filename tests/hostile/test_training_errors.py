@@ -24,8 +24,8 @@ from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.data.image_source import ImageSource, jpeg_is_whole
 from iarn_basicsr.errors import OptionError, SizeError
 from iarn_basicsr.models.iarn_model import IARNModel
-from iarn_basicsr.toolbox import training
-from iarn_basicsr.toolbox.launch import one_line
+from iarn_basicsr.pipeline import training
+from iarn_basicsr.pipeline.launch import one_line
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -18,7 +18,7 @@ from helpers import train_options, write_yaml
 
 from iarn_basicsr import files
 from iarn_basicsr.models.iarn_model import IARNModel
-from iarn_basicsr.toolbox import launch, training
+from iarn_basicsr.pipeline import launch, training
 
 ROOT = Path(__file__).resolve().parents[2]
 SIGNALS = [s for s in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, s)]
@@ -237,7 +237,7 @@ def test_interruption_in_the_program(tmp_path: Path, image_folder: Callable[...,
         options['val'] = {'save_img': False, 'suffix': None}
         monkeypatch.setattr(IARNModel, '_rescale', lambda *_: os.kill(os.getpid(), signal.SIGINT) or time.sleep(60))
     else:
-        monkeypatch.setattr('iarn_basicsr.toolbox.training.parse_options',
+        monkeypatch.setattr('iarn_basicsr.pipeline.training.parse_options',
                             lambda *_, **__: os.kill(os.getpid(), signal.SIGINT) or time.sleep(60))
     with pytest.raises(SystemExit, match='130'):
         pipeline(program, write_yaml(options, tmp_path / 'options.yml'))

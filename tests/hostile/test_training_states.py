@@ -176,7 +176,7 @@ def test_state_without_a_number(tmp_path: Path, again: Callable[..., Path], valu
 
 def test_resumed_with_another_network(again: Callable[..., Path]) -> None:
     with pytest.raises(SystemExit) as stop:
-        again('--auto_resume', change=lambda o: o['network_g'].update(growth=6))
+        again('--auto_resume', change=lambda o: o['network_g'].update(width=6))
     assert 'net_g_4.pth does not fit network_g: ' in (line := line_of(stop)) and 'size mismatch' in line
 
 
@@ -202,7 +202,7 @@ def test_no_such_weights(again: Callable[..., Path], name: str, hint: str) -> No
 
 
 @pytest.mark.parametrize(('change', 'words'), [
-    (lambda o: o['network_g'].update(growth=6), 'does not fit network_g: '),
+    (lambda o: o['network_g'].update(width=6), 'does not fit network_g: '),
     (lambda o: o['network_g'].update(num_block=2), 'does not fit network_g: '),
     (lambda o: o['network_g'].update(order=3), 'does not fit network_g: '),
 ])

@@ -6,13 +6,13 @@ from torch import nn
 
 from iarn_basicsr.archs.iarn import IARN
 
-LIGHT = {'num_block': 4, 'growth': 16}
+LIGHT = {'num_block': 4, 'width': 16}
 
 
-def dense_block_parameters(c_in: int, c_out: int, growth: int) -> int:
+def dense_block_parameters(c_in: int, c_out: int, width: int) -> int:
     """Four hidden 3x3 convolutions and the last one, with their biases."""
-    hidden = sum(9 * (c_in + k * growth) * growth + growth for k in range(4))
-    return hidden + 9 * (c_in + 4 * growth) * c_out + c_out
+    hidden = sum(9 * (c_in + k * width) * width + width for k in range(4))
+    return hidden + 9 * (c_in + 4 * width) * c_out + c_out
 
 
 def conv_macs(net: IARN, run: object) -> int:
@@ -42,7 +42,7 @@ def test_budget() -> None:
 @pytest.mark.parametrize('order', [2, 4])
 @pytest.mark.parametrize('encoding', [False, True])
 def test_parameters_lr_grid(order: int, encoding: bool) -> None:
-    net = IARN(num_block=3, growth=8, order=order, encoding=encoding)
+    net = IARN(num_block=3, width=8, order=order, encoding=encoding)
     told = 2 * encoding
     block = (dense_block_parameters(3 * order**2 + told, 3, 8) + dense_block_parameters(3 + told, 6 * order**2, 8))
     assert net.complexity((8, 8), (4, 4))['params'] == 3 * block
@@ -51,7 +51,7 @@ def test_parameters_lr_grid(order: int, encoding: bool) -> None:
 
 def test_parameters_residual() -> None:
     """The first convolution, four of the width, and the last one."""
-    net = IARN(num_block=2, growth=6, order=3, extra_channels=4, subnet='residual', num_unit=2)
+    net = IARN(num_block=2, width=6, order=3, extra_channels=4, subnet='residual', num_unit=2)
     block = sum(9 * (c_in * 6 + 4 * 6 * 6 + 6 * c_out) + 5 * 6 + c_out for c_in, c_out in ((29, 7), (9, 54)))
     assert net.complexity((8, 8), (4, 4))['params'] == 2 * block
 
@@ -59,7 +59,7 @@ def test_parameters_residual() -> None:
 @pytest.mark.parametrize('fold', [1, 2])
 @pytest.mark.parametrize('encoding', [False, True])
 def test_parameters_hr_grid(fold: int, encoding: bool) -> None:
-    net = IARN(num_block=2, growth=8, coupling='hr_grid', fold=fold, encoding=encoding)
+    net = IARN(num_block=2, width=8, coupling='hr_grid', fold=fold, encoding=encoding)
     c_in, c_low = (7 if encoding else 3) * fold**2, 3 * fold**2
     block = dense_block_parameters(c_in, c_low, 8) + dense_block_parameters(c_in, 2 * c_low, 8)
     assert net.complexity((8, 8), (4, 4))['params'] == 2 * block
@@ -82,7 +82,7 @@ def test_macs_match_an_independent_count(options: dict, hr: tuple, lr: tuple) ->
 @pytest.mark.parametrize('order', [1, 2])
 def test_resampling_part_closed_form(order: int) -> None:
     """x2: a pooling row has 2 weights, an unpooling row K; what remains are the convolutions."""
-    net, (height, width), k = IARN(num_block=1, growth=1, order=order), (12, 20), order
+    net, (height, width), k = IARN(num_block=1, width=1, order=order), (12, 20), order
     h, w = height // 2, width // 2
     convolutions = conv_macs(net, lambda: net.downscale(torch.rand(1, 3, height, width), (h, w)))
     pool = 3 * (k * h * 2 * width + k * h * k * w * 2)  # rows, then columns

@@ -9,12 +9,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from iarn_basicsr.archs.coupling import Coupling, DenseBlock, HRGridMaps, LRGridMaps, ResidualBlock
-from iarn_basicsr.ops.grid import Grid, make_grid
+from iarn_basicsr.archs.grid import Grid, make_grid
 from iarn_basicsr.ops.resample import PAIRS
 
 CPU = torch.device('cpu')
 SIZES = [((9, 13), (4, 8)), ((8, 8), (4, 4)), ((11, 7), (11, 2)), ((6, 10), (6, 10))]
-dense = partial(DenseBlock, growth=4, init_last=0.3)
+dense = partial(DenseBlock, width=4, init_last=0.3)
 BUILD = {
     'lr_grid': lambda **kw: LRGridMaps(**{'subnet': dense, 'order': 2, 'encoding': True, **kw}),
     'hr_grid': lambda **kw: HRGridMaps(**{'subnet': dense, 'fold': 2, 'encoding': True, **kw}),
@@ -234,7 +234,7 @@ def test_hr_grid_maps_are_networks_between_up_and_down() -> None:
 def test_folding_loses_nothing(fold: int) -> None:
     """With the identity in place of a network the image comes back, whatever its size."""
     g = small_grid((7, 11), (4, 8))
-    maps = HRGridMaps(subnet=partial(DenseBlock, growth=1, init_last=0), fold=fold, encoding=False)
+    maps = HRGridMaps(subnet=partial(DenseBlock, width=1, init_last=0), fold=fold, encoding=False)
     maps.phi = nn.Identity()
     high = state(g)[1]
     torch.testing.assert_close(maps.shift_low(high, g), g.down(high), rtol=0, atol=1e-14)

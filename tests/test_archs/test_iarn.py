@@ -21,7 +21,7 @@ from iarn_basicsr.ops.resample import PAIRS, bicubic_downscale
 from iarn_basicsr.ops.size import lr_size
 
 EXPECTED = Path(__file__).parents[1] / 'expected' / 'iarn_state_dict.txt'
-TINY = {'num_block': 2, 'growth': 4}
+TINY = {'num_block': 2, 'width': 4}
 BOTH = sorted(COUPLINGS)
 
 
@@ -215,7 +215,7 @@ INVALID = [
     *(('coupling', v) for v in ('lr', None, False)),
     *(('encoding', v) for v in ('yes', 1, 0, None)),
     *(('subnet', v) for v in ('rdb', None, True)),
-    *((name, v) for name in ('growth', 'order', 'fold') for v in (0, -1, 2.0, '2', True, None, 1000)),
+    *((name, v) for name in ('width', 'order', 'fold') for v in (0, -1, 2.0, '2', True, None, 1000)),
     *(('num_unit', v) for v in (-1, 2.0, '2', True, None, 1000)),
     *(('num_block', v) for v in (-1, 2.0, '2', True, None, 1000)),
     *((name, v) for name in ('clamp', 'init_last', 'max_scale') for v in (-1, '1', True, None, float('nan'), 1e9)),
@@ -243,7 +243,7 @@ def test_invalid_option_names_itself_and_the_choices(name: str, value: object) -
 
 
 @pytest.mark.parametrize('options', [
-    {'num_block': 1, 'growth': 1}, {'order': 8, **TINY}, {'coupling': 'hr_grid', 'fold': 8, **TINY},
+    {'num_block': 1, 'width': 1}, {'order': 8, **TINY}, {'coupling': 'hr_grid', 'fold': 8, **TINY},
     {'clamp': 10, 'init_last': 10, 'max_scale': 64, **TINY}, {'clamp': 0.01, 'init_last': 0, 'max_scale': 1, **TINY},
 ], ids=str)
 def test_limits_of_options_are_accepted(options: dict) -> None:
@@ -267,7 +267,7 @@ def test_hparams_hold_every_option() -> None:
 
 
 def test_options_reach_the_blocks() -> None:
-    net = IARN(num_block=3, growth=5, order=3, clamp=0.7)
+    net = IARN(num_block=3, width=5, order=3, clamp=0.7)
     assert len(net.blocks) == 3
     assert {block.clamp for block in net.blocks} == {0.7}
     assert net.blocks[0].maps.phi.last.in_channels == 27 + 2 + 4 * 5
@@ -413,7 +413,7 @@ def train(coupling: str, steps: int) -> float:
     Returns:
         Loss of the last eight steps over that of the first eight.
     """
-    net, x = IARN(coupling=coupling, num_block=2, growth=8), image(24, 20, n=2)
+    net, x = IARN(coupling=coupling, num_block=2, width=8), image(24, 20, n=2)
     optimiser = torch.optim.Adam(net.parameters(), 2e-3)
     losses = []
     for step in range(steps):
@@ -477,7 +477,7 @@ def test_mathematics_needs_torch_numpy_and_scipy_only() -> None:
         import iarn_basicsr.ops
         from iarn_basicsr.archs.iarn import IARN
 
-        out = IARN(num_block=1, growth=1)(torch.rand(1, 3, 12, 10), (6, 7))
+        out = IARN(num_block=1, width=1)(torch.rand(1, 3, 12, 10), (6, 7))
         assert out['sr'].shape == (1, 3, 12, 10)
         assert not HIDDEN & {name.partition('.')[0] for name in sys.modules}
         assert iarn_basicsr.__version__

@@ -16,11 +16,11 @@ from torch.nn import functional as F
 
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.archs.irn import IRN, LEVELS, HaarSplit, LearnedSplit
+from iarn_basicsr.config.option_file import read_option_file
 from iarn_basicsr.ops.quantise import quantise
-from iarn_basicsr.toolbox.option_file import read_option_file
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = {'num_block': 2, 'growth': 4}
+TINY = {'num_block': 2, 'width': 4}
 SCALES = sorted(LEVELS)
 
 # Made by InvRescaleNet of github.com/pkuxmq/Invertible-Image-Rescaling at commit
@@ -138,7 +138,7 @@ def test_splits_keep_their_precision_under_autocast(split: nn.Module) -> None:
 @pytest.mark.parametrize('scale', [2, 3])
 def test_gradients(scale: int) -> None:
     """Of both directions, to the input and to the learned split."""
-    net = IRN(scale=scale, num_block=1, growth=1).double()
+    net = IRN(scale=scale, num_block=1, width=1).double()
     net.load_state_dict(formula_state(net))
     n = 2 * scale
     split = net.operations[0]
@@ -229,7 +229,7 @@ def test_macs_match_an_independent_count(scale: int) -> None:
     ({'scale': 2.0}, r'IRN option scale: 2.0 is not one of'),
     ({'scale': True}, r'IRN option scale: True is not one of'),
     ({'scale': 2, 'num_block': 0}, 'IRN option num_block: 0 is not a whole number from 1 to 64'),
-    ({'scale': 2, 'growth': '8'}, "IRN option growth: '8' is not a whole number from 1 to 512"),
+    ({'scale': 2, 'width': '8'}, "IRN option width: '8' is not a whole number from 1 to 512"),
     ({'scale': 2, 'clamp': 0}, 'IRN option clamp: 0 is not a number from 0.01 to 10'),
 ])
 def test_options(options: dict, message: str) -> None:
@@ -266,7 +266,7 @@ def test_images_and_latents() -> None:
 def irn_options(hr: object, **network: object) -> dict:
     """A run of seconds at x2."""
     opt = train_options(hr)
-    opt['network_g'] = {'type': 'IRN', 'scale': 2, 'num_block': 1, 'growth': 4, **network}
+    opt['network_g'] = {'type': 'IRN', 'scale': 2, 'num_block': 1, 'width': 4, **network}
     opt['datasets']['train'].update(scale_range=[2, 2], asymmetric_prob=0)
     opt['datasets']['val'].update(scales=[2], mod_crop=2)
     return opt
@@ -284,7 +284,7 @@ def test_train_and_validate(tmp_path, image_folder, pipeline) -> None:
     assert set(json.loads(next((folder / 'metrics').glob('val_*.json')).read_text())['mean']) == {'x2'}
     path = folder / 'models' / 'net_g_latest.pth'
     net, content = IRN.from_file(path), torch.load(path, weights_only=True)
-    assert content['arch'] == {'type': 'IRN', 'scale': 2, 'num_block': 1, 'growth': 4, 'clamp': 1.0}
+    assert content['arch'] == {'type': 'IRN', 'scale': 2, 'num_block': 1, 'width': 4, 'clamp': 1.0}
     assert all(torch.equal(v, content['params_ema'][k]) for k, v in net.state_dict().items())
     for name in 'FGH':  # all of them have left zero
         assert content['params'][f'operations.1.{name}.conv5.weight'].abs().max() > 0
@@ -336,6 +336,6 @@ def test_mistakes_end_with_one_line_before_training(tmp_path, image_folder, pipe
 @pytest.mark.slow
 def test_network_without_basicsr() -> None:
     program = ("import sys; sys.modules['basicsr'] = None; import torch; from iarn_basicsr.archs.irn import IRN; "
-               "IRN(scale=2, num_block=1, growth=1)(torch.rand(1, 3, 8, 8), (4, 4))")
+               "IRN(scale=2, num_block=1, width=1)(torch.rand(1, 3, 8, 8), (4, 4))")
     done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

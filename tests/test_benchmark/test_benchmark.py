@@ -16,9 +16,9 @@ from iarn_basicsr.benchmark.methods import build_method
 from iarn_basicsr.benchmark.records import Records
 from iarn_basicsr.benchmark.run import main
 from iarn_basicsr.benchmark.tables import quality_table
+from iarn_basicsr.inference.picture_file import png_bytes
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
-from iarn_basicsr.pictures.files import png_bytes
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from iarn_basicsr.benchmark.codecs import FORMATS, lossy_bytes
 from iarn_basicsr.benchmark.methods import build_method
 from iarn_basicsr.benchmark.run import main
 from iarn_basicsr.benchmark.tables import lossy_table
-from iarn_basicsr.jpeg import decoded, jpeg_bytes, jpeg_copy
+from iarn_basicsr.inference.picture_file import png_bytes
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, evaluate
+from iarn_basicsr.ops.jpeg import decoded, jpeg_bytes, jpeg_copy
 from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.payload.codec import MissingCodecError
-from iarn_basicsr.pictures.files import png_bytes
 
 SIZE, LR = (96, 84), (48, 42)
 

@@ -21,12 +21,12 @@ from iarn_basicsr.benchmark.methods import (
     fingerprint,
 )
 from iarn_basicsr.errors import OptionError, WeightsError
+from iarn_basicsr.inference.compare import bicubic_roundtrip
+from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
 from iarn_basicsr.ops.size import lr_size
-from iarn_basicsr.pictures.compare import bicubic_roundtrip
-from iarn_basicsr.pictures.rescaler import Rescaler
-from iarn_basicsr.weights import read_weights
+from iarn_basicsr.zoo.weights import read_weights
 
 ZERO_PARAMETERS = ['bicubic', 'least_squares', 'area', 'lanczos']
 
@@ -175,13 +175,13 @@ def irn(tmp_path, *scales):
     entries = []
     for k in scales:
         torch.manual_seed(k)
-        net = IRN(scale=k, num_block=1, growth=4)
+        net = IRN(scale=k, num_block=1, width=4)
         for parameter in net.parameters():
             if parameter.requires_grad:
                 parameter.data.add_(0.02 * torch.randn_like(parameter))
         torch.save({f'module.{n}': v for n, v in net.state_dict().items()}, tmp_path / f'{k}.pth')
         entries.append({'scale': k, 'path': str(tmp_path / f'{k}.pth'),
-                        'network': {'type': 'IRN', 'scale': k, 'num_block': 1, 'growth': 4}})
+                        'network': {'type': 'IRN', 'scale': k, 'num_block': 1, 'width': 4}})
     return build_method('IRN', {'type': 'IRN', 'nets': entries})
 
 

@@ -17,12 +17,12 @@ from iarn_basicsr.benchmark.methods import MissingWeightsError, UnsupportedSizeE
 from iarn_basicsr.benchmark.run import main
 from iarn_basicsr.benchmark.tables import means, quality_table
 from iarn_basicsr.errors import OptionError, WeightsError
+from iarn_basicsr.inference.picture_file import png_bytes
+from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.metrics.colour import calculate_ciede2000
 from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.payload import codec
 from iarn_basicsr.payload.codec import MissingCodecError
-from iarn_basicsr.pictures.files import png_bytes
-from iarn_basicsr.pictures.rescaler import Rescaler
 
 SIZE, LR = (96, 84), (48, 42)
 

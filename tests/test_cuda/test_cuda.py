@@ -57,7 +57,7 @@ def test_tiled_equals_untiled():
 def test_a_full_gpu_halves_the_tile(up):
     """Memory really runs out, by a limit on this process."""
     image = make_image(1500, 2000, seed=5)[..., ::-1].copy()
-    net, said = IARN(num_block=2, growth=16), []
+    net, said = IARN(num_block=2, width=16), []
     whole = Rescaler(net, 'n', device='cuda', tile=4096)
     lr = whole.downscale(image, 2)
     wanted = whole.upscale(lr, (1500, 2000)) if up else lr

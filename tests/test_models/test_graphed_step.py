@@ -7,8 +7,8 @@ import torch
 from helpers import tiny_net
 from torch.nn import functional as F
 
+from iarn_basicsr.archs.grid import PaddedGrid
 from iarn_basicsr.models.graphed_step import GraphedStep
-from iarn_basicsr.ops.grid import PaddedGrid
 from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
 

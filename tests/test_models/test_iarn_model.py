@@ -221,7 +221,7 @@ def test_bf16_without_its_instructions_is_float32(make_model, monkeypatch, caplo
 @pytest.mark.slow
 def test_bf16_stays_finite(make_model, monkeypatch):
     monkeypatch.setattr('iarn_basicsr.models.iarn_model.cpu_has_bf16', lambda: True)
-    model = make_model(train={'amp': 'bf16'}, network_g={'num_block': 2, 'growth': 8, 'order': 4})
+    model = make_model(train={'amp': 'bf16'}, network_g={'num_block': 2, 'width': 8, 'order': 4})
     losses = []
     for step in range(1, 201):
         model.feed_data(batch(lr=(16 - step % 12, 5 + step % 11)))
@@ -360,7 +360,7 @@ def test_one_scale_for_all_data_sets(make_model):
     """As stock option files say it."""
     data = {k: v for k, v in train_options('hr')['datasets']['train'].items() if k != 'scale_range'}
     IARNModel.check_options({**train_options('hr'), 'scale': 2, 'datasets': {'train': data}, 'is_train': True,
-                             'dist': False, 'network_g': {'type': 'IRN', 'scale': 2, 'num_block': 1, 'growth': 4}})
+                             'dist': False, 'network_g': {'type': 'IRN', 'scale': 2, 'num_block': 1, 'width': 4}})
 
 
 def test_a_state_has_no_counters(make_model, tmp_path):

@@ -8,12 +8,12 @@ import torch
 from helpers import train_options, write_yaml
 
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.jpeg import jpeg_bytes, jpeg_copy
+from iarn_basicsr.inference.picture_file import read_picture
+from iarn_basicsr.inference.verify import PHOTOGRAPH
 from iarn_basicsr.models.iarn_model import IARNModel
 from iarn_basicsr.models.jpeg_channel import JPEGChannel
+from iarn_basicsr.ops.jpeg import jpeg_bytes, jpeg_copy
 from iarn_basicsr.ops.pixels import to_pixels, to_tensor
-from iarn_basicsr.pictures.files import read_picture
-from iarn_basicsr.pictures.verify import PHOTOGRAPH
 
 
 def psnr(a, b):

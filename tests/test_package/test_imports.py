@@ -13,16 +13,16 @@ PACKAGE = Path(__file__).resolve().parents[2] / 'iarn_basicsr'
 
 # From the ground up; a room may import its own floor and those below. The two wings do not see each other.
 FLOORS = [
-    {'version', 'errors', 'stand_ins'},
-    {'files', 'checks', 'jpeg'},
+    {'version', 'errors'},
+    {'files', 'checks'},
     {'ops'},
-    {'weights', 'zoo', 'payload'},
+    {'zoo', 'payload'},
     {'archs'},
     {'compat', 'metrics'},
-    {'data', 'models', 'toolbox', 'pictures'},
+    {'data', 'models', 'config', 'pipeline', 'inference'},
     {'benchmark', 'plugin', 'train', 'test'},
 ]
-TOOLBOX = {'data', 'models', 'toolbox'}
+TRAINING = {'data', 'models', 'config', 'pipeline'}
 
 
 def module_of(path: Path) -> str:
@@ -62,9 +62,9 @@ def test_nothing_imports_upward(module: str) -> None:
         assert floor(name) <= floor(module), f'{module} imports {name}, which stands above it'
 
 
-@pytest.mark.parametrize('module', [m for m in MODULES if m.split('.')[0] in TOOLBOX | {'pictures'}])
+@pytest.mark.parametrize('module', [m for m in MODULES if m.split('.')[0] in TRAINING | {'inference'}])
 def test_the_wings_do_not_see_each_other(module: str) -> None:
-    other = {'pictures'} if module.split('.')[0] in TOOLBOX else TOOLBOX
+    other = {'inference'} if module.split('.')[0] in TRAINING else TRAINING
     assert not [name for name in imports(MODULES[module]) if name.split('.')[0] in other]
 
 
@@ -79,13 +79,13 @@ def test_no_circle() -> None:
             del left[m]
 
 
-PLAIN = ('ops', 'archs', 'weights', 'zoo', 'pictures')
+PLAIN = ('ops', 'archs', 'zoo', 'inference')
 
 
 @pytest.mark.parametrize('module', [m for m in MODULES if m.split('.')[0] in PLAIN])
 def test_networks_and_pictures_need_no_basicsr(module: str) -> None:
     """Only the functions that measure do: ``compare`` and ``verify``; ``doctor`` looks whether it is there."""
-    if module not in ('pictures.compare', 'pictures.verify', 'pictures.doctor'):
+    if module not in ('inference.compare', 'inference.verify', 'inference.doctor'):
         assert 'basicsr' not in {word for line in MODULES[module].read_text(encoding='utf-8').splitlines()
                                  if line.lstrip().startswith(('import ', 'from ')) for word in line.split()}
 
@@ -104,9 +104,9 @@ HEAVY = {'torch', 'torchvision', 'basicsr', 'numpy', 'cv2', 'scipy', 'PIL'}
 @pytest.mark.parametrize('program', [
     'import iarn_basicsr; iarn_basicsr.__version__',
     'import iarn_basicsr; assert iarn_basicsr.list_models()',
-    'from iarn_basicsr.pictures.cli.arguments import make_parser; make_parser().format_help()',
+    'from iarn_basicsr.inference.cli.arguments import make_parser; make_parser().format_help()',
     'from iarn_basicsr.ops.size import lr_size; lr_size((10, 10), 2.5)',
-    'from iarn_basicsr.pictures.cli import main\ntry:\n  main(["--version"])\nexcept SystemExit: pass',
+    'from iarn_basicsr.inference.cli import main\ntry:\n  main(["--version"])\nexcept SystemExit: pass',
 ])
 def test_import_and_help_are_light(program: str) -> None:
     assert not modules_after(program) & HEAVY
@@ -114,7 +114,8 @@ def test_import_and_help_are_light(program: str) -> None:
 
 @pytest.mark.slow
 def test_downscaling_does_not_import_basicsr(tmp_path: Path) -> None:
-    program = (f'from iarn_basicsr.pictures.cli import main; code = main(["downscale", {str(PACKAGE / "zoo")!r}, "-o", '
+    program = ('from iarn_basicsr.inference.cli import main; '
+               f'code = main(["downscale", {str(PACKAGE / "zoo")!r}, "-o", '
                f'{str(tmp_path)!r}, "--scale", "4"]); assert not code')
     loaded = modules_after(program)
     assert 'torch' in loaded and not loaded & {'basicsr', 'torchvision', 'matplotlib'}

@@ -17,7 +17,7 @@ import lmdb
 import pytest
 from basicsr.utils import FileClient
 
-from iarn_basicsr import compat
+from iarn_basicsr.compat import basicsr as compat
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / 'scripts' / 'install' / 'install_basicsr.py'
@@ -178,20 +178,20 @@ def run(program: str, **env: str) -> subprocess.CompletedProcess:
 def test_plugin_names_the_line() -> None:
     done = run(WITHOUT + 'import iarn_basicsr.plugin')
     last = done.stderr.splitlines()[-1]
-    assert last.startswith('iarn_basicsr.compat.NoBasicSRError: BasicSR is not installed; this line does it: python ')
+    assert last.startswith('iarn_basicsr.compat.basicsr.NoBasicSRError: BasicSR is not installed; this line does it: python ')
     assert shlex.split(last.split('does it: ')[1]) == ['python', str(SCRIPT)]
 
 
 @pytest.mark.slow
 def test_command_that_measures_names_the_line() -> None:
-    done = run(WITHOUT + 'from iarn_basicsr.pictures.cli import main; sys.exit(main(["verify"]))')
+    done = run(WITHOUT + 'from iarn_basicsr.inference.cli import main; sys.exit(main(["verify"]))')
     assert done.returncode == 2
     assert done.stderr.startswith('iarn verify: BasicSR is not installed; this line does it: python ')
     assert done.stderr.count('\n') == 1
 
 
 def test_line_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compat, '__file__', str(tmp_path / 'iarn_basicsr' / 'compat.py'))
+    monkeypatch.setattr(compat, '__file__', str(tmp_path / 'iarn_basicsr' / 'compat' / 'basicsr.py'))
     assert compat._install_line() == 'python -m iarn_basicsr.install_basicsr'
 
 

@@ -63,7 +63,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def iarn(installed: Path, tmp_path: Path) -> Callable[..., str]:
     """Runs a command line of the installed package, in an empty folder."""
-    return lambda *words: run(sys.executable, '-m', 'iarn_basicsr.pictures.cli', *words, cwd=tmp_path,
+    return lambda *words: run(sys.executable, '-m', 'iarn_basicsr.inference.cli', *words, cwd=tmp_path,
                               PYTHONPATH=str(installed))
 
 
@@ -75,7 +75,7 @@ def test_files(wheel: Path) -> None:
     weights = {f'zoo/{entry["file"]}' for entry in zoo.entries().values() if '/' not in entry['file']}
     assert names >= HOOK
     assert names - options - modules - HOOK == {f'iarn_basicsr/{name}' for name in (
-        'py.typed', 'install_basicsr.py', 'pictures/compare.html.jinja', 'zoo/registry.json', 'zoo/chelsea.png',
+        'py.typed', 'install_basicsr.py', 'inference/compare.html.jinja', 'zoo/registry.json', 'zoo/chelsea.png',
         *weights)}
     assert options | modules <= names
 
@@ -127,16 +127,16 @@ def test_pictures(iarn: Callable[..., str], installed: Path, tmp_path: Path) -> 
 
 
 def test_recipes(iarn: Callable[..., str], tmp_path: Path) -> None:
-    names = [line.split()[0] for line in iarn('recipes').splitlines()]
+    names = [line.split()[0] for line in iarn('options').splitlines()]
     assert sorted(names) == sorted(p.name for p in (ROOT / 'options').glob('*.yml'))
-    iarn('recipes', 'test_IARN_light_x1-4.yml', '-o', '.')
+    iarn('options', 'test_IARN_light_x1-4.yml', '-o', '.')
     expected = (ROOT / 'options' / 'test_IARN_light_x1-4.yml').read_bytes()
     assert (tmp_path / 'test_IARN_light_x1-4.yml').read_bytes() == expected
 
 
 def test_a_recipe_starts(iarn: Callable[..., str], installed: Path, tmp_path: Path) -> None:
     """One iteration of training, far from the repository, on the photograph of the package."""
-    iarn('recipes', 'train_IARN_light_x1-4.yml')
+    iarn('options', 'train_IARN_light_x1-4.yml')
     photographs = tmp_path / 'photographs'
     photographs.mkdir()
     shutil.copy(installed / 'iarn_basicsr' / 'zoo' / 'chelsea.png', photographs)

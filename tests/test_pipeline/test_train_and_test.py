@@ -221,8 +221,8 @@ def test_gloo_where_training_runs_on_the_cpu(tmp_path, image_folder, monkeypatch
     """NCCL serves no tensors of the CPU, also where there is a GPU; the option file then says num_gpu: 0."""
     from basicsr.utils import options
 
-    from iarn_basicsr.toolbox.option_checks import check_options
-    from iarn_basicsr.toolbox.option_file import parse_options
+    from iarn_basicsr.config.option_checks import check_options
+    from iarn_basicsr.config.option_file import parse_options
     started = []
     monkeypatch.setattr(options, 'init_dist', lambda launcher, **more: started.append(more))
     monkeypatch.setenv('RANK', '0')
@@ -258,7 +258,7 @@ def test_force_yml_is_yaml_not_code(tmp_path, image_folder, pipeline):
 @pytest.mark.parametrize(('change', 'message'), [
     ({'model_type': 'IARNModell'}, "model_type: 'IARNModell' is not registered with BasicSR; did you mean 'IARNModel'"),
     ({'network_g': {'type': 'IRAN'}}, "network_g.type: 'IRAN' is not registered with BasicSR; did you mean 'IRN' or "),
-    ({'network_g': {'type': 'IARN', 'groth': 4}}, "network_g: unknown option 'groth'; did you mean 'growth'"),
+    ({'network_g': {'type': 'IARN', 'widht': 4}}, "network_g: unknown option 'widht'; did you mean 'width'"),
     ({'network_g': {'type': 'IARN', 'split': 'bicubic'}}, "IARN option split: 'bicubic' is not one of"),
     ({'lodger': {}}, "option file: unknown option 'lodger'; did you mean 'logger'"),
     ({'train': None}, "section or option 'train' is missing"),

@@ -53,7 +53,7 @@ def runnable(command):
     if words[0] in ('iarn-train', 'iarn-test'):
         words = ['python', '-m', f'iarn_basicsr.{words[0][5:]}', *words[1:]]
     if words[0] == 'iarn':
-        words = ['python', '-m', 'iarn_basicsr.pictures.cli', *words[1:]]
+        words = ['python', '-m', 'iarn_basicsr.inference.cli', *words[1:]]
     if words[0] == 'torchrun':
         words = ['python', '-m', 'torch.distributed.run', '--standalone', *words[1:]]
     if '-opt' in words:

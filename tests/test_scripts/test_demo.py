@@ -19,8 +19,8 @@ import pytest
 from helpers import train_options, write_yaml
 
 from iarn_basicsr import zoo
-from iarn_basicsr.pictures.files import read_picture
-from iarn_basicsr.pictures.verify import PHOTOGRAPH, TOLERANCE
+from iarn_basicsr.inference.picture_file import read_picture
+from iarn_basicsr.inference.verify import PHOTOGRAPH, TOLERANCE
 
 SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
 PROCESS = """

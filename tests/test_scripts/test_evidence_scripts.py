@@ -12,8 +12,8 @@ from helpers import tiny_net
 
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.pictures.verify import verify
-from iarn_basicsr.weights import weights_hash
+from iarn_basicsr.inference.verify import verify
+from iarn_basicsr.zoo.weights import weights_hash
 
 
 def report(folder: Path, iteration: int, **psnr: float) -> None:
@@ -54,7 +54,7 @@ def test_table_and_curves(script, tmp_path, capsys):
 
 def test_speed_of_both(script, capsys):
     module = script('bench/speed')
-    assert module.main(['--blocks', '1', '--growth', '4', '--patch', '8', '--batch', '1', '--image', '8', '12',
+    assert module.main(['--blocks', '1', '--width', '4', '--patch', '8', '--batch', '1', '--image', '8', '12',
                         '--repeats', '1', '--threads', '1', '--dtypes', 'fp32']) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('| I')]
     assert [line.split(' | ')[0] for line in lines] == [f'| {n}' for n in (
@@ -99,12 +99,12 @@ def test_release_of_earlier_weights(script, tmp_path, monkeypatch, capsys):
 def test_grown_weights_do_what_the_small_ones_do(script, tmp_path, capsys, subnet):
     """Both ways and for any weights, with parts that can still learn."""
     module = script('release/grow_weights')
-    small = tiny_net(num_block=2, growth=5, order=2, extra_channels=4, subnet=subnet, std=0.1)
+    small = tiny_net(num_block=2, width=5, order=2, extra_channels=4, subnet=subnet, std=0.1)
     small.save(tmp_path / 'small.pth')
     command = [str(tmp_path / 'small.pth'), '-o', str(tmp_path / 'large.pth')]
-    assert module.main([*command, '--num-block', '6', '--growth', '8']) == 0
+    assert module.main([*command, '--num-block', '6', '--width', '8']) == 0
     large = IARN.from_file(tmp_path / 'large.pth')
-    assert large.hparams == {**small.hparams, 'num_block': 6, 'growth': 8}
+    assert large.hparams == {**small.hparams, 'num_block': 6, 'width': 8}
     assert f'{sum(p.numel() for p in large.parameters())} parameters' in capsys.readouterr().out
     hr = torch.rand(1, 3, 26, 31, dtype=torch.float64)
     small, large = small.double(), large.double()
@@ -115,11 +115,11 @@ def test_grown_weights_do_what_the_small_ones_do(script, tmp_path, capsys, subne
     idle = [name for name, p in large.named_parameters() if not p.grad.any()]
     assert all('.last.' not in name for name in idle)  # what feeds only convolutions that are still zero
     assert not any(name.startswith(('blocks.0.', 'blocks.3.')) and name.endswith('weight') for name in idle)
-    for arguments, message in ((['5', '8'], 'expected a multiple of 2 blocks'), (['6', '4'], 'growth of at least 5')):
+    for arguments, message in ((['5', '8'], 'expected a multiple of 2 blocks'), (['6', '4'], 'width of at least 5')):
         with pytest.raises(SystemExit):
-            module.main([*command, '--num-block', arguments[0], '--growth', arguments[1]])
+            module.main([*command, '--num-block', arguments[0], '--width', arguments[1]])
         assert message in capsys.readouterr().err
     tiny_net(coupling='hr_grid').save(tmp_path / 'small.pth')
     with pytest.raises(SystemExit):
-        module.main([*command, '--num-block', '8', '--growth', '64'])
+        module.main([*command, '--num-block', '8', '--width', '64'])
     assert 'only lr_grid can be grown' in capsys.readouterr().err

@@ -21,10 +21,10 @@ from PIL import Image
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.files import save_json
-from iarn_basicsr.pictures.cli import main
-from iarn_basicsr.pictures.rescaler import Rescaler
-from iarn_basicsr.pictures.verify import PHOTOGRAPH, TOLERANCE, measure, verify
-from iarn_basicsr.weights import weights_hash as hash_of
+from iarn_basicsr.inference.cli import main
+from iarn_basicsr.inference.rescaler import Rescaler
+from iarn_basicsr.inference.verify import PHOTOGRAPH, TOLERANCE, measure, verify
+from iarn_basicsr.zoo.weights import weights_hash as hash_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,7 +81,7 @@ def small_photograph(tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp('photograph') / 'corner.png'
     Image.open(PHOTOGRAPH).crop((100, 60, 190, 130)).save(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules['iarn_basicsr.pictures.verify'], 'PHOTOGRAPH', str(path))
+        patch.setattr(sys.modules['iarn_basicsr.inference.verify'], 'PHOTOGRAPH', str(path))
         yield
 
 
@@ -222,7 +222,7 @@ def test_verify_compares_numbers(released: Path, by: float, good: bool) -> None:
 @pytest.mark.slow
 def test_real_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every entry: its file, its hash, its numbers, and what it says of itself."""
-    monkeypatch.setattr(sys.modules['iarn_basicsr.pictures.verify'], 'PHOTOGRAPH', PHOTOGRAPH)
+    monkeypatch.setattr(sys.modules['iarn_basicsr.inference.verify'], 'PHOTOGRAPH', PHOTOGRAPH)
     for name, entry in zoo.entries().items():
         net = load(name)[0]
         assert entry['parameters'] == sum(p.numel() for p in net.parameters()), name
@@ -238,7 +238,7 @@ def test_real_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize('ending', ['safetensors', 'pth'])
 def test_export_and_back(folder: Path, capsys: pytest.CaptureFixture, ending: str) -> None:
     """The hash is of names and values, whatever the file; the network is the same to the bit."""
-    net = tiny_net(growth=5, order=3, split='area', max_scale=3.0)
+    net = tiny_net(width=5, order=3, split='area', max_scale=3.0)
     net.save('run.pth')
     assert main(['export', 'run.pth', f'out/x.{ending}']) == 0
     assert capsys.readouterr().out == f'run -> out/x.{ending}\n'
@@ -284,13 +284,13 @@ def test_without_the_package_safetensors(folder: Path, monkeypatch: pytest.Monke
 
 def weight_files() -> dict[str, Any]:
     """name -> what to save, and the message."""
-    net = IARN(num_block=1, growth=4)
+    net = IARN(num_block=1, width=4)
     arch, state = {'type': 'IARN', **net.hparams}, net.state_dict()
     return {
         'esrgan': ({'params_ema': {'conv.weight': torch.zeros(3)}}, 'holds no architecture options: expected a file'),
         'other': ({'params': state, 'arch': {'type': 'RRDBNet'}}, r"holds architecture options \{'type': 'RRDBNet'\}"),
         'list': ([1, 2], 'holds no state dict'),
-        'growth': ({'params': state, 'arch': {**arch, 'growth': 5}}, 'do not make an IARN: .*size mismatch'),
+        'width': ({'params': state, 'arch': {**arch, 'width': 5}}, 'do not make an IARN: .*size mismatch'),
         'option': ({'params': state, 'arch': {**arch, 'order': 99}}, 'do not make an IARN: IARN option order: 99'),
         'keyword': ({'params': state, 'arch': {**arch, 'new': 1}}, 'do not make an IARN: .*new'),
         'missing': ({'params': dict(list(state.items())[1:]), 'arch': arch}, 'do not make an IARN: .*Missing key'),

@@ -1,0 +1,1 @@
+"""Option files: what they may say, and how they are read."""

@@ -1,0 +1,443 @@
+"""IARN beside bicubic for one picture: measured, as a table for a terminal, and as a page that loads nothing.
+
+A one-way network can be put beside both: it restores the LR of bicubic. The LR of all can become JPEG files in between.
+
+``compare`` measures, ``table`` and ``page`` show. The page is one HTML file, made from ``compare.html.jinja``; its
+images are data URIs. Details and LR images are exact pixels, and so are full views unless the picture is large.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from iarn_basicsr.archs.one_way import SpandrelNet, reaches, resized
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.files import save_bytes
+from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
+from iarn_basicsr.ops.jpeg import QUALITIES, decoded, jpeg_bytes
+from iarn_basicsr.ops.pixels import to_pixels, to_tensor
+from iarn_basicsr.ops.precision import full_float32
+from iarn_basicsr.ops.resample import bicubic_lr, bicubic_upscale
+from iarn_basicsr.ops.size import Scale, Size, parse_scale, scale_label
+from iarn_basicsr.version import __version__
+
+from .picture_file import Picture, channel_mean, eight_bit, png_bytes
+from .rescaler import Rescaler, RoundTrip
+
+__all__ = ['OneWay', 'Result', 'Window', 'bicubic_roundtrip', 'colour_map', 'compare', 'error_map', 'page', 'table',
+           'worst_windows']
+
+VIEW_SIDE = 1280  # pixels; longer full views are reduced by an integer factor
+MAP_SIDE = 800  # the same for error maps of the full picture
+EXACT_PIXELS = 4e6  # of all full views together: up to here PNG, JPEG beyond
+JPEG_QUALITY = 92
+LR_PIXELS, LR_PART = 5e5, (432, 560)  # an LR image of more pixels is shown in part, (height, width)
+DETAIL, DETAILS = 48, 3  # side in pixels and number
+JPEG_NOTE = ('jpeg: every LR became a JPEG (4:2:0) of that quality, whose bytes are counted, before it was restored; '
+             'lr_*: against the bicubic LR before JPEG')
+TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+                        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+
+
+@dataclass(frozen=True, eq=False)
+class OneWay:
+    """What a one-way network makes of the bicubic LR at one scale.
+
+    Attributes:
+        network: the network.
+        restored: (H, W, 3) uint8 RGB; None where the scale is beyond that of the network.
+        metrics: as those of :class:`Result`; none without a restored picture.
+    """
+
+    network: SpandrelNet
+    restored: np.ndarray | None
+    metrics: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        """Architecture and scale."""
+        return f'{self.network.architecture} x{self.network.scale}'
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One scale: what IARN and bicubic make of a picture, and how good it is.
+
+    Attributes:
+        scale: (vertical, horizontal) as asked for; the true ratio follows from the sizes.
+        lr_size: (h, w).
+        lr, lr_bicubic: (h, w, 3) uint8 RGB, from which the picture was restored: after JPEG, if that is in between.
+        restored, restored_bicubic: (H, W, 3) uint8 RGB.
+        metrics, metrics_bicubic: name -> value, see ``metrics.DEFAULT_METRICS``; a picture too small has no SSIM.
+            The LR is measured against the bicubic LR before JPEG.
+        lr_bytes, lr_bicubic_bytes: of the LR image as a PNG, or as that JPEG, without metadata.
+        model, weights_hash: name and hash of the weights.
+        one_way: the same of a one-way network, if one was given.
+        quality: of the JPEG files that the LR images became before they were restored; None for no JPEG.
+    """
+
+    scale: tuple[float, float]
+    lr_size: Size
+    lr: np.ndarray
+    lr_bicubic: np.ndarray
+    restored: np.ndarray
+    restored_bicubic: np.ndarray
+    metrics: dict[str, float]
+    metrics_bicubic: dict[str, float]
+    lr_bytes: int
+    lr_bicubic_bytes: int
+    model: str
+    weights_hash: str
+    one_way: OneWay | None = None
+    quality: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Name of the scale, and of the JPEG."""
+        return scale_label(self.scale) + ('' if self.quality is None else f' jpeg {self.quality}')
+
+    @property
+    def gain(self) -> float:
+        """PSNR-Y above that of bicubic, in dB."""
+        return self.metrics['psnr_y'] - self.metrics_bicubic['psnr_y']
+
+    @property
+    def bytes_ratio(self) -> float:
+        """LR file, as a multiple of that of bicubic."""
+        return self.lr_bytes / self.lr_bicubic_bytes
+
+
+class Window(NamedTuple):
+    """A square of an HR image."""
+
+    top: int
+    left: int
+    side: int
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """Its pixels."""
+        return image[self.top:self.top + self.side, self.left:self.left + self.side]
+
+
+# ------------------------------------------------------------------------------------------------------ measuring
+
+
+def compare(rescaler: Rescaler, picture: Picture, scales: Sequence[Scale], network: SpandrelNet | None = None,
+            jpeg: Sequence[int] = ()) -> list[Result]:
+    """Down and up at every scale, by IARN and by bicubic, from the 8-bit pixels of a picture.
+
+    A picture that is gray is restored gray, as :func:`.picture_file.write_picture` does. A one-way
+    ``network`` restores the bicubic LR too; below its own scale its result is resized to the size of the picture.
+    ``jpeg``: qualities, 1 to 100. For each of them every scale has one more result, where the LR images became JPEG
+    files (4:2:0) of that quality before they were restored.
+
+    Raises:
+        OptionError, SizeError: before anything is computed, if a scale is none or out of the network's range, or a
+            quality is none, or the rescaler writes a payload, which does not survive JPEG.
+        OptionError: if there is not enough memory for the one-way network, which takes the picture as a whole.
+    """
+    _check_jpeg(rescaler, jpeg)
+    hr = eight_bit(picture.rgb)
+    sizes = [rescaler.lr_size(picture.size, scale=scale) for scale in scales]
+    if network:
+        network.to(rescaler.device)
+    return [result for scale, size in zip(scales, sizes)
+            for result in _compare_one(rescaler, hr, picture.mode == 'L', parse_scale(scale), size, network, jpeg)]
+
+
+def _check_jpeg(rescaler: Rescaler, jpeg: Sequence[int]) -> None:
+    for quality in jpeg:
+        if type(quality) is not int or not QUALITIES[0] <= quality <= QUALITIES[1]:
+            raise OptionError(f'jpeg {quality!r}: expected a whole number from {QUALITIES[0]} to {QUALITIES[1]}')
+    if jpeg and rescaler.payload:
+        raise OptionError(f'jpeg with payload {rescaler.payload:g}: low bits do not survive JPEG; leave one out')
+
+
+def _compare_one(rescaler: Rescaler, hr: np.ndarray, gray: bool, scale: tuple[float, float], size: Size,
+                 network: SpandrelNet | None, jpeg: Sequence[int]) -> Iterator[Result]:
+    """Of one scale: without JPEG, then with each."""
+    hr_size = hr.shape[0], hr.shape[1]
+    made, made_bicubic = rescaler.downscale(hr, size=size), to_pixels(bicubic_lr(to_tensor(hr)[None], size)[0])
+
+    def measure(lr: np.ndarray, restored: np.ndarray) -> dict[str, float]:
+        return evaluate((_bgr(restored), _bgr(hr)), (_bgr(lr), _bgr(made_bicubic)), DEFAULT_METRICS)
+
+    for quality in (None, *jpeg):
+        (lr, count), (cubic, count_bicubic) = _stored(made, quality), _stored(made_bicubic, quality)
+        restored, restored_bicubic = rescaler.upscale(lr, size=hr_size), _enlarged(cubic, hr_size)
+        by_network = _restored_by(network, cubic, hr_size) if network else None
+        if gray:
+            restored, by_network = _gray(restored), None if by_network is None else _gray(by_network)
+        one_way = OneWay(network, by_network, {} if by_network is None else measure(cubic, by_network)) \
+            if network else None
+        yield Result(scale, size, lr, cubic, restored, restored_bicubic, measure(lr, restored),
+                     measure(cubic, restored_bicubic), count, count_bicubic, rescaler.name, rescaler.weights_hash,
+                     one_way, quality)
+
+
+def _stored(lr: np.ndarray, quality: int | None) -> tuple[np.ndarray, int]:
+    """(pixels, bytes) of an LR image as a PNG, or as a JPEG of that quality."""
+    if quality is None:
+        return lr, len(png_bytes(lr))
+    data = jpeg_bytes(lr, quality)
+    return decoded(data), len(data)
+
+
+@torch.no_grad()
+@full_float32()
+def _restored_by(network: SpandrelNet, lr: np.ndarray, size: Size) -> np.ndarray | None:
+    """What a one-way network makes of an LR image, if it reaches ``size`` (H, W)."""
+    if not reaches(network.scale, size, (lr.shape[0], lr.shape[1])):
+        return None
+    try:
+        x = to_tensor(lr)[None].to(next(network.parameters()).device)
+        return to_pixels(resized(network(x), size)[0])
+    except RuntimeError as error:  # of torch, on every device
+        raise OptionError(f'{network.file} cannot restore an LR of {lr.shape[1]}x{lr.shape[0]}: '
+                          f'{" ".join(str(error).split())[:200]}') from None
+
+
+def _gray(rgb: np.ndarray) -> np.ndarray:
+    return np.repeat(channel_mean(rgb)[..., None], 3, 2)
+
+
+def _bgr(rgb: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+
+
+def bicubic_roundtrip(hr: np.ndarray, size: Size) -> RoundTrip:
+    """LR and restored image without IARN: antialiased bicubic down to ``size`` (h, w), 8 bits, bicubic up, 8 bits.
+
+    Args:
+        hr: (H, W, 3) uint8 RGB.
+    """
+    lr = to_pixels(bicubic_lr(to_tensor(hr)[None], size)[0])
+    return RoundTrip(lr, _enlarged(lr, (hr.shape[0], hr.shape[1])))
+
+
+def _enlarged(lr: np.ndarray, size: Size) -> np.ndarray:
+    """Plain bicubic interpolation to ``size`` (H, W), uint8."""
+    return to_pixels(bicubic_upscale(to_tensor(lr)[None], size)[0])
+
+
+def error_map(image: np.ndarray, hr: np.ndarray) -> np.ndarray:
+    """(H, W) float32: absolute difference, mean of the three channels, in levels of 255."""
+    return cv2.absdiff(image, hr).mean(2, dtype=np.float32)
+
+
+def worst_windows(hr: np.ndarray, images: Sequence[np.ndarray], count: int = DETAILS) -> list[Window]:
+    """The squares with the largest sum of squared errors of all ``images``, worst first, half a side or more apart.
+
+    The side is 48 pixels, less in a picture whose shorter side is below 192: a quarter of it, but at least 8. There are
+    fewer than ``count`` where the picture has no room for more.
+    """
+    height, width = hr.shape[:2]
+    side = min(DETAIL, max(8, min(height, width) // 4), height, width)
+    squared = sum((cv2.absdiff(image, hr).astype(np.float32)**2).sum(2) for image in images)
+    total = cv2.integral(np.asarray(squared, np.float32), sdepth=cv2.CV_64F)
+    sums = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
+    windows: list[Window] = []
+    while len(windows) < count and sums.max() > -1:
+        top, left = (int(n) for n in np.unravel_index(sums.argmax(), sums.shape))
+        windows.append(Window(top, left, side))
+        near = side + side // 2
+        sums[max(0, top - near + 1):top + near, max(0, left - near + 1):left + near] = -2
+    return windows
+
+
+# ---------------------------------------------------------------------------------------------------------- table
+
+
+def table(results: Sequence[Result]) -> str:
+    """Aligned text for a terminal, about 80 columns wide, and the protocol below."""
+    groups, headings = _headings(results[0])
+    rows = [headings, *(_cells(result) for result in results)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(headings))]
+    above, first = [], 0
+    for title, span in groups:
+        title = f' {title} ' if title else ''
+        width = sum(widths[first:first + span]) + 2 * (span - 1)
+        widths[first + 1] += max(0, len(title) - width)
+        above.append(title.center(max(width, len(title)), '-' if title else ' '))
+        first += span
+    lines = ['  '.join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+    return '\n'.join(['  '.join(above), *lines, PROTOCOL, *_notes(results)])
+
+
+def _notes(results: Sequence[Result]) -> list[str]:
+    """What the protocol leaves open."""
+    return [JPEG_NOTE] if any(result.quality is not None for result in results) else []
+
+
+def _headings(result: Result) -> tuple[list[tuple[str, int]], list[str]]:
+    """(title and width in columns of every group, heading of every column) of the table."""
+    names = [name for name, _ in _restorers(result)]
+    groups = [('', 2), ('PSNR-Y (dB)', len(names) + 1), ('SSIM-Y', len(names)), ('LR against bicubic LR', 3)]
+    return groups, ['scale', 'LR size', *names, 'gain', *names, 'PSNR-Y', 'bytes', 'ratio']
+
+
+def _restorers(result: Result) -> list[tuple[str, dict[str, float]]]:
+    """Name and metrics of everything that restored the picture, in the order of the table."""
+    one_way = [(result.one_way.name, result.one_way.metrics)] if result.one_way else []
+    return [('bicubic', result.metrics_bicubic), *one_way, ('IARN', result.metrics)]
+
+
+def _cells(result: Result) -> list[str]:
+    """One row of the table, below :func:`_headings`."""
+    metrics = [values for _, values in _restorers(result)]
+    return [result.label, f'{result.lr_size[1]}x{result.lr_size[0]}',
+            *(_number(values, 'psnr_y') for values in metrics), f'{result.gain:+.2f}',
+            *(_number(values, 'ssim_y') for values in metrics), _number(result.metrics, 'lr_psnr_y'),
+            f'{result.lr_bytes:,}', f'{result.bytes_ratio:.2f}']
+
+
+def _number(values: Mapping[str, float], name: str) -> str:
+    """PSNR with two digits, SSIM with four; a dash where the picture was too small to measure it."""
+    return f'{values[name]:.{2 if "psnr" in name else 4}f}' if name in values else '-'
+
+
+# ----------------------------------------------------------------------------------------------------------- page
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What the sections of a page have in common.
+
+    Attributes:
+        windows: the details.
+        top: error of the last colour, in levels of 255.
+        factor, map_factor: pixels of the picture to one of a full view and of a full error map, along each side.
+        exact: full views as PNG, else JPEG.
+    """
+
+    windows: list[Window]
+    top: int
+    factor: int
+    map_factor: int
+    exact: bool
+
+    @classmethod
+    def of(cls, hr: np.ndarray, results: Sequence[Result]) -> _Layout:
+        """Windows from the bicubic errors of all scales, and the colours too: 99.5 % of them lie below ``top``."""
+        cubic = [result.restored_bicubic for result in results]
+        top = max(float(np.percentile(error_map(image, hr), 99.5)) for image in cubic)
+        factor, map_factor = (math.ceil(max(hr.shape) / side) for side in (VIEW_SIDE, MAP_SIDE))
+        exact = sum(len(_pictures(r, hr)) for r in results) * hr.shape[0] * hr.shape[1] / factor**2 <= EXACT_PIXELS
+        return cls(worst_windows(hr, cubic), max(4, math.ceil(top)), factor, map_factor, exact)
+
+
+@dataclass(frozen=True)
+class _Image:
+    """What an ``<img>`` needs: its file as a data URI, and its size."""
+
+    source: str
+    width: int
+    height: int
+
+    def zoom(self, width: int, height: int) -> int:
+        """Factor, an integer, that enlarges a small image towards ``width`` x ``height``."""
+        return max(1, min(width // self.width, height // self.height))
+
+
+def page(name: str, picture: Picture, results: Sequence[Result], path: str) -> None:
+    """One HTML file that shows and measures IARN beside bicubic at every scale; written atomically.
+
+    Args:
+        name: file name of the picture, for the title.
+        picture: what :func:`compare` was given.
+        results: what it returned, at least one.
+        path: of the page.
+    """
+    hr = eight_bit(picture.rgb)
+    layout = _Layout.of(hr, results)
+    groups, headings = _headings(results[0])
+    one_way = results[0].one_way
+    text = TEMPLATES.get_template('compare.html.jinja').render(
+        name=name, picture=picture, width=hr.shape[1], height=hr.shape[0], deep=picture.rgb.dtype == np.uint16,
+        model=results[0].model, weights_hash=results[0].weights_hash, version=__version__, protocol=PROTOCOL,
+        jpeg_notes=_notes(results), groups=groups, headings=headings, one_way=one_way, layout=layout,
+        quality=JPEG_QUALITY,
+        colours=[f'#{bytes(colour).hex()}' for colour in colour_map()[::15]],
+        scales=[_scale(result, hr, layout) for result in results])
+    save_bytes(text.encode('utf-8', 'backslashreplace'), path)  # the name of a file may be no text
+
+
+def _pictures(result: Result, hr: np.ndarray) -> dict[str, np.ndarray]:
+    """The original and what was restored, by the names of the template."""
+    restored = result.one_way.restored if result.one_way else None
+    return {'hr': hr, 'bicubic': result.restored_bicubic, **({} if restored is None else {'network': restored}),
+            'iarn': result.restored}
+
+
+def _scale(result: Result, hr: np.ndarray, layout: _Layout) -> dict[str, Any]:
+    """What the template shows of one scale."""
+    images = _pictures(result, hr)
+    rows, columns = _lr_part(result.lr_size, hr, layout.windows[0])
+    return {
+        'result': result, 'cells': _cells(result), 'lr_psnr': _number(result.metrics, 'lr_psnr_y'),
+        'measurements': [(name, *(_number(values, name) for _, values in _restorers(result)))
+                         for name in DEFAULT_METRICS],
+        'full': _panel(images, layout.top, layout.factor, layout.map_factor, layout.exact),
+        'details': [_panel({name: window.cut(image) for name, image in images.items()}, layout.top)
+                    for window in layout.windows],
+        'lr': {'bicubic': _view(result.lr_bicubic[rows, columns]), 'iarn': _view(result.lr[rows, columns])},
+    }
+
+
+def _panel(images: Mapping[str, np.ndarray], top: int, factor: int = 1, map_factor: int = 1,
+           exact: bool = True) -> dict[str, Any]:
+    """The original (``hr``) and what is made of it, and the error map and mean error of the latter."""
+    errors = {name: error_map(image, images['hr']) for name, image in images.items() if name != 'hr'}
+    return {'views': {name: _view(image, factor, exact) for name, image in images.items()},
+            'maps': {name: _coloured(error, top, map_factor) for name, error in errors.items()},
+            'means': {name: float(error.mean()) for name, error in errors.items()}}
+
+
+def _lr_part(size: Size, hr: np.ndarray, window: Window) -> tuple[slice, slice]:
+    """What is shown of an LR image: all, or of a large one a part around a detail."""
+    if size[0] * size[1] <= LR_PIXELS:
+        return slice(None), slice(None)
+
+    def part(n: int, hr_n: int, shown: int, start: int) -> slice:
+        centre = (start + window.side / 2) * n / hr_n
+        first = round(min(max(0, centre - shown / 2), max(0, n - shown)))
+        return slice(first, min(n, first + shown))
+
+    return (part(size[0], hr.shape[0], LR_PART[0], window.top), part(size[1], hr.shape[1], LR_PART[1], window.left))
+
+
+def _view(image: np.ndarray, factor: int = 1, exact: bool = True) -> _Image:
+    """PNG or JPEG of an image whose sides are divided by ``factor``."""
+    reduced = Image.fromarray(image).reduce(factor)
+    return _encoded(reduced, 'png') if exact else _encoded(reduced, 'jpeg', quality=JPEG_QUALITY, subsampling=0)
+
+
+def _coloured(error: np.ndarray, top: int, factor: int = 1) -> _Image:
+    """An error map in colours: a PNG with a palette, of which ``top`` is the last colour."""
+    reduced = np.asarray(Image.fromarray(error).reduce(factor))
+    image = Image.fromarray(np.clip(np.round(reduced * (255 / top)), 0, 255).astype(np.uint8))
+    image.putpalette(colour_map().tobytes())
+    return _encoded(image, 'png')
+
+
+def colour_map() -> np.ndarray:
+    """(256, 3) uint8 RGB: from no error, dark, to a large one."""
+    return cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_MAGMA)[:, 0, ::-1]
+
+
+def _encoded(image: Image.Image, form: str, **options: Any) -> _Image:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return _Image(f'data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}', *image.size)

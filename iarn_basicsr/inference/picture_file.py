@@ -1,0 +1,325 @@
+"""Picture files for rescaling: any common mode in, and LR files that carry what is needed to restore them.
+
+An LR file is a PNG or a lossless WebP, or a JPEG where the weights were made for it, with
+:class:`.lr_metadata.LRMetadata` in it. Orientation is applied on reading; EXIF and ICC are kept.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from os import path as osp
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+from iarn_basicsr.errors import ImageError, MetadataError
+from iarn_basicsr.files import IMAGE_ENDINGS, atomic_write, check_writable
+from iarn_basicsr.ops.jpeg import is_jpeg, jpeg_options
+
+from .deep import by_opencv, deep_pixels, refuse_kind
+from .exif import exif_for_tiff, orientation_of, turned, upright_exif
+from .lr_metadata import LRMetadata, metadata_options, read_metadata
+from .memory import available_memory
+from .text import shortened
+
+__all__ = ['INPUT_ENDINGS', 'LOSSLESS_ENDINGS', 'OUTPUT_ENDINGS', 'Picture', 'channel_mean', 'eight_bit',
+           'is_gray_profile', 'png_bytes', 'read_picture', 'refuse_unwritable', 'write_picture']
+
+INPUT_ENDINGS = (*IMAGE_ENDINGS, '.gif')
+OUTPUT_ENDINGS = IMAGE_ENDINGS  # the 256 colours of a GIF would restore little
+LOSSLESS_ENDINGS = ('.png', '.webp')
+_ALPHA_ENDINGS = ('.png', '.webp', '.tif', '.tiff')
+_TIFF_ENDINGS = ('.tif', '.tiff')
+_BARE_ENDINGS = ('.bmp', '.ppm')  # which hold pixels only
+_STRIP = 64  # rows that are converted at a time: what that makes in between stays small
+_MOST_PIXELS = 10**9
+_READING = 10  # bytes a pixel of 8 bits: Pillow's, ours, and one copy
+_EXIF_OF_JPEG = 65533  # bytes
+_SIDES = {'.jpg': 65500, '.jpeg': 65500, '.webp': 16383}  # the longest
+_OPENING = threading.Lock()
+
+
+@dataclass
+class Picture:
+    """Pixels and what goes with them.
+
+    Attributes:
+        rgb: (H, W, 3) uint8 or uint16.
+        alpha: (H, W) uint8, or None.
+        mode: ``L`` or ``RGB``: what the file is without its alpha.
+        icc, exif: raw profiles, or None; the orientation is already applied and taken out of ``exif``.
+        metadata: of an LR image made by IARN.
+        no_metadata: why the metadata that the file has cannot be used.
+        remarks: what the file holds and these pixels do not.
+    """
+
+    rgb: np.ndarray
+    alpha: np.ndarray | None = None
+    mode: str = 'RGB'
+    icc: bytes | None = None
+    exif: bytes | None = None
+    metadata: LRMetadata | None = None
+    no_metadata: str = ''
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.rgb.shape[0], self.rgb.shape[1]
+
+
+def read_picture(path: str) -> Picture:
+    """Read a file of any common mode: gray, RGB, CMYK, palette, with or without alpha, 8 or 16 bits.
+
+    Raises:
+        ImageError: naming the file, if it is missing, damaged or not an image.
+    """
+    try:
+        _refuse_other_than_files(path)
+        with _quiet(), _opened(path) as file:
+            _refuse_oversize(file, path)
+            refuse_kind(file, path)
+            return _read(file, path)
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f'{path}: no such file') from None
+    except UnidentifiedImageError:
+        raise ImageError(f'{path}: not an image, or of a kind that cannot be read') from None
+    except MemoryError:
+        raise ImageError(f'{path}: not enough memory to read it') from None
+    except Exception as error:  # a decoder may raise anything on a damaged file
+        if isinstance(error, OSError) and error.strerror:  # of the system, not of a decoder
+            raise ImageError(f'{path}: cannot be read ({error.strerror})') from None
+        reason = shortened(' '.join(str(error).split()), 200) or type(error).__name__
+        raise ImageError(f'{path}: damaged ({reason})') from None
+
+
+def write_picture(picture: Picture, path: str, quality: int | None = None) -> tuple[str, ...]:
+    """Write 8-bit pixels and metadata, atomically; all but JPEG losslessly.
+
+    Args:
+        picture: what is written.
+        path: the file; its ending says of what kind it is.
+        quality: of a JPEG, with halved chroma as usual; None stands for 95 with whole chroma.
+
+    Returns:
+        remarks: what the picture holds and a file of this kind does not.
+
+    Raises:
+        ImageError: naming the file, if its kind cannot hold the picture or it cannot be written.
+    """
+    ending = osp.splitext(path)[1].lower()
+    refuse_unwritable(picture, picture.size, path)
+    gray = picture.mode == 'L' and picture.metadata is None  # the LR of a gray image hides detail in colour
+    image = Image.fromarray(channel_mean(picture.rgb) if gray else picture.rgb)
+    if picture.alpha is not None and ending in _ALPHA_ENDINGS:
+        image.putalpha(Image.fromarray(picture.alpha))
+    unfit = is_gray_profile(picture.icc) and (not gray or ending == '.webp')  # which holds gray as RGB
+    with _quiet():
+        exif = picture.exif if picture.exif and _can_hold_exif(picture.exif, ending) else None
+    metadata = picture.metadata.for_jpeg(picture.rgb) if picture.metadata and is_jpeg(ending) else picture.metadata
+    held = replace(picture, icc=None if unfit or ending in _BARE_ENDINGS else picture.icc, exif=exif, metadata=metadata)
+
+    def write(temporary: str) -> None:
+        with _quiet(), _Unnumbered(io.FileIO(temporary, 'w+')) as file:
+            image.save(file, Image.registered_extensions()[ending], **_options(held, ending, quality))
+
+    try:
+        atomic_write(path, write)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise ImageError(f'{path}: cannot be written ({reason})') from None
+    lost = [name for name, data, kept in (
+        ('EXIF', picture.exif, held.exif), ('colour profile', picture.icc, held.icc),
+        ('gray colour profile', picture.metadata and picture.metadata.gray_icc, metadata and metadata.gray_icc),
+    ) if data and not kept]
+    return (f'its {" and ".join(lost)} cannot go into a {ending} file: left out',) if lost else ()
+
+
+def refuse_unwritable(picture: Picture, size: tuple[int, int], path: str) -> None:
+    """Whatever of :func:`write_picture`'s errors can be told beforehand, for a picture that becomes ``size`` (H, W)."""
+    ending = osp.splitext(path)[1].lower()
+    if ending not in OUTPUT_ENDINGS:
+        raise ImageError(f'{path}: cannot be written, choose one of {", ".join(OUTPUT_ENDINGS)}')
+    if picture.alpha is not None and ending not in _ALPHA_ENDINGS and picture.alpha.min() < 255:
+        raise ImageError(f'{path}: {ending} cannot hold its transparency, choose one of {", ".join(_ALPHA_ENDINGS)}')
+    if max(size) > _SIDES.get(ending, max(size)):
+        raise ImageError(f'{path}: {ending} cannot hold {size[1]}x{size[0]} pixels, its sides have at most '
+                         f'{_SIDES[ending]}')
+    try:
+        check_writable(path)
+    except OSError as error:
+        raise ImageError(f'{path}: cannot be written ({error.strerror})') from None
+
+
+def _can_hold_exif(exif: bytes, ending: str) -> bool:
+    if is_jpeg(ending):
+        return len(exif) <= _EXIF_OF_JPEG
+    if ending in _TIFF_ENDINGS:
+        try:
+            exif_for_tiff(exif).tobytes()
+        except Exception:  # damaged, which only a TIFF minds: the others hold it as it is
+            return False
+    return ending not in _BARE_ENDINGS
+
+
+class _Unnumbered(io.BufferedRandom):
+    """A file that hides its number: Pillow's C code, which takes it, does not see that a full disk cuts a JPEG."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation('fileno')
+
+
+def is_gray_profile(icc: bytes | None) -> bool:
+    """Whether a colour profile is for gray pixels only."""
+    return icc is not None and icc[16:20] == b'GRAY'
+
+
+def _options(picture: Picture, ending: str, quality: int | None) -> dict[str, Any]:
+    """For Pillow's ``save``."""
+    options: dict[str, Any] = {k: v for k, v in (('icc_profile', picture.icc), ('exif', picture.exif)) if v}
+    options.update(metadata_options(picture.metadata, ending))
+    if ending == '.webp':
+        options.update(lossless=True, exact=True, quality=80)
+    elif is_jpeg(ending):
+        options.update({'quality': 95, 'subsampling': 0} if quality is None else jpeg_options(quality))
+    elif ending in _TIFF_ENDINGS and picture.exif:
+        options['exif'] = exif_for_tiff(picture.exif)
+    return options
+
+
+def png_bytes(rgb: np.ndarray) -> bytes:
+    """The pixels (H, W, 3) uint8 as a PNG file, without metadata: for comparing sizes and for pages."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, 'PNG')
+    return buffer.getvalue()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Pillow's remarks on files that are odd, but can be read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
+
+
+def _refuse_other_than_files(path: str) -> None:
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise ImageError(f'{path}: is a folder, name an image file')
+    if not stat.S_ISREG(mode):  # a pipe or a device: reading it may never end
+        raise ImageError(f'{path}: is no regular file')
+
+
+def _opened(path: str) -> Image.Image:
+    """The file as Pillow opens it, but without its limit of pixels: that one holds for the whole process."""
+    with _OPENING:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _refuse_oversize(file: Image.Image, path: str) -> None:
+    """By its header alone: before there is any memory for its pixels."""
+    pixels = file.width * file.height
+    size = f'{path}: {file.width}x{file.height} is too large'
+    if pixels > _MOST_PIXELS:
+        raise ImageError(f'{size}, at most {_MOST_PIXELS / 1e6:.0f} megapixels are read')
+    needed, free = _READING * pixels, available_memory()
+    if needed > free:
+        raise ImageError(f'{size}, reading it takes {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free')
+
+
+def _read(file: Image.Image, path: str) -> Picture:
+    several = getattr(file, 'is_animated', False) and file.format != 'MPO'  # whose other frames are previews
+    tags = getattr(file, 'tag_v2', {})  # of a TIFF, which Pillow turns on loading and then says nothing of it
+    orientation = tags.get(ExifTags.Base.Orientation, 1)
+    if file.format == 'TIFF':
+        file.filename = ''  # type: ignore[attr-defined]  # Pillow would map the file, in rows of the turned width
+    file.load()
+    orientation = orientation if file.format == 'TIFF' else orientation_of(file)
+    icc = file.info.get('icc_profile')
+    deep = deep_pixels(file, path, orientation)
+    if deep:
+        picture = Picture(*deep)
+    else:
+        image, icc = _without_cmyk(file, icc)
+        picture = _from_8_bit(image)
+    if file.format == 'TIFF' and not (deep and by_opencv(file)):
+        orientation = 1  # Pillow has turned what it decoded
+    picture.rgb = turned(picture.rgb, orientation)
+    picture.alpha = None if picture.alpha is None else turned(picture.alpha, orientation)
+    picture.icc = icc if icc and (icc[16:20] == b'RGB ' or (picture.mode == 'L' and is_gray_profile(icc))) else None
+    picture.remarks = ('only its first frame or page is used',) if several else ()
+    if file.info.get('icc_profile') and not picture.icc:
+        picture.remarks += ('its colour profile does not fit its pixels and is left out',)
+    try:
+        picture.exif = upright_exif(file)
+    except Exception:  # struct.error, SyntaxError and more, which say nothing about the pixels
+        picture.remarks += ('its EXIF is damaged and left out',)
+    try:
+        picture.metadata = read_metadata(file)
+    except MetadataError as error:
+        picture.no_metadata = str(error)
+    return picture
+
+
+def _without_cmyk(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
+    """RGB in place of CMYK, by its colour profile if it has one, and the profile that goes with the result."""
+    if image.mode != 'CMYK' or not icc:
+        return image, icc
+    rgb = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB'))
+    try:
+        converted = ImageCms.profileToProfile(image, ImageCms.ImageCmsProfile(io.BytesIO(icc)), rgb, outputMode='RGB')
+    except (ImageCms.PyCMSError, OSError):
+        return image, None
+    return (converted, rgb.tobytes()) if converted else (image, None)
+
+
+def _from_8_bit(image: Image.Image) -> Picture:
+    gray = image.mode in ('1', 'L', 'LA', 'La')
+    clear = image.mode in ('LA', 'La', 'RGBA', 'RGBa', 'PA') or 'transparency' in image.info
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    alpha = np.empty(rgb.shape[:2], np.uint8) if clear else None
+    for rows in _strips(image.height):
+        strip = image.crop((0, rows.start, image.width, rows.stop))
+        pixels = np.asarray(strip.convert('RGBA' if clear else 'RGB'))
+        rgb[rows] = pixels[..., :3]
+        if alpha is not None:
+            alpha[rows] = pixels[..., 3]
+    return Picture(rgb, alpha, 'L' if gray else 'RGB')
+
+
+def eight_bit(rgb: np.ndarray) -> np.ndarray:
+    """uint8 pixels as they are, uint16 ones rounded to the nearest of 8 bits."""
+    if rgb.dtype == np.uint8:
+        return rgb
+    rounded = np.empty(rgb.shape, np.uint8)
+    for rows in _strips(len(rgb)):
+        rounded[rows] = np.round(rgb[rows] / np.float32(257))
+    return rounded
+
+
+def channel_mean(rgb: np.ndarray) -> np.ndarray:
+    """Mean of the channels, rounded: the gray image (H, W) of a restored gray original."""
+    gray = np.empty(rgb.shape[:2], np.uint8)
+    for rows in _strips(len(rgb)):
+        gray[rows] = np.round(rgb[rows].mean(2))
+    return gray
+
+
+def _strips(height: int) -> Iterator[slice]:
+    """Rows, some at a time."""
+    for top in range(0, height, _STRIP):
+        yield slice(top, min(top + _STRIP, height))

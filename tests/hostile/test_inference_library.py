@@ -1,0 +1,220 @@
+"""``Rescaler``, weights and arguments: what nobody should ask for is refused by name."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import tiny_net
+from hostile.inference_tools import RGB, contents, iarn, in_time, refused, weights
+from PIL import Image
+
+from iarn_basicsr.errors import IARNError, OptionError, WeightsError
+from iarn_basicsr.inference.picture_file import read_picture
+from iarn_basicsr.inference.rescaler import Rescaler
+from iarn_basicsr.zoo.weights import read_weights, save_torch, write_weights
+
+TENSOR = torch.from_numpy(RGB.copy()).permute(2, 0, 1).float() / 255
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with a picture."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(RGB).save('good.png')
+    return tmp_path
+
+
+@pytest.fixture(scope='module')
+def rescaler() -> Rescaler:
+    return Rescaler.load(weights(), device='cpu')
+
+
+# ------------------------------------------------------------------------------------------------------------ numbers
+
+NUMBERS = [(None, 60), (60, None), (float('inf'), 60), (float('nan'), 60), (10**400, 60), (60, 10**5000), (), (60,),
+           (60, 60, 60), 'ab', b'ab', 60, float('nan'), np.array([60.5, 80]), (-60, -80), (0, 0), (True, 'x'),
+           (60j, 80)]
+
+
+@pytest.mark.parametrize('size', NUMBERS, ids=lambda size: f'{type(size).__name__}_{str(size)[:20]}' if not (
+    isinstance(size, tuple) and 10**5000 in size) else 'enormous')
+def test_sizes(rescaler: Rescaler, size: Any) -> None:
+    for work in (lambda: rescaler.downscale(RGB, size=size), lambda: rescaler.upscale(RGB, size=size),
+                 lambda: rescaler.roundtrip(TENSOR, size=size)):
+        with pytest.raises(IARNError, match='size'), in_time():
+            work()
+
+
+@pytest.mark.parametrize('scale', [float('inf'), float('nan'), 10**400, -2, 0, (2, float('nan')), (None, 2), 'x', '',
+                                   '2x', (1, 2, 3), b'2', {2}, 1e300, 2j], ids=lambda scale: str(scale)[:20])
+def test_scales(rescaler: Rescaler, scale: Any) -> None:
+    with pytest.raises(IARNError, match=r'scale|size'), in_time():
+        rescaler.downscale(RGB, scale=scale)
+
+
+@pytest.mark.parametrize('tile', [0, 1, -64, 63, 64.5, float('nan'), float('inf'), '64', True, [64]])
+def test_tiles(tile: Any) -> None:
+    """A tile of one pixel would take a thousand times as long."""
+    with pytest.raises(OptionError, match=r'tile .*: expected a whole number of HR pixels, at least 64'):
+        Rescaler(tiny_net(), 'tiny', device='cpu', tile=tile)
+
+
+@pytest.mark.parametrize('tile', ['0', '1', '63', '-5', '64.5', 'nan', '', '٣'])
+def test_tiles_that_are_typed(place: Path, tile: str) -> None:
+    refused(place, 'downscale', 'good.png', '-o', 'x.png', '--scale', 2, '--tile', tile, code=2,
+            says=('argument --tile: ', 'expected a whole number of at least 64'))
+
+
+def test_smallest_tile(place: Path) -> None:
+    assert iarn('downscale', 'good.png', '-o', 'x.png', '--scale', 2, '--tile', 64) == (0, '', '')
+    assert Rescaler(tiny_net(), 'tiny', device='cpu', tile=np.int64(64)).downscale(RGB, scale=2).shape == (12, 16, 3)
+
+
+DEVICES = ['meta', 'mps', 'xpu', 'xla', 'hpu', 'vulkan', 'privateuseone', 'lazy', 'fpga', 'maia', 'mtia', 'mkldnn',
+           'ideep', 'opengl', 'opencl', 'hip', 've', 'ipu', 'cuda:99', 'cpu:-1', 'nonsense', ' ', 'cpu cpu', '\x1b[2J']
+
+
+@pytest.mark.parametrize('device', DEVICES)
+def test_devices(place: Path, device: str) -> None:
+    """Some exist by name alone."""
+    if device in ('mps', 'xpu', 'mtia') and hasattr(torch, device) and getattr(torch, device).is_available():
+        pytest.skip(f'there is {device} here')
+    refused(place, 'downscale', 'good.png', '-o', 'x.png', '--scale', 2, '--device', device, code=2,
+            says=('iarn downscale: device ', 'cannot be used (', '); here are: cpu'))
+
+
+@pytest.mark.parametrize('command', ['downscale', 'upscale', 'compare'])
+def test_device_that_computes_nothing(place: Path, command: str) -> None:
+    line = {'downscale': ('downscale', 'good.png', '-o', 'x.png', '--scale', 2), 'compare': ('compare', 'good.png'),
+            'upscale': ('upscale', 'good.png', '-o', 'x.png', '--size', '60x46')}[command]
+    refused(place, *line, '--device', 'meta', code=2, says=("device 'meta' cannot be used (",))
+
+
+# ------------------------------------------------------------------------------------------------------------ tensors
+
+
+def test_bfloat16_does_not_lose_what_is_hidden(rescaler: Rescaler) -> None:
+    """It holds no 8-bit values: what is made of it is float32, and so restores as the memory does."""
+    given = TENSOR.bfloat16()
+    lr, restored = rescaler.roundtrip(given, scale=2)
+    expected_lr, expected = rescaler.roundtrip(given.float(), scale=2)
+    assert lr.dtype == restored.dtype == torch.float32
+    assert torch.equal(lr, expected_lr) and torch.equal(restored, expected)
+    assert torch.equal(lr, (lr * 255).round() / 255) and not torch.equal(lr, lr.bfloat16().float())
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float64])
+def test_types_that_hold_8_bits_stay(rescaler: Rescaler, dtype: torch.dtype) -> None:
+    lr, restored = rescaler.roundtrip(TENSOR.to(dtype), scale=2)
+    assert lr.dtype == restored.dtype == dtype
+    again = rescaler.upscale(lr.float(), size=(23, 31))
+    assert torch.equal((restored.float() * 255).round(), (again * 255).round())
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+def test_the_input_is_not_overwritten(place: Path, rescaler: Rescaler) -> None:
+    os.symlink('good.png', 'link.png')
+    os.link('good.png', 'hard.png')
+    before = contents(place)
+    for target in ('good.png', './good.png', place / 'good.png', 'link.png', 'hard.png'):
+        with pytest.raises(OptionError, match=r'\.png: the output would replace the input, name another file'):
+            rescaler.downscale_file('good.png', target, scale=2)
+        with pytest.raises(OptionError, match=r'\.png: the output would replace the input, name another file'):
+            rescaler.upscale_file('good.png', target, size=(46, 62))
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize('name', ['x.jpg', 'x.JPEG', 'x.tif', 'x.bmp', 'x.ppm', 'x.gif', 'x', 'x.jxl'])
+def test_lr_goes_into_lossless_files(place: Path, rescaler: Rescaler, name: str) -> None:
+    reason = ("what the weights 'tiny' hide in an LR image does not survive a JPEG" if name in ('x.jpg', 'x.JPEG') else
+              'only PNG, WebP and JPEG carry the metadata to restore an LR image')
+    with pytest.raises(OptionError, match=f'{name}: {reason}.*; or pass allow_lossy=True'):
+        rescaler.downscale_file('good.png', name, scale=2)
+    assert list(contents(place)) == ['good.png']
+    if name == 'x.jpg':
+        rescaler.downscale_file('good.png', name, scale=2, allow_lossy=True)
+        assert read_picture(name).size == (12, 16)
+
+
+def test_the_target_is_checked_before_the_work(place: Path, rescaler: Rescaler,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError('worked')
+
+    monkeypatch.setattr(Rescaler, '_down', fail)
+    monkeypatch.setattr(Rescaler, '_up', fail)
+    os.symlink('nowhere', 'link.png')
+    for target in ('link.png', 'good.png/x.png'):
+        with pytest.raises(IARNError, match=rf'{target}: cannot be written \('):
+            rescaler.downscale_file('good.png', target, scale=2)
+        with pytest.raises(IARNError, match=rf'{target}: cannot be written \('):
+            rescaler.upscale_file('good.png', target, size=(46, 62))
+
+
+# ------------------------------------------------------------------------------------------------------------ weights
+
+
+def spoilt(value: float) -> dict[str, torch.Tensor]:
+    state = {k: v.clone() for k, v in tiny_net().state_dict().items()}
+    list(state.values())[-1].view(-1)[-1] = value
+    return state
+
+
+@pytest.mark.parametrize('ending', ['pth', 'safetensors'])
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), float('-inf')])
+@pytest.mark.parametrize('command', ['downscale', 'upscale', 'compare', 'export'])
+def test_weights_that_are_not_finite(place: Path, command: str, value: float, ending: str) -> None:
+    write_weights(f'bad.{ending}', tiny_net().arch, params=spoilt(value))
+    line = {'downscale': ('downscale', 'good.png', '-o', 'x.png', '--scale', 2, '--weights', f'bad.{ending}'),
+            'upscale': ('upscale', 'good.png', '-o', 'x.png', '--size', '60x46', '--weights', f'bad.{ending}'),
+            'compare': ('compare', 'good.png', '--weights', f'bad.{ending}'),
+            'export': ('export', f'bad.{ending}', 'x.pth')}[command]
+    refused(place, *line, code=2, says=(f'bad.{ending} is damaged: ', 'values that are not finite (NaN or infinite)'))
+
+
+def test_which_weights_are_looked_at(place: Path) -> None:
+    """Those that are taken; whole numbers are finite."""
+    good = tiny_net().state_dict()
+    save_torch({'params': spoilt(float('nan')), 'params_ema': {**good, 'steps': torch.tensor(3)}}, 'x.pth')
+    assert read_weights('x.pth').state['steps'] == 3
+    with pytest.raises(WeightsError, match=r'x\.pth is damaged: '):
+        read_weights('x.pth', ema=False)
+    save_torch({'params': {'a': torch.tensor([1.0, float('nan')]).half()}}, 'y.pth')
+    with pytest.raises(WeightsError, match=r'y\.pth is damaged: a holds'):
+        read_weights('y.pth')
+
+
+@pytest.mark.parametrize('ending', ['pth', 'safetensors'])
+def test_what_is_no_weight_file(place: Path, ending: str) -> None:
+    write_weights('good.' + ending, tiny_net().arch, params=tiny_net().state_dict())
+    whole = Path('good.' + ending).read_bytes()
+    for k, data in enumerate([b'', b'hello', whole[:len(whole) // 2], whole[:-1], bytes(1000),
+                              whole[:100] + whole[90:]]):
+        Path('bad.' + ending).write_bytes(data)
+        with pytest.raises(WeightsError, match=rf'^bad\.{ending}') as error, in_time():
+            read_weights('bad.' + ending)
+        assert '\n' not in str(error.value) and len(str(error.value)) < 600, k
+    os.mkfifo('pipe.' + ending)
+    with pytest.raises(WeightsError, match=rf'pipe\.{ending}: cannot be read \(it is no regular file\)'), in_time():
+        read_weights('pipe.' + ending)
+    for path in ('pipe.' + ending, '/dev/zero', '.'):
+        refused(place, 'downscale', 'good.png', '-o', 'x.png', '--scale', 2, '--weights', path, code=2,
+                says=(f'weights {path!r}: no such file',))
+
+
+def test_weights_are_written_as_they_were(place: Path) -> None:
+    """Through the memory, and not through torch's own writing of files: the same content."""
+    net = tiny_net()
+    for name in ('x.pth', 'x.safetensors'):
+        write_weights(name, net.arch, params=net.state_dict())
+        found = read_weights(name)
+        assert json.dumps(found.arch) == json.dumps(net.arch)
+        assert all(torch.equal(found.state[k], v) for k, v in net.state_dict().items())

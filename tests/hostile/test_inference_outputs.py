@@ -1,0 +1,318 @@
+"""Outputs that cannot be written, and those that can but should not change more than they must."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hostile.inference_tools import RGB, contents, iarn, in_time, refused, weights
+from PIL import Image
+
+from iarn_basicsr import files
+from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.files import atomic_write, save_text
+from iarn_basicsr.inference.cli import commands
+from iarn_basicsr.inference.picture_file import Picture, read_picture, write_picture
+
+RECIPE = 'train_IARN_x1-4.yml'
+
+
+def command(name: str, target: object) -> tuple[object, ...]:
+    """A command line that writes one file."""
+    return {
+        'downscale': ('downscale', 'good.png', '-o', target, '--scale', 2),
+        'downscale_dry_run': ('downscale', 'good.png', '-o', target, '--scale', 2, '--dry-run'),
+        'upscale': ('upscale', 'lr.png', '-o', target),
+        'upscale_dry_run': ('upscale', 'lr.png', '-o', target, '--dry-run'),
+        'compare': ('compare', 'good.png', '--scale', 2, '-o', target),
+        'export': ('export', weights(), target),
+        'export_safetensors': ('export', weights(), target),
+        'options': ('options', RECIPE, '-o', target),
+    }[name]
+
+
+ENDINGS = {'downscale': '.png', 'downscale_dry_run': '.png', 'upscale': '.webp', 'upscale_dry_run': '.jpg',
+           'compare': '.html', 'export': '.pth', 'export_safetensors': '.safetensors', 'options': '.yml'}
+WRITING = [name for name in ENDINGS if 'dry_run' not in name]
+
+
+@pytest.fixture
+def idle(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, where no network may run: what can be told beforehand is told before the work."""
+    weights()
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError('worked')
+
+    for name in ('downscale_on', 'upscale_on', 'save'):
+        monkeypatch.setattr(IARN, name, fail)
+    return place
+
+
+def dangling(ending: str) -> str:
+    os.symlink('nowhere' + ending, 'x' + ending)
+    return 'x' + ending
+
+
+def loop(ending: str) -> str:
+    os.symlink('y' + ending, 'x' + ending)
+    os.symlink('x' + ending, 'y' + ending)
+    return 'x' + ending
+
+
+def below_dangling(ending: str) -> str:
+    os.symlink('nowhere', 'link')
+    return 'link/sub/x' + ending
+
+
+def below_loop(ending: str) -> str:
+    os.symlink('link', 'link')
+    return 'link/x' + ending
+
+
+def below_a_file(ending: str) -> str:
+    Path('file').write_text('in the way')
+    return 'file/x' + ending
+
+
+def below_below_a_file(ending: str) -> str:
+    Path('file').write_text('in the way')
+    return 'file/sub/x' + ending
+
+
+def below_closed(ending: str) -> str:
+    if os.geteuid() == 0:
+        pytest.skip('root writes into every folder')
+    Path('closed').mkdir(mode=0o500)
+    return 'closed/x' + ending
+
+
+@pytest.mark.parametrize('make', [dangling, loop, below_dangling, below_loop, below_a_file, below_below_a_file,
+                                  below_closed])
+@pytest.mark.parametrize('name', ENDINGS)
+def test_what_can_be_told_beforehand(idle: Path, name: str, make: object) -> None:
+    target = make(ENDINGS[name])
+    links = {p: os.readlink(p) for p in idle.iterdir() if p.is_symlink()}
+    refused(idle, *command(name, target), says=(f'{target}: cannot be written (',))
+    assert {p: os.readlink(p) for p in idle.iterdir() if p.is_symlink()} == links
+
+
+@pytest.mark.parametrize('name', ENDINGS)
+def test_pipes_are_not_replaced_told_beforehand(idle: Path, name: str) -> None:
+    target = 'x' + ENDINGS[name]
+    os.mkfifo(target)
+    rescaling = name.startswith(('down', 'up'))
+    refused(idle, *command(name, target), '--overwrite', says=(target, 'no regular file'), code=1)
+    assert stat.S_ISFIFO(os.stat(target).st_mode)
+    if rescaling:
+        refused(idle, *command(name, target), says=(target, 'no regular file'), code=1)
+
+
+@pytest.mark.parametrize('name', ['downscale', 'downscale_dry_run', 'upscale', 'upscale_dry_run', 'options'])
+def test_a_file_is_no_folder_told_beforehand(idle: Path, name: str) -> None:
+    Path('notes').write_text('hello')
+    refused(idle, *command(name, 'notes/'), says=('cannot be written (notes is no folder)',))
+
+
+@pytest.mark.parametrize('dry_run', [[], ['--dry-run']])
+def test_what_the_kind_cannot_hold_told_beforehand(idle: Path, dry_run: list[str]) -> None:
+    Image.new('RGBA', (31, 23), (1, 2, 3, 100)).save('clear.png')
+    Image.new('RGB', (17000, 2)).save('long.png')
+    refused(idle, 'downscale', 'clear.png', '-o', 'x.jpg', '--scale', 2, '--allow-lossy', *dry_run,
+            says=('clear.png: x.jpg: .jpg cannot hold its transparency',))
+    refused(idle, 'upscale', 'clear.png', '-o', 'x.bmp', '--size', '62x46', *dry_run, others=1,
+            says=('clear.png: x.bmp: .bmp cannot hold its transparency',))
+    refused(idle, 'downscale', 'long.png', '-o', 'x.webp', '--scale', 1, *dry_run,
+            says=('long.png: x.webp: .webp cannot hold 17000x2 pixels, its sides have at most 16383',))
+
+
+# ------------------------------------------------------------------------------------------------- what is replaced
+
+
+@pytest.mark.parametrize('mode', [0o600, 0o640, 0o444])
+@pytest.mark.parametrize('name', WRITING)
+def test_overwriting_keeps_the_mode(place: Path, name: str, mode: int) -> None:
+    target = Path('x' + ENDINGS[name])
+    target.write_text('old')
+    target.chmod(mode)
+    assert iarn(*command(name, target), '--overwrite').code == 0
+    assert stat.S_IMODE(target.stat().st_mode) == mode and target.read_bytes() != b'old'
+
+
+@pytest.mark.parametrize('name', WRITING)
+def test_overwriting_goes_through_a_link(place: Path, name: str) -> None:
+    target = Path('x' + ENDINGS[name])
+    Path('real').mkdir()
+    Path('real/file').write_text('old')
+    target.symlink_to('real/file')
+    assert iarn(*command(name, target), '--overwrite').code == 0
+    assert target.is_symlink() and Path('real/file').read_bytes() != b'old'
+    assert [p.name for p in Path('real').iterdir()] == ['file']
+
+
+@pytest.mark.parametrize('umask', [0o022, 0o077, 0o007])
+def test_new_files_heed_the_umask_of_the_moment(place: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        save_text('x', 'new.txt')
+        write_picture(Picture(RGB), 'new.png')
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(os.stat(p).st_mode) for p in ('new.txt', 'new.png')} == {0o666 & ~umask}
+
+
+def test_importing_sets_no_umask() -> None:
+    program = ('import os, sys; sys.modules["os"].umask = None; import iarn_basicsr.files, iarn_basicsr.inference.cli\n'
+               'import iarn_basicsr.inference.cli.commands')
+    assert subprocess.run([sys.executable, '-c', program], timeout=120).returncode == 0
+
+
+def test_exif_that_a_jpeg_cannot_hold(place: Path) -> None:
+    """More than its 64 KB: it is left out, and said, instead of failing after the work."""
+    exif = Image.Exif()
+    exif[0x927c], exif[0x010f] = b'n' * 70000, 'Maker'
+    Image.fromarray(RGB).save('noted.png', exif=exif.tobytes())
+    assert iarn('downscale', 'noted.png', '-o', 'noted_lr.png', '--scale', 2) == (0, '', '')
+    assert len(read_picture('noted_lr.png').exif) > 70000
+    assert iarn('upscale', 'noted_lr.png', '-o', 'x.png') == (0, '', '')
+    assert iarn('upscale', 'noted_lr.png', '-o', 'x.jpg') == (
+        0, '', 'iarn upscale: noted_lr.png: its EXIF cannot go into a .jpg file: left out\n')
+    assert read_picture('x.jpg').size == (23, 31)
+
+
+# --------------------------------------------------------------------------------------------------------- full disks
+
+
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """No file of more bytes can be written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize('there', [True, False])
+@pytest.mark.parametrize('name', WRITING)
+def test_file_too_large(place: Path, name: str, there: bool) -> None:
+    target = Path('x' + ENDINGS[name])
+    if there:
+        target.write_text('old')
+    with at_most(300):
+        refused(place, *command(name, target), '--overwrite',
+                says=(f'{target}: cannot be written (File too large, ', ' free)'))
+
+
+@pytest.mark.parametrize('ending', ['png', 'jpg', 'jpeg', 'webp', 'bmp', 'tif', 'ppm'])
+@pytest.mark.parametrize('size', [1000, 20000, 40000])
+def test_no_kind_is_cut_in_silence(place: Path, ending: str, size: int) -> None:
+    """Pillow does not see that the last block of a JPEG did not fit."""
+    noise = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8)
+    with at_most(size), pytest.raises(ValueError, match=rf'x\.{ending}: cannot be written \(File too large, .* free\)'):
+        write_picture(Picture(noise), f'x.{ending}')
+    assert not [name for name in os.listdir() if name.startswith(('x.', '.'))]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KB; only root may mount one."""
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    if os.geteuid() != 0 or not shutil.which('mount') or subprocess.run(
+            ['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', str(disk)], capture_output=True).returncode:
+        pytest.skip('needs to mount a file system')
+    try:
+        yield disk
+    finally:
+        subprocess.run(['umount', str(disk)], check=True)
+
+
+def test_full_disk(place: Path, small_disk: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8)
+    for ending in ('png', 'jpg', 'webp', 'bmp', 'tif', 'ppm'):
+        with pytest.raises(ValueError, match=r'cannot be written \(No space left on device, 0\.\d MB free\)'):
+            write_picture(Picture(np.tile(noise, (2, 2, 1))), str(small_disk / f'x.{ending}'))
+        assert not list(small_disk.iterdir())
+    (small_disk / 'filler').write_bytes(bytes(2**16))
+    for name in WRITING:
+        target = small_disk / ('x' + ENDINGS[name])
+        refused(place, *command(name, target), says=(
+            f'{target}: cannot be written (No space left on device, 0.0 MB free)',))
+
+
+def test_read_only_disk_told_beforehand(idle: Path, small_disk: Path) -> None:
+    subprocess.run(['mount', '-o', 'remount,ro', str(small_disk)], check=True)
+    for name in ENDINGS:
+        target = small_disk / ('x' + ENDINGS[name])
+        refused(idle, *command(name, target), says=(f'{target}: cannot be written (',))
+
+
+# ------------------------------------------------------------------------------------ what killed processes left behind
+
+
+def gone() -> int:
+    """The number of a process that ended."""
+    process = subprocess.Popen([sys.executable, '-c', ''])
+    process.wait()
+    return process.pid
+
+
+def test_left_overs_of_killed_processes_are_removed(place: Path) -> None:
+    out, day = Path('out'), 24 * 3600
+    out.mkdir()
+    host = files._host()
+    left = {f'.writing-{host}-{gone()}-0123abcd.png': 0, '.writing-ab_12xyz.png': 2 * day, '.writing-ab_12xyz': 2 * day,
+            f'.writing-{host}-{os.getpid()}-0123abcd.png': 2 * day, f'.writing-00000000-{gone()}-0123abcd.pth': 2 * day}
+    kept = {f'.writing-{host}-{os.getppid()}-0123abcd.png': 0, '.writing-ab_12xyz.jpg': 0,
+            f'.writing-00000000-{gone()}-0123abcd.png': 0, '.writing-notes.txt': 2 * day,
+            'writing-ab_12xyz.png': 2 * day, '.writing-ab_12xyz.tar.gz.png': 2 * day, 'picture.png': 2 * day}
+    for name, age in {**left, **kept}.items():
+        (out / name).write_text('half')
+        os.utime(out / name, (time.time() - age,) * 2)
+    (out / '.writing-ab_12abc.png').mkdir()
+    assert iarn('downscale', 'good.png', '-o', 'out', '--scale', 2).code == 0
+    assert {p.name for p in out.iterdir()} == {*kept, '.writing-ab_12abc.png', 'good.png'}
+
+
+def test_a_write_that_fails_leaves_nothing(place: Path) -> None:
+    def fail(temporary: str) -> None:
+        Path(temporary).write_text('half')
+        raise errors.pop()
+
+    Path('x.txt').write_text('old')
+    before = contents(place)
+    errors = [OSError(5, 'Input/output error'), ValueError('x'), KeyboardInterrupt(), SystemExit(3)]
+    while errors:
+        with pytest.raises((OSError, ValueError, KeyboardInterrupt, SystemExit)), in_time():
+            atomic_write('x.txt', fail)
+        assert contents(place) == before
+
+
+def test_commands_that_write_check_beforehand() -> None:
+    """Every command that has --overwrite is in the tests above."""
+    assert set(commands._COMMANDS) - {'info', 'doctor', 'verify'} == {name.split('_')[0] for name in ENDINGS}
+
+
+def test_inputs_are_not_replaced_through_links(place: Path) -> None:
+    """Since a link is followed, it may lead to what is read."""
+    for link in ('page.html', 'link.png'):
+        os.symlink('good.png', link)
+    for line, code in ((('compare', 'good.png', '--scale', 2, '-o', 'page.html'), 2),
+                       (('downscale', 'good.png', '-o', 'link.png', '--scale', 2), 1),
+                       (('upscale', 'lr.png', 'good.png', '-o', '.', '--size', '62x46'), 1)):
+        before = contents(place)
+        result = iarn(*line, '--overwrite')
+        assert result.code == code and 'the output would replace the input' in result.err, result
+        assert contents(place) == before

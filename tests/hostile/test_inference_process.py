@@ -1,0 +1,190 @@
+"""``iarn`` as a process: signals at bad moments, and streams that are closed, full or left by their reader."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hostile.inference_tools import RGB, contents, iarn, weights
+from PIL import Image
+
+from iarn_basicsr.inference.cli import process
+
+ROOT = Path(__file__).resolve().parents[2]
+CLI = f'{sys.executable} -m iarn_basicsr.inference.cli'
+LIMIT = 120  # seconds for a process, on a busy machine
+# Writing that stops half way: it says so by a file, and waits to be killed.
+SLOW = """
+import pathlib, sys, time
+from PIL import Image
+from iarn_basicsr.inference.cli import main
+
+save = Image.Image.save
+
+def slow(self, file, kind, **options):
+    if pathlib.Path('out/a.png').exists():
+        file.write(b'half')
+        file.flush()
+        pathlib.Path('half').touch()
+        time.sleep(100)
+    save(self, file, kind, **options)
+
+Image.Image.save = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with pictures in ``in``."""
+    monkeypatch.chdir(tmp_path)
+    Path('in').mkdir()
+    for name in ('a.png', 'b.png', 'c.png'):
+        Image.fromarray(RGB).save(f'in/{name}')
+    return tmp_path
+
+
+def environment() -> dict[str, str]:
+    return {**{k: v for k, v in os.environ.items() if k != 'PYTHONUNBUFFERED'}, 'PYTHONPATH': str(ROOT),
+            'OMP_NUM_THREADS': '1'}
+
+
+def start(*command: str) -> subprocess.Popen:
+    return subprocess.Popen(command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+
+
+def shell(command: str) -> subprocess.CompletedProcess:
+    """Run by bash, which can close streams."""
+    return subprocess.run(['bash', '-c', command], env=environment(), text=True, capture_output=True, timeout=LIMIT)
+
+
+def wait_for(condition: Callable[[], object], child: subprocess.Popen) -> None:
+    end = time.monotonic() + LIMIT
+    while not condition() and child.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+# ------------------------------------------------------------------------------------------------------------ signals
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGHUP', 'SIGKILL'])
+def test_signals_in_the_middle_of_a_file(place: Path, name: str) -> None:
+    """Nothing half written stays, but of SIGKILL, and that the next run removes."""
+    child = start(sys.executable, '-c', SLOW, 'downscale', 'in', '-o', 'out', '--scale', '2', '--weights', weights(),
+                  '--device', 'cpu')
+    wait_for(Path('half').exists, child)
+    child.send_signal(getattr(signal, name))
+    out, err = child.communicate(timeout=LIMIT)
+    assert not out
+    left = [p.name for p in Path('out').iterdir() if p.name != 'a.png']
+    if name == 'SIGKILL':
+        assert child.returncode == -signal.SIGKILL and len(left) == 1 and left[0].startswith('.writing-')
+    else:
+        assert child.returncode == 128 + getattr(signal, name) and not left
+        assert err == 'iarn downscale: interrupted; every file that was written is complete\n'
+    first = Path('out/a.png').read_bytes()
+    assert iarn('downscale', 'in', '-o', 'out', '--scale', 2).code == 0
+    assert list(contents(Path('out'))) == ['a.png', 'b.png', 'c.png'] and Path('out/a.png').read_bytes() == first
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path('/proc/self/maps').exists(), reason='looks into /proc')
+@pytest.mark.parametrize(('module', 'name'), [('numpy', 'SIGTERM'), ('libtorch', 'SIGINT')])
+def test_signals_while_modules_are_imported(place: Path, module: str, name: str) -> None:
+    child = start(*CLI.split(), 'downscale', 'in', '-o', 'out', '--scale', '2', '--weights', weights())
+    wait_for(lambda: module in Path(f'/proc/{child.pid}/maps').read_text(), child)
+    child.send_signal(getattr(signal, name))
+    out, err = child.communicate(timeout=LIMIT)
+    assert child.returncode == 128 + getattr(signal, name)
+    assert (out, err) == ('', 'iarn downscale: interrupted; every file that was written is complete\n')
+    assert not Path('out').exists()
+
+
+def test_postponed_signals_come_after_the_block() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), process.postponed():
+        signal.raise_signal(signal.SIGINT)
+        done.append('imported')
+    assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_signals_that_are_ignored_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As below nohup; and the handlers of a host program are its own, before and after."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with process._stoppable(), process.postponed():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with pytest.raises(process.Stopped), process._stoppable():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_second_signal_does_not_stop_the_cleaning_up() -> None:
+    cleaned = []
+    with pytest.raises(process.Stopped), process._stoppable():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGHUP)
+            cleaned.append(True)
+    assert cleaned
+
+
+# ------------------------------------------------------------------------------------------------------------ streams
+
+
+LOST = 'standard output is closed, what it would show is lost\n'
+
+
+@pytest.mark.parametrize(('command', 'code', 'err'), [
+    ('info in/a.png >&-', 1, f'iarn info: {LOST}'),
+    ('info in/a.png >&- <&-', 1, f'iarn info: {LOST}'),
+    ('option_files >&-', 1, f'iarn options: {LOST}'),
+    ('--help >&-', 1, f'iarn --help: {LOST}'),
+    ('--version >&-', 1, f'iarn --version: {LOST}'),
+    ('info nix.png >&-', 1, 'iarn info: nix.png: no such file\n'),
+    ('info in/a.png >/dev/full', 1, 'iarn info: standard output: No space left on device\n'),
+    ('info in/a.png in/a.png >/dev/full', 1, 'iarn info: standard output: No space left on device\n'),
+    ('info in/a.png nix.png 2>&-', 1, ''),
+    ('info nix.png 2>/dev/full', 1, ''),
+    ('info in/a.png >&- 2>&- <&-', 1, ''),
+    ('option_files train_IARN_x1-4.yml -o new/ 2>&-', 0, ''),
+])
+def test_closed_and_full_streams(place: Path, command: str, code: int, err: str) -> None:
+    result = shell(f'{CLI} {command}')
+    assert (result.returncode, result.stderr) == (code, err)
+    if '/dev/full' in command:
+        result = shell(f'PYTHONUNBUFFERED=1 {CLI} {command}')
+        assert (result.returncode, result.stderr) == (code, err)
+    assert ('in/a.png: 31x23' in result.stdout) == (command == 'info in/a.png nix.png 2>&-')
+    assert 'Traceback' not in result.stdout and 'nix' not in result.stdout
+    assert sorted(p.name for p in place.iterdir()) == (['in', 'new'] if 'new/' in command else ['in'])
+
+
+@pytest.mark.slow
+def test_files_are_made_all_the_same_where_nothing_is_shown(place: Path) -> None:
+    """And none of them is written into by what takes the number of a closed stream."""
+    assert iarn('downscale', 'in', '-o', 'expected', '--scale', 2).code == 0
+    line = f'{CLI} downscale in -o out --scale 2 --weights {weights()} --device cpu'
+    result = shell(f'{line} >&- 2>&- <&-')
+    assert (result.returncode, result.stdout, result.stderr) == (0, '', '')
+    assert contents(Path('out')) == contents(Path('expected'))
+
+
+@pytest.mark.parametrize('command', ['info {many}', 'info {many} 2>&1', '--help', 'info nix.png {many} 2>&1 >&-'])
+def test_readers_that_leave(place: Path, command: str) -> None:
+    many = ' '.join(['in/a.png'] * 500)
+    result = shell(f'{CLI} {command.format(many=many)} | true; echo "${{PIPESTATUS[0]}}"')
+    assert result.stderr == '' and int(result.stdout) in (0, 1)
+    assert command == '--help' or result.stdout == '1\n'

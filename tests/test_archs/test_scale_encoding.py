@@ -1,0 +1,144 @@
+"""Position of HR samples relative to the LR grid, and the pooling basis that follows from it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iarn_basicsr.archs.grid import make_grid
+from iarn_basicsr.archs.scale_encoding import cell_basis, pooling_matrix, position_offset, unpooling_matrix
+from iarn_basicsr.ops.resample import AxisMap, area_matrix
+
+few = settings(max_examples=25, deadline=None, derandomize=True)
+CPU = torch.device('cpu')
+
+
+@st.composite
+def axes(draw: st.DrawFn) -> tuple[int, int]:
+    """(n, m) with scale 1 to 4, odd lengths too."""
+    m = draw(st.integers(1, 90))
+    return draw(st.integers(m, 4 * m)), m
+
+
+@pytest.mark.parametrize(('scale', 'cycle'), [
+    (1, [0]),
+    (2, [-1 / 4, 1 / 4]),
+    (3, [-1 / 3, 0, 1 / 3]),
+    (4, [-3 / 8, -1 / 8, 1 / 8, 3 / 8]),
+])
+def test_offset_at_integer_scale(scale: int, cycle: list[float]) -> None:
+    np.testing.assert_allclose(position_offset(5 * scale, 5), cycle * 5, atol=1e-12)
+
+
+def test_offset_at_a_fraction() -> None:
+    """n = 3, m = 2: u = -1/6, 1/2, 7/6; the half goes to the next LR sample."""
+    np.testing.assert_allclose(position_offset(3, 2), [-1 / 6, -1 / 2, 1 / 6], atol=1e-12)
+
+
+@few
+@given(axes())
+def test_offset_range_and_meaning(axis: tuple[int, int]) -> None:
+    """Within [-0.5, 0.5], and a whole number of LR samples away from u."""
+    n, m = axis
+    offset = position_offset(n, m)
+    assert offset.shape == (n,)
+    assert abs(offset).max() <= 0.5
+    whole = (np.arange(n) + 0.5) * m / n - 0.5 - offset
+    np.testing.assert_allclose(whole, np.round(whole), atol=1e-9)
+
+
+def test_encoding_planes() -> None:
+    """Vertical offset, horizontal offset, h/H, w/W, in this order."""
+    planes = make_grid((6, 12), (3, 3), 'cubic', 2, torch.float64, CPU).position_aware_encoding(1)
+    assert planes.shape == (1, 4, 6, 12)
+    rows = torch.tensor([-0.25, 0.25] * 3, dtype=torch.float64)
+    cols = torch.tensor([-0.375, -0.125, 0.125, 0.375] * 3, dtype=torch.float64)
+    torch.testing.assert_close(planes[0, 0], rows[:, None].expand(6, 12))
+    torch.testing.assert_close(planes[0, 1], cols[None, :].expand(6, 12))
+    assert torch.equal(planes[0, 2], torch.full((6, 12), 0.5, dtype=torch.float64))
+    assert torch.equal(planes[0, 3], torch.full((6, 12), 0.25, dtype=torch.float64))
+
+
+def test_basis_closed_form() -> None:
+    v = np.array([0, 1 / 3, 0.5, 1])
+    root = math.sqrt(2)
+    expected = [[1, 1, 1, 1], [root, root / 2, 0, -root], [root, -root / 2, -root, root]]
+    np.testing.assert_allclose(cell_basis(v, 3), expected, atol=1e-14)
+
+
+def test_zeros_of_the_basis_are_exact() -> None:
+    """b_k(v) = 0 at v = j / (2 k), j odd; the cosine gives 1e-16 there."""
+    for k in range(1, 6):
+        zeros = np.arange(1, 2 * k, 2) / (2 * k)
+        assert not cell_basis(zeros, 6)[k].any()
+
+
+@pytest.mark.parametrize('order', [1, 2, 3, 4, 5])
+def test_block_dct_at_integer_scale(order: int) -> None:
+    """n = K m at order K: P P^T = I / K, the pooling is a scaled orthogonal block transform and U P = I."""
+    m = 6
+    p, q = pooling_matrix(order * m, m, order).toarray(), unpooling_matrix(order * m, m, order).toarray()
+    np.testing.assert_allclose(p @ p.T, np.eye(order * m) / order, atol=1e-14)
+    np.testing.assert_allclose(q, order * p.T, atol=1e-14)
+    np.testing.assert_allclose(q @ p, np.eye(order * m), atol=1e-14)
+    blocks = p.reshape(m, order, m, order)
+    assert not np.any([blocks[i, :, j] for i in range(m) for j in range(m) if i != j])  # cells do not mix
+
+
+def test_block_dct_against_scipy() -> None:
+    """At K = 4, x4, the coefficients are scipy's orthonormal DCT-II of each cell, halved."""
+    fft = pytest.importorskip('scipy.fft')
+    x = np.random.default_rng(0).random(24)
+    expected = fft.dct(x.reshape(6, 4), norm='ortho', axis=1) / 2
+    np.testing.assert_allclose(pooling_matrix(24, 6, 4) @ x, expected.ravel(), atol=1e-14)
+
+
+def test_haar_at_order_two() -> None:
+    """K = 2 and x2: the mean and half the difference."""
+    expected = np.kron(np.eye(5), [[0.5, 0.5], [0.5, -0.5]])
+    np.testing.assert_allclose(pooling_matrix(10, 5, 2).toarray(), expected, atol=1e-14)
+    np.testing.assert_allclose(unpooling_matrix(10, 5, 2).toarray(), 2 * expected.T, atol=1e-14)
+
+
+@few
+@given(axes())
+def test_low_orders_nest(axis: tuple[int, int]) -> None:
+    n, m = axis
+    two, four = (pooling_matrix(n, m, k).toarray().reshape(m, k, n) for k in (2, 4))
+    np.testing.assert_array_equal(two, four[:, :2])
+    np.testing.assert_array_equal(two[:, 0], area_matrix(n, m).toarray())
+    two, four = (unpooling_matrix(n, m, k).toarray().reshape(n, m, k) for k in (2, 4))
+    np.testing.assert_array_equal(two, four[..., :2])
+
+
+@few
+@given(axes(), st.integers(1, 5))
+def test_matrices_follow_their_definition(axis: tuple[int, int], order: int) -> None:
+    """P_k = a * b_k and Q_k = (a^T with rows summing to 1) * b_k, entry by entry."""
+    n, m = axis
+    a = area_matrix(n, m).toarray()
+    v = np.clip((np.arange(n) + 0.5) * m / n - np.arange(m)[:, None], 0, 1)
+    share = a / a.sum(0)
+    p, q = pooling_matrix(n, m, order).toarray(), unpooling_matrix(n, m, order).toarray()
+    for k in range(order):
+        basis = math.sqrt(2) * np.cos(math.pi * k * v) if k else np.ones_like(v)
+        np.testing.assert_allclose(p[k::order], a * basis, atol=1e-12)
+        np.testing.assert_allclose(q[:, k::order], (share * basis).T, atol=1e-12)
+    np.testing.assert_allclose(q[:, ::order].sum(1), 1, atol=1e-12)
+
+
+@pytest.mark.parametrize(('n', 'm'), [(60, 21), (300, 101), (342, 171)])
+def test_maps_hold_the_matrices(n: int, m: int) -> None:
+    """In one block and in bands; at x2 the last band of 342 -> 171 is b_2 = 0 of the last cell alone."""
+    x = torch.rand(n, 2, dtype=torch.float64)
+    pool, unpool = pooling_matrix(n, m, 3), unpooling_matrix(n, m, 3)
+    pooled = AxisMap.from_matrix(pool, torch.float64, CPU).rows(x)
+    np.testing.assert_allclose(pooled, pool @ x.numpy(), atol=1e-12)
+    restored = AxisMap.from_matrix(unpool, torch.float64, CPU).rows(pooled)
+    np.testing.assert_allclose(restored, unpool @ pooled.numpy(), atol=1e-12)
+    for matrix, y in ((pool, x), (unpool, pooled)):
+        axis_map = AxisMap.from_matrix(matrix, torch.float64, CPU)
+        torch.testing.assert_close(axis_map.columns(y.mT), axis_map.rows(y).mT, rtol=0, atol=1e-12)

@@ -1,0 +1,217 @@
+"""How an option file is read: based on another, safe whatever it holds, numbers as numbers, errors of one line."""
+
+from collections import OrderedDict
+
+import pytest
+import yaml
+
+from iarn_basicsr.checks import near, number
+from iarn_basicsr.config import option_file
+from iarn_basicsr.config.option_file import read_option_file
+from iarn_basicsr.errors import OptionError
+
+BASE = """
+name: base
+train: {lr: 1e-3, luma_opt: {type: L1Loss, loss_weight: 1.0}, betas: [0.9, 0.99]}
+datasets:
+  train: {gt_size: 64, seed: 0}
+path: {resume_state: ~}
+"""
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    """Writes files into the current folder, reads the last: read(base=text, own=text)."""
+    monkeypatch.chdir(tmp_path)
+
+    def write_and_read(**texts):
+        for name, text in texts.items():
+            (tmp_path / f'{name}.yml').write_text(text, encoding='utf-8')
+        return read_option_file(f'{list(texts)[-1]}.yml')
+
+    return write_and_read
+
+
+def refusal(read, **texts):
+    """The one line with which the last file is refused."""
+    with pytest.raises(OptionError) as caught:
+        read(**texts)
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------------ based_on
+
+
+def test_based_on_overrides_key_by_key(read):
+    opt = read(base=BASE, own='based_on: base.yml\nname: own\n'
+               'train: {lr: 5e-4, luma_opt: {loss_weight: 2}, betas: [0.5, 0.9]}\ndatasets: {val: {scales: [2]}}\n')
+    assert opt == {
+        'name': 'own',
+        'train': {'lr': 5e-4, 'luma_opt': {'type': 'L1Loss', 'loss_weight': 2}, 'betas': [0.5, 0.9]},
+        'datasets': {'train': {'gt_size': 64, 'seed': 0}, 'val': {'scales': [2]}},
+        'path': {'resume_state': None},
+    }
+
+
+def test_based_on_leaves_out(read):
+    opt = read(base=BASE, own='based_on: base.yml\ndatasets: ~\n'
+               'train: {luma_opt: ~, amp: ~}\npath: {resume_state: a.state}\n')
+    assert opt == {'name': 'base', 'train': {'lr': 1e-3, 'betas': [0.9, 0.99], 'amp': None},
+                   'path': {'resume_state': 'a.state'}}
+
+
+def test_section_replaces_value_and_value_replaces_section(read):
+    opt = read(base='a: 1\nb: {c: 1}\n', own='based_on: base.yml\na: {d: 2}\nb: 3\n')
+    assert opt == {'a': {'d': 2}, 'b': 3}
+
+
+def test_based_on_chain_and_folders(read, tmp_path):
+    """Each base is relative to the file that names it; what the second left out may come back in the third."""
+    (tmp_path / 'sub').mkdir()
+    opt = read(base=BASE, **{'sub/second': 'based_on: ../base.yml\nname: second\ntrain: {luma_opt: ~, lr: 2e-4}\n',
+                             'third': 'based_on: sub/second.yml\ntrain: {luma_opt: {type: MSELoss}}\n'})
+    assert opt == {'name': 'second', 'train': {'lr': 2e-4, 'betas': [0.9, 0.99], 'luma_opt': {'type': 'MSELoss'}},
+                   'datasets': {'train': {'gt_size': 64, 'seed': 0}}, 'path': {'resume_state': None}}
+
+
+def test_base_is_not_changed(read):
+    read(base=BASE, own='based_on: base.yml\ntrain: {luma_opt: ~}\n')
+    assert 'luma_opt' in read_option_file('base.yml')['train']
+
+
+def test_anchor_of_the_own_file(read):
+    opt = read(base=BASE, own='based_on: base.yml\nmanual_seed: &seed 3\ndatasets: {train: {seed: *seed}}\n')
+    assert opt['manual_seed'] == opt['datasets']['train']['seed'] == 3
+
+
+def test_missing_base_names_both_files(read):
+    line = refusal(read, own='based_on: bsae.yml\n')
+    assert 'own.yml' in line and 'bsae.yml' in line and 'does not exist' in line
+
+
+@pytest.mark.parametrize('base', ['.', '~', '[base.yml]'])
+def test_base_that_is_no_file(read, base):
+    assert 'own.yml, based_on: ' in refusal(read, base=BASE, own=f'based_on: {base}\n')
+
+
+def test_faulty_base_names_both_files(read):
+    line = refusal(read, base='a: [1\n', own='based_on: base.yml\n')
+    assert 'own.yml' in line and 'base.yml' in line and 'not valid YAML' in line
+
+
+@pytest.mark.parametrize('texts', [
+    {'own': 'based_on: own.yml\n'},
+    {'first': 'based_on: second.yml\n', 'second': 'based_on: first.yml\n'},
+    {'first': 'based_on: third.yml\n', 'second': 'based_on: first.yml\n', 'third': 'based_on: ./second.yml\n'},
+    {'first': 'based_on: first.yml\n', 'second': 'based_on: first.yml\n'},
+], ids=['itself', 'two', 'three', 'below'])
+def test_circle(read, texts):
+    assert 'is based on this file itself' in refusal(read, **texts)
+
+
+# ---------------------------------------------------------------------------------------------------------------- tags
+
+HOSTILE = [
+    'name: !!python/object/apply:os.system ["touch pwned"]',
+    'name: !!python/object/new:os.system ["touch pwned"]',
+    'name: !!python/name:os.system',
+    "name: !!python/name:os.system ''",
+    "name: !!python/name:iarn_basicsr_other.thing ''",
+    'name: !!python/module:os',
+    'name: !!python/object:subprocess.Popen {args: [touch, pwned]}',
+    'name: !!python/object/apply:collections.OrderedDict\n- - - a\n    - !!python/object/apply:os.system [touch pwned]',
+    '? !!python/object/apply:os.system ["touch pwned"]\n: 1',
+]
+
+
+@pytest.mark.parametrize('text', HOSTILE)
+@pytest.mark.parametrize('as_base', [False, True])
+def test_hostile_tags_are_refused(read, tmp_path, text, as_base):
+    texts = {'hostile': text + '\n', **({'own': 'based_on: hostile.yml\n'} if as_base else {})}
+    assert 'hostile.yml' in refusal(read, **texts)
+    assert not (tmp_path / 'pwned').exists()
+
+
+@pytest.mark.parametrize('name', ['iarn_basicsr.plugin.__version__', 'iarn_basicsr.__version__',
+                                  'iarn_basicsr.nothing.here'])
+def test_plugin_line_is_text(read, name):
+    assert read(own=f"plugin: !!python/name:{name} ''\n") == {'plugin': name}
+
+
+def test_ordered_dict_is_a_dict(read):
+    """As PyYAML writes options that were read by BasicSR."""
+    text = yaml.dump({'name': 'x', 'datasets': OrderedDict(train=OrderedDict(seed=1), val={'scales': [2]}),
+                      'empty': OrderedDict()})
+    assert 'OrderedDict' in text
+    opt = read(own=text)
+    assert opt == {'name': 'x', 'datasets': {'train': {'seed': 1}, 'val': {'scales': [2]}}, 'empty': {}}
+    assert type(opt['datasets']) is type(opt['datasets']['train']) is dict
+
+
+# -------------------------------------------------------------------------------------------------------------- values
+
+
+def test_numbers_as_people_write_them(read):
+    opt = read(own='a: 1e-4\nb: !!float 1e-4\nc: [5e3, x1e3]\nd: {e: -1.5E+2}\nname: IARN_4k5\n')
+    assert opt == {'a': 1e-4, 'b': 1e-4, 'c': [5000.0, 'x1e3'], 'd': {'e': -150.0}, 'name': 'IARN_4k5'}
+
+
+@pytest.mark.parametrize(('text', 'said'), [('', 'is not an option file'), ('- a\n', 'is not an option file'),
+                                            ('a: [1\n', 'is not valid YAML'), ('a: 1\n---\nb: 2\n', 'is not valid')])
+def test_not_an_option_file(read, text, said):
+    line = refusal(read, own=text)
+    assert 'own.yml' in line and said in line
+
+
+def test_missing_file_and_folder(read, tmp_path):
+    for path, said in (('nothing.yml', 'does not exist'), (str(tmp_path), 'is a folder')):
+        with pytest.raises(OptionError, match=said):
+            read_option_file(path)
+
+
+def test_near_and_number():
+    assert near('widht', ['width', 'order']) == "did you mean 'width'?"
+    assert near('zzz', ['width', 'order']) == 'known: width, order'
+    assert number('s', {'a': '1e-4'}, 'a', 0, 0, 1) == 1e-4
+    for value in ('x', None, True, 2, [1]):
+        with pytest.raises(OptionError, match=r's\.a: .*expected a number from 0 to 1'):
+            number('s', {'a': value}, 'a', 0, 0, 1)
+    with pytest.raises(OptionError, match='expected a whole number from 1 to 9'):
+        number('s', {'a': 1.5}, 'a', 0, 1, 9, int)
+
+
+@pytest.mark.parametrize('text', [
+    'a: !!int abc', 'a: !!float abc', 'a: 2026-13-45', 'a: !!bool abc', '&a {b: *a}',
+    'a: !!python/object/apply:collections.OrderedDict 3',
+    'a: !!python/object/apply:collections.OrderedDict [[[[1], 2]]]',
+])
+def test_values_that_are_none_end_with_one_line(read, text):
+    assert "-opt: 'own.yml' is not valid YAML: " in refusal(read, own=f'{text}\n' if text[0] == 'a' else text)
+
+
+@pytest.mark.parametrize('value', ['[', '!!int x', '!!python/object/apply:os.system ["touch pwned"]'])
+def test_values_of_the_command_line_end_with_one_line(value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match=r'--force_yml .*: the value is not valid YAML: ') as caught:
+        option_file._override({'a': {'b': 1}}, f'a:b={value}')
+    assert '\n' not in str(caught.value) and not (tmp_path / 'pwned').exists()
+
+
+def test_null_on_the_command_line_leaves_an_option_out():
+    opt = {'a': {'b': 1, 'c': 2}}
+    for entry in ('a:b=null', 'a:new=~'):
+        option_file._override(opt, entry)
+    assert opt == {'a': {'c': 2}}
+
+
+def test_copy_beside_the_results_can_be_read(read, tmp_path):
+    """Of a file that is based on another, what both say; of one that stands alone, its own text with comments."""
+    both = read(base='name: base  # a comment\ntrain: {lr: 1e-3, seed: 0}\n',
+                own='based_on: base.yml\ntrain: {seed: 1}\n')
+    (tmp_path / 'run').mkdir()
+    for name in ('own', 'base'):
+        option_file.copy_option_file(f'{name}.yml', 'run')
+    (tmp_path / 'base.yml').unlink()
+    assert read_option_file('run/own.yml') == both == {'name': 'base', 'train': {'lr': 1e-3, 'seed': 1}}
+    assert '# a comment' in (tmp_path / 'run' / 'base.yml').read_text()

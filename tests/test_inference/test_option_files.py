@@ -1,0 +1,94 @@
+"""``iarn options``: the option files that come with the package, listed and copied."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from iarn_basicsr.inference import option_files
+from iarn_basicsr.inference.cli import main
+
+OPTIONS = Path(__file__).resolve().parents[2] / 'options'
+NAME = 'train_IARN_x1-4.yml'
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, empty."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_list(capsys: pytest.CaptureFixture) -> None:
+    """Every option file that stands at the top of ``options``, those for training first, with what it is for."""
+    assert main(['options']) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert sorted(lines) == sorted(p.name for p in OPTIONS.glob('*.yml'))
+    assert [name.split('_')[0] for name in lines] == sorted((n.split('_')[0] for n in lines), reverse=True)
+    assert lines['train_IARN_x1-4_quick.yml'].startswith('IARN light in minutes on a CPU')
+
+
+def test_summary_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on over lines, and ends before the commands."""
+    monkeypatch.setattr(option_files, 'PLACES', [str(folder)])
+    (folder / 'train_a.yml').write_text('# Has 0.5 M parameters,\n# and more. Not this.\n#   iarn-train\nname: a\n')
+    (folder / 'test_b.yml').write_text('# Has one line.\n#   iarn-test\n# Not this.\n')
+    (folder / 'test_c.yml').write_text('name: c\n# Not this.\n')
+    (folder / 'README.md').write_text('# Not this.\n')
+    assert {name: option_files.summary(name) for name in option_files.names()} == {
+        'train_a.yml': 'Has 0.5 M parameters, and more', 'test_b.yml': 'Has one line', 'test_c.yml': ''}
+
+
+@pytest.mark.parametrize('arguments, made', [
+    ([], NAME), (['-o', '.'], NAME), (['-o', 'own.yml'], 'own.yml'), (['-o', 'new/'], f'new/{NAME}'),
+    (['-o', 'new/own.yml'], 'new/own.yml')])
+def test_copy(folder: Path, arguments: list[str], made: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(['options', NAME, *arguments]) == 0
+    assert capsys.readouterr().out.startswith(f'{NAME} -> ')
+    assert [p.relative_to(folder).as_posix() for p in folder.rglob('*.yml')] == [made]
+    assert (folder / made).read_bytes() == (OPTIONS / NAME).read_bytes()
+
+
+def test_no_file_is_replaced_without_overwrite(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / NAME).write_text('my own')
+    assert main(['options', NAME]) == 2
+    assert capsys.readouterr().err == f'iarn options: {NAME} exists: pass --overwrite to replace it\n'
+    assert (folder / NAME).read_text() == 'my own'
+    assert main(['options', NAME, '--overwrite']) == 0
+    assert (folder / NAME).read_bytes() == (OPTIONS / NAME).read_bytes()
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['test_IARN_x1-4'], "no option file 'test_IARN_x1-4' comes with the package; did you mean 'test_IARN_x1-4.yml'"),
+    (['../setup.py'], "no option file '../setup.py' comes with the package; known: benchmark_B100.yml, "),
+    (['-o', 'here'], '-o and --overwrite are for copying: name the option file to copy'),
+    (['--overwrite'], '-o and --overwrite are for copying: name the option file to copy'),
+    ([NAME, '-o', ''], "-o '': name a file or a folder")])
+def test_what_cannot_be_done_is_one_line(folder: Path, arguments: list[str], message: str,
+                                         capsys: pytest.CaptureFixture) -> None:
+    assert main(['options', *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f'iarn options: {message}') and error.count('\n') == 1
+    assert not list(folder.iterdir())
+
+
+def test_copy_to_where_nothing_can_be_written(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / 'file').write_text('')
+    assert main(['options', NAME, '-o', 'file/own.yml']) == 1
+    error = capsys.readouterr().err
+    assert error.startswith('iarn options: file/own.yml: cannot be written (') and error.count('\n') == 1
+
+
+def test_package_without_its_option_files(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(option_files, 'PLACES', ['nowhere'])
+    assert main(['options']) == 1
+    assert capsys.readouterr().err == 'iarn options: nowhere: no such folder: install the package again\n'
+
+
+def test_no_torch_is_loaded() -> None:
+    program = ('import sys; from iarn_basicsr.inference.cli import main; main(["option_files"]); '
+               'assert not {"torch", "basicsr"} & set(sys.modules)')
+    assert subprocess.run([sys.executable, '-c', program], cwd=OPTIONS.parent, timeout=120).returncode == 0

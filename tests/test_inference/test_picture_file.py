@@ -1,0 +1,567 @@
+"""Reading any kind of file, and writing files that say how to be restored."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+import pytest
+from helpers import make_image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, PngImagePlugin
+
+from iarn_basicsr.errors import ImageError
+from iarn_basicsr.inference import picture_file as images
+from iarn_basicsr.inference.lr_metadata import FORMAT_VERSION, LRMetadata, checksum
+from iarn_basicsr.inference.picture_file import Picture, channel_mean, eight_bit, read_picture, write_picture
+
+RGB = make_image(11, 17, seed=1)[..., ::-1].copy()
+GRAY = RGB[..., 1].copy()
+ALPHA = make_image(11, 17, seed=2)[..., 0].copy()
+DEEP = (RGB.astype(np.uint16) * 257 - np.minimum(RGB, 1) * (RGB % 7)).astype(np.uint16)  # no multiples of 257
+RECIPE = LRMetadata((30, 40), (11, 17), 'tiny', '0123456789abcdef', 'RGB', checksum(RGB))
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+
+
+def png(depth: int, colour: int, pixels: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG, also of the kinds that Pillow does not write."""
+    rows = pixels.astype('>u2' if depth == 16 else np.uint8)
+    header = struct.pack('>IIBBBBB', pixels.shape[1], pixels.shape[0], depth, colour, 0, 0, 0)
+    data = zlib.compress(b''.join(b'\0' + row.tobytes() for row in rows))
+    parts = [(b'IHDR', header), *chunks, (b'IDAT', data), (b'IEND', b'')]
+    return b'\x89PNG\r\n\x1a\n' + b''.join(
+        struct.pack('>I', len(d)) + t + d + struct.pack('>I', zlib.crc32(t + d)) for t, d in parts)
+
+
+def exif(orientation: int = 1) -> Image.Exif:
+    made = Image.Exif()
+    made[0x0112], made[0x010f], made[0x8298] = orientation, 'Maker', '© me'.encode()
+    made.get_ifd(0x8769)[0x9003] = '2020:01:02 03:04:05'
+    made.get_ifd(0x8825)[1] = 'N'
+    return made
+
+
+def tiff_exif(orientation: int = 1) -> Image.Exif:
+    """The same, in the form of which Pillow writes every byte into a TIFF."""
+    made = Image.Exif()
+    made.load(exif(orientation).tobytes())
+    made[0x8298] = '© me'.encode()
+    return made
+
+
+def tags(raw: bytes | None) -> dict[Any, Any]:
+    """All that EXIF says, without where it says it."""
+    made = Image.Exif()
+    made.load(raw or b'')
+    own = {k: v for k, v in made.items() if k not in (0x8769, 0x8825)}
+    return {**own, 'exif': dict(made.get_ifd(0x8769)), 'gps': dict(made.get_ifd(0x8825))}
+
+
+def pixels(picture: Picture) -> np.ndarray:
+    return picture.rgb if picture.alpha is None else np.dstack([picture.rgb, picture.alpha])
+
+
+# ---------------------------------------------------------------------------------------------------------- modes
+
+
+def of_mode(mode: str) -> Image.Image:
+    image = Image.fromarray(RGB)
+    if mode in ('LA', 'RGBA'):
+        image = image.convert(mode[:-1])
+        image.putalpha(Image.fromarray(ALPHA))
+        return image
+    return image.quantize(32) if mode == 'P' else image.convert(mode)
+
+
+@pytest.mark.parametrize(('mode', 'name', 'options', 'read_mode', 'has_alpha'), [
+    ('1', 'x.png', {}, 'L', False),
+    ('1', 'x.png', {'transparency': 0}, 'L', True),
+    ('L', 'x.png', {}, 'L', False),
+    ('L', 'x.bmp', {}, 'L', False),
+    ('L', 'x.png', {'transparency': 90}, 'L', True),
+    ('LA', 'x.png', {}, 'L', True),
+    ('LA', 'x.tif', {}, 'L', True),
+    ('P', 'x.png', {}, 'RGB', False),
+    ('P', 'x.gif', {}, 'RGB', False),
+    ('P', 'x.png', {'transparency': 3}, 'RGB', True),
+    ('P', 'x.png', {'transparency': bytes([0, 128] + [255] * 30)}, 'RGB', True),
+    ('RGB', 'x.png', {}, 'RGB', False),
+    ('RGB', 'x.ppm', {}, 'RGB', False),
+    ('RGB', 'x.tiff', {}, 'RGB', False),
+    ('RGB', 'x.webp', {'lossless': True}, 'RGB', False),
+    ('RGB', 'x.png', {'transparency': tuple(RGB[0, 0].tolist())}, 'RGB', True),
+    ('RGBA', 'x.png', {}, 'RGB', True),
+    ('RGBA', 'x.webp', {'lossless': True, 'exact': True}, 'RGB', True),
+    ('CMYK', 'x.tif', {}, 'RGB', False),
+    ('YCbCr', 'x.tif', {'compression': 'tiff_lzw'}, 'RGB', False),
+    ('LAB', 'x.tif', {}, 'RGB', False),
+])
+def test_8_bit_modes(tmp_path: Path, mode: str, name: str, options: dict, read_mode: str, has_alpha: bool) -> None:
+    image = Image.new('LAB', (17, 11), (90, 10, 30)) if mode == 'LAB' else of_mode(mode)
+    image.save(tmp_path / name, **options)
+    picture = read_picture(str(tmp_path / name))
+    with Image.open(tmp_path / name) as file:
+        expected = np.asarray(file.convert('RGBA' if has_alpha else 'RGB'))
+    assert picture.mode == read_mode and (picture.alpha is not None) == has_alpha
+    assert picture.rgb.dtype == np.uint8 and picture.size == (11, 17)
+    assert np.array_equal(pixels(picture), expected)
+    assert picture.metadata is None and not picture.no_metadata and not picture.remarks
+
+
+def test_palette_with_alpha(tmp_path: Path) -> None:
+    image = Image.new('PA', (3, 2), (5, 200))
+    image.putpalette(list(range(256)) * 3)
+    image.save(tmp_path / 'x.tif')
+    picture = read_picture(str(tmp_path / 'x.tif'))
+    assert picture.alpha is not None and picture.mode == 'RGB' and picture.size == (2, 3)
+
+
+@pytest.mark.parametrize('name', ['x.png', 'x.tif'])
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_16_bits(tmp_path: Path, name: str, channels: int) -> None:
+    deep = np.dstack([DEEP, ALPHA.astype(np.uint16) * 257])
+    given_ = {1: deep[..., 1], 3: deep[..., 2::-1], 4: deep[..., [2, 1, 0, 3]]}[channels]
+    cv2.imwrite(str(tmp_path / name), given_)
+    picture = read_picture(str(tmp_path / name))
+    assert picture.rgb.dtype == np.uint16 and picture.mode == ('L' if channels == 1 else 'RGB')
+    assert np.array_equal(picture.rgb, np.repeat(DEEP[..., 1:2], 3, 2) if channels == 1 else DEEP)
+    assert (DEEP % 257).any()
+    if channels == 4:
+        assert np.array_equal(picture.alpha, ALPHA)
+
+
+def test_16_bit_kinds_that_pillow_reads_as_8(tmp_path: Path) -> None:
+    clear = int(DEEP[0, 0, 1])
+    for name, data in {
+        'gray_alpha': png(16, 4, np.dstack([DEEP[..., 1], ALPHA.astype(np.uint16) * 257])),
+        'gray_clear': png(16, 0, DEEP[..., 1], (b'tRNS', struct.pack('>H', clear))),
+    }.items():
+        (tmp_path / name).write_bytes(data)
+        picture = read_picture(str(tmp_path / name))
+        assert picture.mode == 'L' and np.array_equal(picture.rgb, np.repeat(DEEP[..., 1:2], 3, 2))
+        expected = ALPHA if name == 'gray_alpha' else np.where(DEEP[..., 1] == clear, 0, 255)
+        assert np.array_equal(picture.alpha, expected)
+
+
+@pytest.mark.parametrize(('array', 'kind'), [(GRAY.astype(np.float32) / 255, 'of floating point'),
+                                             (GRAY.astype(np.int32) * 70000, 'with a sign')])
+def test_32_bits_are_refused(tmp_path: Path, array: np.ndarray, kind: str) -> None:
+    Image.fromarray(array).save(tmp_path / 'x.tif')
+    with pytest.raises(ImageError, match=rf'x\.tif: 32 bits a channel {kind} cannot be used, convert it to 16 or 8'):
+        read_picture(str(tmp_path / 'x.tif'))
+
+
+def test_cmyk_goes_through_its_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no CMYK profile to ship with a test, so the conversion itself is replaced."""
+    profile = SRGB[:16] + b'CMYK' + SRGB[20:]
+    of_mode('CMYK').save(tmp_path / 'x.jpg', icc_profile=profile)
+    converted = Image.new('RGB', (17, 11), (1, 2, 3))
+    monkeypatch.setattr(ImageCms, 'profileToProfile', lambda image, *_, outputMode: converted)  # noqa: N803
+    monkeypatch.setattr(ImageCms, 'ImageCmsProfile', lambda _: type('P', (), {'tobytes': lambda self: SRGB})())
+    picture = read_picture(str(tmp_path / 'x.jpg'))
+    assert (picture.rgb == [1, 2, 3]).all() and picture.icc == SRGB
+
+
+def test_cmyk_with_an_unusable_profile(tmp_path: Path) -> None:
+    of_mode('CMYK').save(tmp_path / 'x.tif', icc_profile=SRGB[:16] + b'CMYK' + SRGB[20:])
+    picture = read_picture(str(tmp_path / 'x.tif'))
+    assert np.array_equal(picture.rgb, np.asarray(of_mode('CMYK').convert('RGB'))) and picture.icc is None
+
+
+@pytest.mark.parametrize('name', ['x.gif', 'x.webp', 'x.png', 'x.tif'])
+def test_animation_gives_its_first_frame(tmp_path: Path, name: str) -> None:
+    frames = [of_mode('RGB'), of_mode('RGB').transpose(Image.Transpose.ROTATE_180)]
+    options = {'lossless': True} if name == 'x.webp' else {}
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+    picture = read_picture(str(tmp_path / name))
+    assert picture.remarks == ('only its first frame or page is used',)
+    assert np.abs(picture.rgb.astype(int) - RGB).mean() < 4  # a GIF has 256 colours
+
+
+# ---------------------------------------------------------------------------------------------------- orientation
+
+
+def displayed(image: np.ndarray, orientation: int) -> np.ndarray:
+    """From the definition: row 0 and column 0 of the stored image are shown at these sides."""
+    row, column = {1: 'top left', 2: 'top right', 3: 'bottom right', 4: 'bottom left', 5: 'left top', 6: 'right top',
+                   7: 'right bottom', 8: 'left bottom'}[orientation].split()
+    if row in ('left', 'right'):
+        image = image.transpose(1, 0, 2)  # stored rows become columns
+    sides = (row, column)
+    return image[::-1 if 'bottom' in sides else 1, ::-1 if 'right' in sides else 1]
+
+
+def save_turned(path: Path, orientation: int) -> None:
+    if path.name == 'deep.png':
+        path.write_bytes(png(16, 2, DEEP, (b'eXIf', exif(orientation).tobytes()[6:])))
+    elif path.name == 'deep.tif':
+        cv2.imwrite(str(path), DEEP[..., ::-1])
+        raw = bytearray(path.read_bytes())
+        (start,) = struct.unpack_from('<I', raw, 4)
+        (count,) = struct.unpack_from('<H', raw, start)
+        entries = [raw[start + 2 + 12 * k:start + 14 + 12 * k] for k in range(count)]
+        entries.append(struct.pack('<HHIHH', 274, 3, 1, orientation, 0))
+        entries.sort(key=lambda e: struct.unpack_from('<H', e)[0])
+        struct.pack_into('<I', raw, 4, len(raw))
+        path.write_bytes(bytes(raw) + struct.pack('<H', len(entries)) + b''.join(entries) + bytes(4))
+    else:
+        options = {'x.jpg': {'quality': 100, 'subsampling': 0}, 'x.webp': {'lossless': True}}.get(path.name, {})
+        made = tiff_exif(orientation) if path.name == 'x.tif' else exif(orientation).tobytes()
+        of_mode('RGB').save(path, exif=made, icc_profile=SRGB, **options)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('name', ['x.jpg', 'x.png', 'x.webp', 'x.tif', 'deep.png', 'deep.tif'])
+def test_orientation_is_applied(tmp_path: Path, name: str, orientation: int) -> None:
+    save_turned(tmp_path / name, orientation)
+    picture = read_picture(str(tmp_path / name))
+    expected = displayed(DEEP if 'deep' in name else RGB, orientation)
+    assert picture.rgb.shape == expected.shape
+    assert np.abs(picture.rgb.astype(int) - expected.astype(int)).max() <= (8 if name == 'x.jpg' else 0)
+    assert tags(picture.exif).get(0x0112, 1) == 1
+    if name != 'deep.tif':
+        assert {k: v for k, v in tags(picture.exif).items() if k != 0x0112} == {
+            k: v for k, v in tags(exif().tobytes()).items() if k != 0x0112}
+    assert picture.icc == (None if 'deep' in name else SRGB)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('compression', ['raw', 'tiff_lzw'])
+@pytest.mark.parametrize('mode', ['L', 'P', 'LA', 'RGBA', 'CMYK', 'I;16'])
+def test_orientation_of_a_tiff(tmp_path: Path, mode: str, compression: str, orientation: int) -> None:
+    """Pillow decodes these in other ways than RGB; upright they are read as ``test_8_bit_modes`` says."""
+    image = Image.fromarray(DEEP[..., 0]) if mode == 'I;16' else of_mode(mode)
+    found = []
+    for turn in (1, orientation):
+        image.save(tmp_path / 'x.tif', tiffinfo={0x0112: turn}, compression=compression)
+        found.append(pixels(read_picture(str(tmp_path / 'x.tif'))))
+    assert np.array_equal(found[1], displayed(found[0], orientation))
+
+
+def test_orientation_turns_alpha_too(tmp_path: Path) -> None:
+    of_mode('RGBA').save(tmp_path / 'x.png', exif=exif(6).tobytes())
+    assert np.array_equal(read_picture(str(tmp_path / 'x.png')).alpha, displayed(ALPHA[..., None], 6)[..., 0])
+
+
+def test_exif_is_kept_to_the_byte_but_for_orientation_and_thumbnail(tmp_path: Path) -> None:
+    note = b'maker note with offsets \0\1\2'
+    raw = struct.pack('<2sHIH', b'II', 42, 8, 2) + struct.pack('<HHIHH', 274, 3, 1, 6, 0) + struct.pack(
+        '<HHII', 37500, 7, len(note), 60) + struct.pack('<I', 38) + bytes(60 - 38) + note
+    of_mode('RGB').save(tmp_path / 'x.jpg', exif=b'Exif\0\0' + raw)
+    found = read_picture(str(tmp_path / 'x.jpg')).exif
+    expected = bytearray(raw)
+    expected[18:20], expected[34:38] = b'\1\0', bytes(4)  # orientation 1; no second directory
+    assert found == b'Exif\0\0' + expected
+
+
+def test_layout_tags_of_a_tiff_do_not_travel(tmp_path: Path) -> None:
+    of_mode('RGB').save(tmp_path / 'x.tif', exif=tiff_exif(), description='sun')
+    found = tags(read_picture(str(tmp_path / 'x.tif')).exif)
+    assert found.pop('exif') and found.pop('gps')
+    assert sorted(found) == [0x010e, 0x010f, 0x8298] and found[0x8298] == '© me'.encode().decode('latin-1')
+
+
+def test_damaged_exif_does_not_stop_the_pixels(tmp_path: Path) -> None:
+    of_mode('RGB').save(tmp_path / 'x.png', exif=b'Exif\0\0II*\0\xff\xff\xff\xff')
+    picture = read_picture(str(tmp_path / 'x.png'))
+    assert np.array_equal(picture.rgb, RGB) and picture.exif is None
+    assert picture.remarks == ('its EXIF is damaged and left out',)
+
+
+def test_exif_in_a_text_chunk(tmp_path: Path) -> None:
+    """As ImageMagick writes it."""
+    info = PngImagePlugin.PngInfo()
+    raw = exif(6).tobytes()
+    info.add_text('Raw profile type exif', f'\nexif\n{len(raw):8}\n{raw.hex()}\n')
+    of_mode('RGB').save(tmp_path / 'x.png', pnginfo=info)
+    picture = read_picture(str(tmp_path / 'x.png'))
+    assert picture.size == (17, 11) and tags(picture.exif)[0x010f] == 'Maker' and 0x0112 not in tags(picture.exif)
+
+
+# ---------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(('name', 'content', 'message'), [
+    ('text.png', b'hello\n', 'not an image, or of a kind that cannot be read'),
+    ('empty.png', b'', 'not an image, or of a kind that cannot be read'),
+    ('half.png', png(8, 2, RGB)[:200], 'damaged'),
+    ('head.png', png(8, 2, RGB)[:20], 'damaged'),
+    ('bits.png', png(8, 2, RGB)[:80] + b'\0\1\2\3' + png(8, 2, RGB)[84:], 'damaged'),
+    ('deep.png', png(16, 2, DEEP)[:300], 'damaged'),
+])
+def test_unusable_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ImageError, match=message) as error:
+        read_picture(str(tmp_path / name))
+    assert str(error.value).startswith(f'{tmp_path / name}: ') and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('ending', ['jpg', 'webp', 'bmp', 'tif', 'ppm'])
+def test_truncated_files(tmp_path: Path, ending: str) -> None:
+    of_mode('RGB').save(tmp_path / f'x.{ending}')
+    data = (tmp_path / f'x.{ending}').read_bytes()
+    (tmp_path / f'x.{ending}').write_bytes(data[:len(data) * 2 // 3])
+    with pytest.raises(ImageError, match=rf'x\.{ending}: (damaged|not an image)'):
+        read_picture(str(tmp_path / f'x.{ending}'))
+
+
+def test_missing_folder_and_forbidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImageError, match='x.png: no such file'):
+        read_picture(str(tmp_path / 'x.png'))
+    (tmp_path / 'folder.png').mkdir()
+    with pytest.raises(ImageError, match=r'folder\.png: is a folder, name an image file$'):
+        read_picture(str(tmp_path / 'folder.png'))
+
+    (tmp_path / 'x.png').write_bytes(b'')
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(Image, 'open', forbidden)
+    with pytest.raises(ImageError, match=r'x.png: cannot be read \(Permission denied\)'):
+        read_picture(str(tmp_path / 'x.png'))
+
+
+@pytest.mark.parametrize('error', [SyntaxError('broken'), struct.error('unpack'), KeyError('x'), RuntimeError(''),
+                                   OverflowError('a\nb'), AssertionError()])
+def test_whatever_a_decoder_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    (tmp_path / 'x.png').write_bytes(png(8, 2, RGB))
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, 'load', fail)
+    with pytest.raises(ImageError, match=r'x\.png: damaged \(.+\)$'):
+        read_picture(str(tmp_path / 'x.png'))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_bytes_gone_wrong_raise_nothing_else(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    buffer = io.BytesIO()
+    kind = data.draw(st.sampled_from(['PNG', 'JPEG', 'GIF', 'PPM', 'BMP']))
+    of_mode('P' if kind == 'GIF' else 'RGB').save(buffer, kind)
+    raw = bytearray(buffer.getvalue())
+    for _ in range(data.draw(st.integers(1, 5))):
+        raw[data.draw(st.integers(30, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / 'wrong'
+    path.write_bytes(raw[:data.draw(st.integers(30, len(raw)))])
+    try:
+        picture = read_picture(str(path))
+        assert picture.rgb.shape == (*picture.size, 3)
+    except ImageError as error:
+        assert str(error).startswith(str(path))
+
+
+# --------------------------------------------------------------------------------------------------------- option_files
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_write_and_read(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Any size and mode, with or without metadata, as any lossless kind: the pixels and the metadata come back."""
+    height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    mode, ending = data.draw(st.sampled_from(['L', 'RGB'])), data.draw(st.sampled_from(['png', 'webp', 'tif']))
+    rgb = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    rgb = np.repeat(rgb[..., :1], 3, 2) if mode == 'L' else rgb
+    alpha = rng.integers(0, 256, (height, width), dtype=np.uint8) if data.draw(st.booleans()) else None
+    metadata = replace(RECIPE, mode=mode, model='ü "quoted"') if data.draw(st.booleans()) and ending != 'tif' else None
+    path = tmp_path_factory.getbasetemp() / f'any.{ending}'
+    written = Picture(rgb, alpha, mode, SRGB, exif().tobytes(), metadata)
+    write_picture(written, str(path))
+    found = read_picture(str(path))
+    assert np.array_equal(found.rgb, rgb) and found.metadata == metadata and found.icc == SRGB
+    assert (alpha is None and found.alpha is None) or np.array_equal(found.alpha, alpha)
+    assert {**tags(found.exif), 0x0112: 1} == {**tags(written.exif), 0x0112: 1}
+    if metadata is None and ending != 'webp':  # which has no gray
+        assert found.mode == mode
+
+
+def test_lr_of_a_gray_picture_keeps_its_colours(tmp_path: Path) -> None:
+    metadata = replace(RECIPE, mode='L')
+    write_picture(Picture(RGB, mode='L', metadata=metadata), str(tmp_path / 'x.png'))
+    assert np.array_equal(read_picture(str(tmp_path / 'x.png')).rgb, RGB)
+    write_picture(Picture(RGB, mode='L'), str(tmp_path / 'gray.png'))
+    with Image.open(tmp_path / 'gray.png') as file:
+        assert file.mode == 'L' and np.array_equal(np.asarray(file), np.round(RGB.mean(2)))
+
+
+def lr_with(path: Path, record: object) -> Picture:
+    info = PngImagePlugin.PngInfo()
+    info.add_text('iarn', record if isinstance(record, str) else json.dumps(record))
+    of_mode('RGB').save(path, pnginfo=info)
+    return read_picture(str(path))
+
+
+@pytest.mark.parametrize('record', [
+    '{not json', '[' * 10**5, [1], 5, {}, {**asdict(RECIPE), 'hr_size': [0, 3]}, {**asdict(RECIPE), 'hr_size': 'ab'},
+    {**asdict(RECIPE), 'gray_icc': '#'}, {**asdict(RECIPE), 'gray_icc': 3},
+    {**asdict(RECIPE), 'lr_size': [1]}, {**asdict(RECIPE), 'mode': 'CMYK'}, {**asdict(RECIPE), 'format': '1'},
+    json.dumps(asdict(RECIPE)).replace('30', '1e999'), {k: v for k, v in asdict(RECIPE).items() if k != 'weights'},
+])
+def test_damaged_metadata_leave_the_pixels(tmp_path: Path, record: object) -> None:
+    picture = lr_with(tmp_path / 'x.png', record)
+    assert np.array_equal(picture.rgb, RGB) and picture.metadata is None
+    assert picture.no_metadata.startswith('its IARN metadata are damaged (') and '\n' not in picture.no_metadata
+
+
+def test_metadata_of_the_future(tmp_path: Path) -> None:
+    picture = lr_with(tmp_path / 'x.png', {'format': FORMAT_VERSION + 1, 'whatever': 3})
+    assert picture.no_metadata == (f'it was made by a newer iarn_basicsr (metadata format {FORMAT_VERSION + 1}, '
+                                 f'this one reads {FORMAT_VERSION}): upgrade')
+
+
+def test_metadata_of_today(tmp_path: Path) -> None:
+    assert lr_with(tmp_path / 'x.png', asdict(RECIPE)).metadata == RECIPE
+    assert lr_with(tmp_path / 'x.png', {**asdict(RECIPE), 'more': 1}).metadata == RECIPE
+    older = {k: v for k, v in asdict(RECIPE).items() if k not in ('alpha', 'gray_icc')}
+    assert lr_with(tmp_path / 'x.png', older).metadata == RECIPE
+    newer = replace(RECIPE, alpha=True, gray_icc='R1JBWQ==')
+    assert lr_with(tmp_path / 'x.png', asdict(newer)).metadata == newer
+
+
+def test_checksum_sees_one_grey_level() -> None:
+    changed = RGB.copy()
+    changed[3, 4, 1] ^= 1
+    assert checksum(RGB) == checksum(RGB[::-1][::-1]) != checksum(changed)
+
+
+# --------------------------------------------------------------------------------------------------------- writing
+
+
+@pytest.mark.parametrize('ending', ['jpg', 'jpeg', 'bmp', 'ppm'])
+def test_alpha_is_never_lost_silently(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f'x.{ending}'
+    with pytest.raises(ImageError, match=rf'x\.{ending}: \.{ending} cannot hold its transparency, choose one of \.png'):
+        write_picture(Picture(RGB, ALPHA), str(path))
+    assert not path.exists()
+    write_picture(Picture(RGB, np.full_like(ALPHA, 255)), str(path))  # opaque: nothing to lose
+    assert read_picture(str(path)).alpha is None
+
+
+def test_kinds_that_are_not_written(tmp_path: Path) -> None:
+    for name in ('x.gif', 'x.xyz', 'x'):
+        with pytest.raises(ImageError, match=rf'{name}: cannot be written, choose one of \.png, \.jpg'):
+            write_picture(Picture(RGB), str(tmp_path / name))
+
+
+def test_jpeg_is_good_and_keeps_exif(tmp_path: Path) -> None:
+    for source in ('x.jpg', 'x.webp'):  # WebP holds EXIF without the prefix that JPEG needs
+        save_turned(tmp_path / source, 1)
+        write_picture(read_picture(str(tmp_path / source)), str(tmp_path / 'out.jpg'))
+        found = read_picture(str(tmp_path / 'out.jpg'))
+        assert tags(found.exif)['exif'] and tags(found.exif)[0x010f] == 'Maker' and found.icc == SRGB
+    assert np.abs(found.rgb.astype(int) - RGB).mean() < 3
+
+
+def test_tiff_is_not_broken_by_exif_of_another_size(tmp_path: Path) -> None:
+    made = exif()
+    made[256], made[257] = 4000, 3000  # as some phones write
+    write_picture(Picture(RGB, exif=made.tobytes()), str(tmp_path / 'x.tif'))
+    found = read_picture(str(tmp_path / 'x.tif'))
+    assert np.array_equal(found.rgb, RGB) and tags(found.exif)[0x8298] == '© me'.encode().decode('latin-1')
+
+
+def test_failure_names_the_file_and_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / 'file').write_text('in the way')
+    with pytest.raises(ImageError, match=r'file/x\.png: cannot be written \(.*/file is no folder\)$'):
+        write_picture(Picture(RGB), str(tmp_path / 'file' / 'x.png'))
+    write_picture(Picture(RGB), str(tmp_path / 'x.png'))
+    before = (tmp_path / 'x.png').read_bytes()
+
+    def fail(self: Image.Image, file: BinaryIO, kind: str, **_: object) -> None:
+        file.write(b'half')
+        raise errors.pop()
+
+    monkeypatch.setattr(Image.Image, 'save', fail)
+    errors = [OSError(28, 'No space left on device'), KeyboardInterrupt()]
+    while errors:
+        with pytest.raises((ImageError, KeyboardInterrupt), match='No space|^$'):
+            write_picture(Picture(RGB[::2]), str(tmp_path / 'x.png'))
+        assert (tmp_path / 'x.png').read_bytes() == before
+        assert sorted(p.name for p in tmp_path.iterdir()) == ['file', 'x.png']
+
+
+@pytest.mark.parametrize('ending', ['bmp', 'ppm', 'png', 'jpg', 'webp', 'tif'])
+def test_metadata_are_never_lost_silently(tmp_path: Path, ending: str) -> None:
+    path, text = str(tmp_path / f'x.{ending}'), f'cannot go into a .{ending} file: left out'
+    bare = ending in ('bmp', 'ppm')
+    for icc, data, lost in ((SRGB, exif().tobytes(), 'EXIF and colour profile'), (SRGB, None, 'colour profile'),
+                            (None, exif().tobytes(), 'EXIF'), (None, None, '')):
+        remarks = write_picture(Picture(RGB, icc=icc, exif=data), path)
+        assert remarks == ((f'its {lost} {text}',) if bare and lost else ())
+        found = read_picture(path)
+        assert (found.icc, bool(found.exif)) == ((None, False) if bare else (icc, data is not None))
+
+
+def test_a_gray_profile_needs_gray_pixels(tmp_path: Path) -> None:
+    profile = SRGB[:16] + b'GRAY' + SRGB[20:]
+    for mode, name, kept in (('L', 'x.png', True), ('L', 'x.jpg', True), ('L', 'x.webp', False),
+                             ('RGB', 'x.png', False)):
+        path = str(tmp_path / name)
+        assert bool(write_picture(Picture(RGB, mode=mode, icc=profile), path)) != kept
+        with Image.open(path) as file:
+            assert file.info.get('icc_profile') == (profile if kept else None)
+    of_mode('RGB').save(tmp_path / 'wrong.png', icc_profile=profile)
+    picture = read_picture(str(tmp_path / 'wrong.png'))
+    assert picture.icc is None
+    assert picture.remarks == ('its colour profile does not fit its pixels and is left out',)
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'L', 'P', 'LA'])
+def test_large_pictures_are_not_copied_whole(tmp_path: Path, mode: str) -> None:
+    """Beside the pixels only strips of them are made, in reading, rounding and writing (Pillow's own are not seen)."""
+    large = Image.fromarray(RGB).resize((1500, 1200)).convert('L' if mode == 'LA' else 'RGB').convert(mode)
+    large.save(tmp_path / 'x.png')
+    strip = 1500 * images._STRIP * 3 * 12
+
+    def peak(work: Callable[[], Any]) -> tuple[Any, int]:
+        tracemalloc.start()
+        try:
+            return work(), tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    picture, memory = peak(lambda: read_picture(str(tmp_path / 'x.png')))
+    assert memory < picture.rgb.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes) + strip
+    for work, made in ((lambda: write_picture(picture, str(tmp_path / 'y.png')), 1500 * 1200 * (picture.mode == 'L')),
+                       (lambda: checksum(picture.rgb), 0),
+                       (lambda: channel_mean(picture.rgb), 1500 * 1200),
+                       (lambda: eight_bit(picture.rgb.astype(np.uint16)), 3 * picture.rgb.nbytes)):
+        assert peak(work)[1] < made + strip
+
+
+def test_unicode_names(tmp_path: Path) -> None:
+    path = tmp_path / 'ö 日本' / 'a b.png'
+    write_picture(Picture(RGB), str(path))
+    assert np.array_equal(read_picture(str(path)).rgb, RGB)
+    write_picture(Picture(RGB), str(path.with_suffix('.PNG')))  # endings count in capitals too
+
+
+def test_opencv_is_silent_and_keeps_its_log_level(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    level = cv2.utils.logging.getLogLevel()
+    save_turned(tmp_path / 'deep.tif', 6)
+    read_picture(str(tmp_path / 'deep.tif'))
+    assert cv2.utils.logging.getLogLevel() == level and not capfd.readouterr().err
+
+
+def test_16_bits_that_opencv_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / 'x.png').write_bytes(png(16, 2, DEEP))
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: None)
+    with pytest.raises(ImageError, match=r'x\.png: damaged \(16-bit pixels cannot be decoded\)'):
+        read_picture(str(tmp_path / 'x.png'))
+
+
+def test_png_bytes() -> None:
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(images.png_bytes(RGB)))), RGB)

@@ -1,0 +1,456 @@
+"""The Python interface: any kind of array or file, what is written is what is restored, and clear refusals."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_image, tiny_net
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from iarn_basicsr import Rescaler as exported  # noqa: N813
+from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.inference import memory
+from iarn_basicsr.inference import rescaler as module
+from iarn_basicsr.inference.picture_file import Picture, read_picture, write_picture
+from iarn_basicsr.inference.rescaler import Rescaler
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
+from iarn_basicsr.ops.size import largest_hr_size, lr_size, smallest_lr_size
+from iarn_basicsr.zoo.weights import weights_hash
+
+IMAGE = make_image(23, 31, seed=1)[..., ::-1].copy()
+TENSOR = torch.from_numpy(IMAGE.copy()).permute(2, 0, 1).float() / 255
+ALPHA = make_image(23, 31, seed=5)[..., 0].copy()
+GRAY_ICC = bytes(16) + b'GRAY' + bytes(200)
+
+
+@pytest.fixture(scope='module')
+def rescaler() -> Rescaler:
+    return Rescaler(tiny_net(), 'tiny', device='cpu')
+
+
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    return (tensor * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+def bicubic_alpha(alpha: np.ndarray, size: tuple[int, int], resize: Callable[..., torch.Tensor]) -> np.ndarray:
+    x = torch.from_numpy(alpha.astype(np.float32))[None, None] / 255
+    return (quantise(resize(x, size))[0, 0] * 255).round().byte().numpy()
+
+
+# ---------------------------------------------------------------------------------------------------- arrays, tensors
+
+
+def test_numpy_is_the_network(rescaler: Rescaler) -> None:
+    with torch.no_grad():
+        lr = quantise(rescaler.net.downscale(TENSOR[None], (9, 12)).lr)
+        restored = quantise(rescaler.net.upscale(lr, (23, 31)))
+    found = rescaler.downscale(IMAGE, scale=2.5)
+    assert found.dtype == np.uint8 and np.array_equal(found, as_array(lr[0]))
+    assert np.array_equal(rescaler.upscale(found, size=(23, 31)), as_array(restored[0]))
+    assert np.abs(found.astype(int) - bicubic_alpha(IMAGE[..., 0], (9, 12), bicubic_downscale)[..., None]).max() > 3
+
+
+@pytest.mark.parametrize(('scale', 'size'), [(2.5, (9, 12)), ((2, 3), (12, 10)), ('2x3', (12, 10)), (1, (23, 31))])
+def test_scales(rescaler: Rescaler, scale: Any, size: tuple[int, int]) -> None:
+    assert rescaler.downscale(IMAGE, scale=scale).shape == (*size, 3)
+    assert np.array_equal(rescaler.downscale(IMAGE, scale=scale), rescaler.downscale(IMAGE, size=size))
+    assert np.array_equal(rescaler.downscale(IMAGE, scale), rescaler.downscale(IMAGE, size=list(size)))
+
+
+def test_16_bits_are_used_and_8_come_out(rescaler: Rescaler) -> None:
+    deep = IMAGE.astype(np.uint16) * 257
+    assert np.array_equal(rescaler.downscale(deep, scale=2), rescaler.downscale(IMAGE, scale=2))
+    finer = (deep + np.where(deep < 65000, 120, 0)).astype(np.uint16)
+    found = rescaler.downscale(finer, scale=2)
+    assert found.dtype == np.uint8 and (found != rescaler.downscale(IMAGE, scale=2)).any()
+    assert np.array_equal(rescaler.downscale(finer, scale=1), np.round(finer / 257).astype(np.uint8))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_tensors(rescaler: Rescaler, dtype: torch.dtype) -> None:
+    """Half precision too: 1.0 times 65535 would be infinite in it."""
+    white = TENSOR.clone()
+    white[:, :8] = 1
+    lr, restored = rescaler.roundtrip(white.to(dtype), scale=2)
+    assert lr.shape == (3, 12, 16) and restored.shape == TENSOR.shape
+    assert lr.dtype == restored.dtype == (torch.float32 if dtype == torch.bfloat16 else dtype)
+    expected = rescaler.downscale(as_array(white), scale=2)
+    tolerance = {torch.float16: 2, torch.bfloat16: 8}.get(dtype, 0)
+    assert np.abs(as_array(lr.float()).astype(int) - expected).max() <= tolerance
+    if dtype == torch.float32:
+        assert np.array_equal(as_array(restored), rescaler.upscale(expected, size=(23, 31)))
+
+
+def test_batches_and_gradients(rescaler: Rescaler) -> None:
+    batch = torch.stack([TENSOR, TENSOR.flip(-1)]).requires_grad_()
+    lr = rescaler.downscale(batch, scale=2)
+    assert lr.shape == (2, 3, 12, 16) and not lr.requires_grad
+    assert torch.equal(lr[1], rescaler.downscale(TENSOR.flip(-1), scale=2))
+    assert rescaler.roundtrip(batch, scale=2).restored.shape == batch.shape
+
+
+def test_the_input_is_not_touched(rescaler: Rescaler) -> None:
+    image = IMAGE.copy()
+    image.setflags(write=False)
+    for scale in (1, 2):
+        rescaler.downscale(image, scale=scale)
+    assert not np.shares_memory(rescaler.downscale(IMAGE, scale=1), IMAGE)
+    assert not np.shares_memory(rescaler.upscale(IMAGE, size=(23, 31)), IMAGE)
+    assert np.array_equal(rescaler.downscale(IMAGE[::-1, ::-1], scale=2), rescaler.downscale(
+        np.ascontiguousarray(IMAGE[::-1, ::-1]), scale=2))
+
+
+def test_scale_1_changes_nothing(rescaler: Rescaler) -> None:
+    assert np.array_equal(rescaler.roundtrip(IMAGE, scale=1).restored, IMAGE)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_any_size(rescaler: Rescaler, data: st.DataObject) -> None:
+    height, width = data.draw(st.sampled_from([1, 2, 3, 5, 7, 13, 31])), data.draw(st.sampled_from([1, 2, 7, 17, 37]))
+    scale = data.draw(st.floats(1, 4)), data.draw(st.floats(1, 4))
+    image = make_image(height, width, seed=3)
+    lr, restored = rescaler.roundtrip(image, scale=scale)
+    assert lr.shape == (*lr_size((height, width), scale), 3) and restored.shape == image.shape
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_the_file_restores_as_the_memory_does(rescaler: Rescaler, tmp_path_factory: pytest.TempPathFactory,
+                                              data: st.DataObject) -> None:
+    """Bit for bit, for any size, mode and scale, as PNG and as WebP, and alpha by bicubic."""
+    size = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
+    mode = data.draw(st.sampled_from(['1', 'L', 'LA', 'P', 'RGB', 'RGBA']))
+    scale = data.draw(st.floats(1, 4)), data.draw(st.floats(1, 4))
+    folder, ending = tmp_path_factory.getbasetemp(), data.draw(st.sampled_from(['png', 'webp']))
+    rgb = make_image(*size, seed=data.draw(st.integers(0, 9)))
+    image = Image.fromarray(rgb).convert('L' if mode in ('L', 'LA', '1') else 'RGB')
+    if mode in ('LA', 'RGBA'):
+        image.putalpha(Image.fromarray(make_image(*size, seed=11)[..., 0]))
+    (image if mode in ('LA', 'RGBA') else image.convert(mode)).save(folder / 'source.png')
+    source = read_picture(str(folder / 'source.png'))
+
+    lr = rescaler.downscale_file(str(folder / 'source.png'), str(folder / f'lr.{ending}'), scale=scale)
+    restored = rescaler.upscale_file(str(folder / f'lr.{ending}'), str(folder / 'restored.png'))
+    memory = rescaler.roundtrip(source.rgb, scale=scale)
+    found = read_picture(str(folder / f'lr.{ending}'))
+    assert found.metadata == lr.metadata and lr.metadata.hr_size == size
+    assert np.array_equal(found.rgb, memory.lr) and np.array_equal(restored.rgb, memory.restored)
+    whole = read_picture(str(folder / 'restored.png'))
+    assert whole.mode == source.mode == ('L' if mode in ('1', 'L', 'LA') else 'RGB') and whole.metadata is None
+    expected = np.repeat(np.round(memory.restored.mean(2)).astype(np.uint8)[..., None], 3, 2)
+    assert np.array_equal(whole.rgb, memory.restored if whole.mode == 'RGB' else expected)
+    assert (whole.alpha is None) == (mode not in ('LA', 'RGBA'))
+    if whole.alpha is not None:
+        small = bicubic_alpha(source.alpha, lr.size, bicubic_downscale)
+        assert np.array_equal(found.alpha, small)
+        assert np.array_equal(whole.alpha, bicubic_alpha(small, size, bicubic_upscale))
+
+
+def test_paths_and_pictures(rescaler: Rescaler, tmp_path: Path) -> None:
+    Image.fromarray(IMAGE).save(tmp_path / 'a.png')
+    lr = rescaler.downscale(tmp_path / 'a.png', scale=2)
+    assert isinstance(lr, Picture) and np.array_equal(lr.rgb, rescaler.downscale(IMAGE, scale=2))
+    write_picture(lr, str(tmp_path / 'lr.png'))
+    for source in (lr, tmp_path / 'lr.png', str(tmp_path / 'lr.png')):
+        assert np.array_equal(rescaler.upscale(source).rgb, rescaler.roundtrip(IMAGE, scale=2).restored)
+    trip = rescaler.roundtrip(str(tmp_path / 'a.png'), size=(9, 12))
+    assert trip.lr.size == (9, 12) and trip.restored.size == (23, 31)
+
+
+def test_profiles_travel(rescaler: Rescaler) -> None:
+    picture = Picture(IMAGE, ALPHA, 'RGB', b'icc', b'exif')
+    lr = rescaler.downscale(picture, scale=2)
+    assert (lr.icc, lr.exif, lr.metadata.model, lr.metadata.mode) == (b'icc', b'exif', 'tiny', 'RGB')
+    restored = rescaler.upscale(lr)
+    assert (restored.icc, restored.exif, restored.metadata) == (b'icc', b'exif', None)
+
+
+@pytest.mark.parametrize('ending', ['png', 'webp'])
+def test_a_gray_profile_waits_in_the_recipe(rescaler: Rescaler, tmp_path: Path, ending: str) -> None:
+    """The LR of a gray picture is RGB, where a profile for gray would be wrong."""
+    paths = [str(tmp_path / name) for name in ('a.png', f'lr.{ending}', 'restored.png', 'restored.webp')]
+    Image.fromarray(IMAGE).convert('L').save(paths[0], icc_profile=GRAY_ICC)
+    rescaler.downscale_file(paths[0], paths[1], scale=2)
+    with Image.open(paths[1]) as file:
+        assert file.mode == 'RGB' and 'icc_profile' not in file.info
+    rescaler.upscale_file(paths[1], paths[2])
+    with Image.open(paths[2]) as file:
+        assert file.mode == 'L' and file.info['icc_profile'] == GRAY_ICC
+    said: list[str] = []
+    Rescaler(rescaler.net, 'tiny', device='cpu', say=said.append).upscale_file(paths[1], paths[3])
+    with Image.open(paths[3]) as file:  # WebP has no gray
+        assert 'icc_profile' not in file.info
+    assert said == [f'{paths[3]}: its colour profile cannot go into a .webp file: left out']
+
+
+@pytest.mark.parametrize('ending', ['png', 'webp'])
+@pytest.mark.parametrize('mode', ['RGBA', 'LA', 'RGB'])
+def test_opaque_alpha_comes_back(rescaler: Rescaler, tmp_path: Path, mode: str, ending: str) -> None:
+    """WebP drops an alpha channel that is opaque; the metadata says that there was one."""
+    paths = [str(tmp_path / name) for name in ('a.png', f'lr.{ending}', 'restored.png')]
+    Image.fromarray(IMAGE).convert('L' if mode == 'LA' else 'RGB').convert(mode).save(paths[0])
+    rescaler.downscale_file(paths[0], paths[1], scale=2)
+    rescaler.upscale_file(paths[1], paths[2])
+    with Image.open(paths[2]) as file:
+        assert file.mode == mode and (mode == 'RGB' or file.getextrema()[-1] == (255, 255))
+
+
+# ---------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(('image', 'message'), [
+    (IMAGE[..., 0], r'image \(shape \(23, 31\), type uint8\): expected RGB \(H, W, 3\), uint8 or uint16'),
+    (IMAGE / 255, r'image \(shape \(23, 31, 3\), type float64\): expected RGB'),
+    (IMAGE[..., :2], r'image \(shape \(23, 31, 2\)'),
+    (None, r'image \(None\): expected RGB'),
+    (TENSOR[0], r'tensor of shape \(23, 31\) and type torch.float32: expected float RGB \(3, H, W\) or'),
+    (TENSOR.permute(1, 2, 0), r'tensor of shape \(23, 31, 3\)'),
+    ((TENSOR * 255).byte(), r'type torch.uint8: expected float RGB'),
+    (TENSOR[None][:0], r'tensor of shape \(0, 3, 23, 31\)'),
+    (TENSOR * float('nan'), r'tensor of shape \(3, 23, 31\) holds values that are not finite'),
+])
+def test_what_is_no_image(rescaler: Rescaler, image: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rescaler.downscale(image, scale=2)
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    ({}, 'give either scale or size, not neither'),
+    ({'scale': 2, 'size': (9, 12)}, 'give either scale or size, not both'),
+    ({'scale': 0.5}, 'scale 0.5 is not a valid scale'),
+    ({'scale': 'two'}, "scale 'two' is not understood"),
+    ({'scale': 5}, r'LR size 5x6 is out of range for HR 23x31 .*between 5x7 and 23x31'),
+    ({'size': (24, 31)}, 'LR size 24x31 is out of range for HR 23x31'),
+    ({'size': (9.5, 12)}, r'LR size \(9.5, 12\) is not \(height, width\) in whole pixels'),
+    ({'size': 9}, 'LR size 9 is not'),
+])
+def test_what_is_no_lr_size(rescaler: Rescaler, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rescaler.downscale(IMAGE, **arguments)
+
+
+@pytest.mark.parametrize(('size', 'message'), [
+    (None, r'upscale needs size=\(H, W\): pixels alone do not say how large the original was'),
+    ((22, 31), r'HR size 22x31 is out of range for LR 23x31 \(height x width\): .* between 23x31 and 95x127'),
+    ((96, 127), 'size 96x127'),
+    ((1, 10**9), 'size 1x1000000000'),
+    ((30.5, 40), r'size \(30.5, 40\) is not \(height, width\) in whole pixels'),
+    (30, 'size 30 is not'),
+    (('40', '50'), 'is not .height, width. in whole pixels'),
+])
+def test_what_is_no_hr_size(rescaler: Rescaler, size: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rescaler.upscale(IMAGE, size=size)
+
+
+def test_largest_hr_size_is_what_the_network_accepts(rescaler: Rescaler) -> None:
+    assert rescaler.upscale(IMAGE[:2, :3], size=(11, 15)).shape == (11, 15, 3)
+    assert rescaler.lr_size((11, 15), size=(2, 3)) == (2, 3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 20000), st.floats(1, 8) | st.integers(10, 80).map(lambda tenths: tenths / 10))
+def test_both_size_ranges_are_one_rule(lr: int, max_scale: float) -> None:
+    """At 1.1, say, an HR of 33 has LR sizes from 30: though 1.1 times 30 is a little over 33 in binary."""
+    high = largest_hr_size((lr, 1), max_scale)[0]
+    assert smallest_lr_size((high, 1), max_scale)[0] <= lr < smallest_lr_size((high + 1, 1), max_scale)[0]
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    ({'weights': 'f' * 16, 'model': 'other'},
+     r"it was made with the weights 'other' \(f{16}\), these are 'tiny' \(\w{16}\); restore it with those, or try "
+     'with force=True'),
+    ({'lr_size': (13, 16)},
+     r'it is 16x12 but was made 16x13 \(width x height\): it was resized, turned or cropped since, '),
+    ({'pixels': '00000000'}, 'it was edited or recompressed since it was made, .* force=True tries'),
+])
+def test_lr_that_does_not_fit(rescaler: Rescaler, change: dict[str, Any], message: str) -> None:
+    lr = rescaler.downscale(Picture(IMAGE), scale=2)
+    lr.metadata = replace(lr.metadata, **change)
+    for call in (rescaler.upscale, rescaler.restored_size):
+        with pytest.raises(ValueError, match=message):
+            call(lr)
+    assert rescaler.upscale(lr, force=True).size == rescaler.restored_size(lr, force=True) == (23, 31)
+
+
+def test_lr_that_was_edited_or_made_elsewhere(rescaler: Rescaler) -> None:
+    lr = rescaler.downscale(Picture(IMAGE), scale=2)
+    edited = replace(lr, rgb=lr.rgb.copy())
+    edited.rgb[0, 0, 0] ^= 1
+    with pytest.raises(ValueError, match='edited or recompressed'):
+        rescaler.upscale(edited)
+    with pytest.raises(ValueError, match=r"it was made with the weights 'tiny' .* these are 'else'"):
+        Rescaler(tiny_net(seed=1), 'else', device='cpu').upscale(lr)
+    renamed = Rescaler(tiny_net(), 'another name', device='cpu')  # the same weights
+    assert np.array_equal(renamed.upscale(lr).rgb, rescaler.upscale(lr).rgb)
+
+
+def test_lr_without_a_recipe(rescaler: Rescaler) -> None:
+    with pytest.raises(ValueError, match=r'its metadata hold no metadata of IARN: .*; give size=\(H, W\)'):
+        rescaler.upscale(Picture(IMAGE))
+    assert rescaler.upscale(Picture(IMAGE), size=(30, 40)).size == (30, 40)
+    broken = Picture(IMAGE, no_metadata='its IARN metadata are damaged (x)')
+    for size, force in ((None, False), (None, True), ((30, 40), False)):
+        with pytest.raises(ValueError, match=r'damaged \(x\); to enlarge rather than restore it, give size=\(H, W\)'):
+            rescaler.upscale(broken, size, force)
+    assert rescaler.upscale(broken, (30, 40), force=True).size == (30, 40)
+
+
+def test_errors_name_the_file(rescaler: Rescaler, tmp_path: Path) -> None:
+    path = str(tmp_path / 'a.png')
+    for call in (lambda: rescaler.upscale(path), lambda: rescaler.downscale(path, scale=2),
+                 lambda: rescaler.upscale_file(path, 'x.png')):
+        with pytest.raises(ValueError, match=f'^{re.escape(path)}: no such file'):
+            call()
+    Image.fromarray(IMAGE).save(path)
+    for call in (lambda: rescaler.upscale(path), lambda: rescaler.upscale_file(path, 'x.png'),
+                 lambda: rescaler.downscale(path, scale=9), lambda: rescaler.downscale_file(path, 'x.png', scale=9)):
+        with pytest.raises(ValueError, match=f'^{re.escape(path)}: (its metadata hold no|LR size)'):
+            call()
+
+
+@pytest.mark.parametrize('tile', [0, -5, 2.5, 63, 1e400])
+def test_tile_must_be_a_whole_number(tile: Any) -> None:
+    with pytest.raises(ValueError, match=rf'tile {tile}: expected a whole number of HR pixels, at least 64'):
+        Rescaler(tiny_net(), 'tiny', tile=tile)
+
+
+@pytest.mark.parametrize('device', ['nonsense', 'cuda:99', 'meta:x'])
+def test_device_must_be_usable(device: str) -> None:
+    with pytest.raises(ValueError, match=rf"device '{device}' cannot be used \(.+\); here are: cpu") as error:
+        Rescaler(tiny_net(), 'tiny', device=device)
+    assert '\n' not in str(error.value)
+
+
+# ------------------------------------------------------------------------------------------------------------ memory
+
+
+def test_tile_is_used(rescaler: Rescaler, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles = []
+    monkeypatch.setattr(module, 'downscale_tiled', lambda net, rgb, size, tile, device: tiles.append(tile) or rgb)
+    Rescaler(rescaler.net, 'tiny', device='cpu', tile=77).downscale(IMAGE, scale=2)
+    rescaler.downscale(IMAGE, scale=2)
+    monkeypatch.setattr(module, 'available_memory', lambda: 1e6)
+    rescaler.downscale(IMAGE, scale=2)
+    assert tiles[0] == 77 and tiles[1] > 500 and tiles[2] == module.SMALLEST_TILE
+
+
+@pytest.mark.parametrize(('direction', 'function'), [('downscale', 'downscale_tiled'), ('upscale', 'upscale_tiled')])
+def test_out_of_gpu_memory_halves_the_tile(monkeypatch: pytest.MonkeyPatch, direction: str, function: str) -> None:
+    image, said, tiles = make_image(150, 170, seed=2), [], []
+    work = getattr(module, function)
+
+    def full(net: IARN, rgb: np.ndarray, size: tuple[int, int], tile: int, device: torch.device) -> np.ndarray:
+        tiles.append(tile)
+        if tile > 64:
+            raise torch.cuda.OutOfMemoryError('CUDA out of memory')
+        return work(net, rgb, size, tile, device)
+
+    monkeypatch.setattr(module, function, full)
+    rescaler = Rescaler(tiny_net(), 'tiny', device='cpu', tile=256, say=said.append)
+    arguments: dict[str, Any] = {'scale': 2} if direction == 'downscale' else {'size': (300, 340)}
+    found = getattr(rescaler, direction)(image, **arguments)
+    assert tiles == [256, 128, 64]
+    assert [line.split(':')[0] for line in said] == ['out of GPU memory'] * 2
+    assert 'tiles of 64 pixels' in said[1]
+    monkeypatch.setattr(module, function, work)
+    whole = getattr(Rescaler(rescaler.net, 'tiny', device='cpu', tile=10**6), direction)(image, **arguments)
+    assert np.abs(found.astype(int) - whole).max() <= 1
+
+
+def test_out_of_gpu_memory_with_the_smallest_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError('CUDA out of memory')
+
+    monkeypatch.setattr(module, 'downscale_tiled', full)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        Rescaler(tiny_net(), 'tiny', device='cpu', tile=100).downscale(IMAGE, scale=2)
+
+
+def files(root: Path, contents: dict[str, str]) -> str:
+    for name, text in contents.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return str(root)
+
+
+MACHINE = {'proc/meminfo': 'MemTotal: 9 kB\nMemAvailable:   2000 kB\n'}
+FREE = 2000 * 1024
+
+
+def test_available_memory(tmp_path: Path) -> None:
+    assert memory.available_memory(files(tmp_path, {'proc/meminfo': 'MemTotal: 9 kB\n'})) == 4e9
+    assert memory.available_memory(files(tmp_path, MACHINE)) == FREE
+    assert memory.available_memory(str(tmp_path / 'missing')) == 4e9
+    assert 0 < memory.available_memory() < float('inf')
+
+
+def version_1(group: str, limit: str, usage: str, stat: str = '') -> dict[str, str]:
+    folder = f'sys/fs/cgroup/memory{group}'
+    return {'proc/self/cgroup': '5:cpu,cpuacct:/other\n4:memory:/job/step\n0::/\n', f'{folder}/memory.stat': stat,
+            f'{folder}/memory.limit_in_bytes': limit + '\n', f'{folder}/memory.usage_in_bytes': usage + '\n'}
+
+
+def version_2(group: str, limit: str, usage: str, stat: str = '') -> dict[str, str]:
+    folder = f'sys/fs/cgroup{group}'
+    return {'proc/self/cgroup': '0::/job/step\n', f'{folder}/memory.stat': stat,
+            f'{folder}/memory.max': limit + '\n', f'{folder}/memory.current': usage + '\n'}
+
+
+@pytest.mark.parametrize(('found', 'free'), [
+    (version_2('/job/step', '900000', '500000'), 400000),
+    (version_2('/job/step', '900000', '500000', 'anon 7\ninactive_file 100000\n'), 500000),  # cache is given up
+    ({**version_2('/job/step', 'max', '5'), **version_2('/job', '600000', '550000')}, 50000),
+    (version_2('', '900000', '900100'), 0),  # a container sees its own group at the mount
+    (version_2('/job/step', '9000000000', '5'), FREE),
+    (version_2('/job/other', '900000', '5'), FREE),
+    (version_1('/job', '900000', '600000', 'inactive_file 1\ntotal_inactive_file 100000\n'), 400000),
+    (version_1('', '900000', '600000'), 300000),
+    (version_1('/other', '900000', '600000'), FREE),
+    (version_1('', '9223372036854771712', '5'), FREE),
+])
+def test_available_memory_of_a_container(tmp_path: Path, found: dict[str, str], free: int) -> None:
+    assert memory.available_memory(files(tmp_path, {**MACHINE, **found})) == free
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')
+def test_gpu_is_chosen_and_agrees_with_cpu(rescaler: Rescaler) -> None:
+    fast = Rescaler(tiny_net(), 'tiny')
+    assert fast.device.type == 'cuda' and fast.weights_hash == rescaler.weights_hash
+    assert np.abs(fast.downscale(IMAGE, scale=2).astype(int) - rescaler.downscale(IMAGE, scale=2)).max() <= 1
+
+
+# ----------------------------------------------------------------------------------------------------------- weights
+
+
+def test_load(tmp_path: Path) -> None:
+    assert exported is Rescaler
+    tiny_net().save(tmp_path / 'mine.pth')
+    rescaler = Rescaler.load(tmp_path / 'mine.pth', device='cpu', tile=70)
+    assert (rescaler.name, rescaler.tile, str(rescaler.device)) == ('mine', 70, 'cpu')
+    assert rescaler.weights_hash == weights_hash(tiny_net().state_dict())
+    assert re.fullmatch('[0-9a-f]{16}', rescaler.weights_hash)
+
+
+def test_hash_sees_every_weight() -> None:
+    net = tiny_net()
+    hashes = {weights_hash(net.state_dict())}
+    for parameter in net.parameters():
+        with torch.no_grad():
+            parameter[(0,) * parameter.dim()] += 1e-3
+        hashes.add(weights_hash(net.state_dict()))
+    assert len(hashes) == 1 + len(list(net.parameters()))

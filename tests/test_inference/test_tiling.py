@@ -1,0 +1,236 @@
+"""Tiles: they partition the image, and what they make equals what the whole image makes."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_image, tiny_net
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.inference import tiling
+from iarn_basicsr.inference.tiling import (
+    BICUBIC_TILE,
+    HALO,
+    SMALLEST_TILE,
+    bicubic_downscale_tiled,
+    bicubic_upscale_tiled,
+    default_tile,
+    downscale_tiled,
+    tile_count,
+    upscale_tiled,
+)
+from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
+from iarn_basicsr.ops.size import lr_size
+
+CPU = torch.device('cpu')
+WHOLE = 10**6  # a tile that holds any image
+NETS = {
+    'randomised': lambda: tiny_net(std=0.05, num_block=2),
+    'like a trained one': lambda: tiny_net(std=0.005, num_block=3, width=8),
+    'area': lambda: tiny_net(std=0.01, split='area'),
+    'cubic_interp': lambda: tiny_net(std=0.01, split='cubic_interp'),
+    'hr_grid': lambda: tiny_net(std=0.01, coupling='hr_grid', fold=1),
+}
+CASES = [  # HR size, scale, tile: nothing divides anything, and there are several tiles both ways
+    ((157, 211), 1.5, 64), ((157, 211), 2, 71), ((157, 211), 2.5, 64), ((181, 263), 4, 50), ((157, 211), (1.5, 3), 64),
+    ((211, 157), (4, 1.3), 70), ((127, 233), 1.1, 60),
+]
+
+
+def noisy_image(height: int, width: int) -> np.ndarray:
+    noise = np.random.default_rng(0).integers(-25, 26, (height, width, 3))
+    return (make_image(height, width, seed=1)[..., ::-1].astype(int) + noise).clip(0, 255).astype(np.uint8)
+
+
+def check_close(tiled: np.ndarray, whole: np.ndarray, same: float = 0.998) -> None:
+    """The promise: one grey level on 99.99 % of the pixels, two on the rest. In fact nearly all are the same."""
+    difference = np.abs(tiled.astype(int) - whole.astype(int)).max(2)
+    assert tiled.shape == whole.shape
+    assert difference.max() <= 2
+    assert (difference <= 1).mean() >= 0.9999
+    assert (difference == 0).mean() >= same
+
+
+# ------------------------------------------------------------------------------------------------------ partition
+
+
+def check_axis(n: int, m: int, tile: int) -> None:
+    """Every sample of both axes is written once; windows hold what is written, and the halo where there is room, and
+    are equally large: tensors of many sizes fragment the memory."""
+    tiles = tiling._axis_tiles(n, m, tile)
+    assert len({(t.window.hr_stop - t.window.hr_start, t.window.lr_stop - t.window.lr_start) for t in tiles}) == 1
+    for stops, length in (([t.lr for t in tiles], m), ([t.hr for t in tiles], n)):
+        assert [k for s in stops for k in range(s.start, s.stop)] == list(range(length))
+    for t in tiles:
+        w = t.window
+        assert 0 <= w.hr_start <= t.hr.start < t.hr.stop <= w.hr_stop <= n
+        assert 0 <= w.lr_start <= max(0, t.lr.start - tiling._halo(n, m))
+        assert m >= w.lr_stop >= min(m, t.lr.stop + tiling._halo(n, m))
+        assert w.hr_start * m <= w.lr_start * n and w.hr_stop * m >= w.lr_stop * n  # all that its LR samples cover
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_axis_tiles_partition(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 400))
+    check_axis(n, data.draw(st.integers(1, n)), data.draw(st.integers(1, 500)))
+
+
+@pytest.mark.parametrize(('n', 'm', 'tile'), [(1, 1, 1), (1, 1, 500), (2, 1, 1), (400, 100, 1), (400, 400, 7),
+                                              (7, 2, 3), (8192, 8191, 500), (40000, 13001, 777)])
+def test_axis_tiles_at_the_edges(n: int, m: int, tile: int) -> None:
+    check_axis(n, m, tile)
+
+
+@settings(max_examples=20, deadline=None)
+@given(*[st.tuples(number, number) for number in (st.integers(1, 60), st.floats(1, 4))], st.integers(1, 70))
+def test_every_pixel_is_written_once(hr: tuple[int, int], scale: tuple[float, float], tile: int) -> None:
+    lr = lr_size(hr, scale)
+    written = np.zeros(lr, int), np.zeros(hr, int)
+    tiles = [(v, h) for v, h, _ in tiling.tiles_of(hr, lr, tile, lambda part: None)]
+    for v, h in tiles:
+        written[0][v.lr, h.lr] += 1
+        written[1][v.hr, h.hr] += 1
+    assert (written[0] == 1).all() and (written[1] == 1).all()
+    assert len(tiles) == tile_count(hr, lr, tile)
+
+
+# ------------------------------------------------------------------------------------------------------- equality
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['randomised', 'like a trained one'])
+@pytest.mark.parametrize(('hr', 'scale', 'tile'), CASES)
+def test_tiled_equals_untiled(name: str, hr: tuple[int, int], scale: float, tile: int) -> None:
+    net, image, size = NETS[name](), noisy_image(*hr), lr_size(hr, scale)
+    assert tile_count(hr, size, tile) >= 4 and tile_count(hr, size, WHOLE) == 1
+    lr = downscale_tiled(net, image, size, WHOLE, CPU)
+    restored = upscale_tiled(net, lr, hr, WHOLE, CPU)
+    x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+    bicubic = (quantise(bicubic_downscale(x, size))[0].permute(1, 2, 0) * 255).numpy()
+    assert np.abs(lr - bicubic).max() > 3  # the network does something
+    check_close(downscale_tiled(net, image, size, tile, CPU), lr)
+    check_close(upscale_tiled(net, lr, hr, tile, CPU), restored)
+
+
+@pytest.mark.parametrize('name', ['area', 'cubic_interp', 'hr_grid'])
+def test_tiled_equals_untiled_for_every_kind_of_network(name: str) -> None:
+    net, image, size = NETS[name](), noisy_image(131, 167), (59, 75)
+    lr = downscale_tiled(net, image, size, WHOLE, CPU)
+    check_close(downscale_tiled(net, image, size, 60, CPU), lr)
+    check_close(upscale_tiled(net, lr, (131, 167), 60, CPU), upscale_tiled(net, lr, (131, 167), WHOLE, CPU))
+
+
+@pytest.mark.parametrize('resample', ['cubic', 'area'])
+@pytest.mark.parametrize(('n', 'm'), [(700, 699), (700, 698), (650, 640)])
+def test_just_above_scale_1_the_halo_grows(resample: str, n: int, m: int) -> None:
+    """There the right inverse reaches far; with the plain halo some pixels were off by 16 grey levels."""
+    net, image = tiny_net(std=0.005, split=resample), noisy_image(12, n)
+    lr = downscale_tiled(net, image, (12, m), WHOLE, CPU)
+    check_close(downscale_tiled(net, image, (12, m), n // 4, CPU), lr)
+    check_close(upscale_tiled(net, lr, (12, n), n // 4, CPU), upscale_tiled(net, lr, (12, n), WHOLE, CPU))
+
+
+def test_halo() -> None:
+    assert tiling._halo(1000, 1000) == tiling._halo(1000, 250) == tiling._halo(1000, 900) == HALO
+    assert tiling._halo(1000, 999) > tiling._halo(1000, 998) > tiling._halo(1000, 980) > HALO
+
+
+def test_one_tile_is_the_network_itself() -> None:
+    net, image = tiny_net(), noisy_image(45, 38)
+    x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        lr = quantise(net.downscale(x, (19, 17)).lr)
+        restored = quantise(net.upscale(lr, (45, 38)))
+    tiled = downscale_tiled(net, image, (19, 17), WHOLE, CPU)
+    assert np.array_equal(tiled, (lr[0] * 255).round().byte().permute(1, 2, 0).numpy())
+    assert np.array_equal(upscale_tiled(net, tiled, (45, 38), WHOLE, CPU),
+                          (restored[0] * 255).round().byte().permute(1, 2, 0).numpy())
+
+
+def test_16_bits_and_progress() -> None:
+    net, image, calls = tiny_net(), noisy_image(130, 90), []
+    lr = downscale_tiled(net, image, (60, 50), 50, CPU, lambda: calls.append(1))
+    assert len(calls) == tile_count((130, 90), (60, 50), 50) == 6
+    assert np.array_equal(downscale_tiled(net, image.astype(np.uint16) * 257, (60, 50), 50, CPU), lr)
+    upscale_tiled(net, lr, (130, 90), 50, CPU, lambda: calls.append(1))
+    assert len(calls) == 12
+
+
+def test_bicubic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the whole at once, to the bit where there is one tile, in tiles where the image is larger than one."""
+    image, size = noisy_image(157, 211)[..., :1], (63, 84)
+    whole = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+
+    def pixels(x: torch.Tensor) -> np.ndarray:
+        return (quantise(x)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+
+    small = pixels(bicubic_downscale(whole, size))
+    large = pixels(bicubic_upscale(torch.from_numpy(small).permute(2, 0, 1)[None].float() / 255, (157, 211)))
+    assert np.array_equal(bicubic_downscale_tiled(image, size), small) and BICUBIC_TILE > 211
+    assert np.array_equal(bicubic_upscale_tiled(small, (157, 211)), large)
+    planes, sizes = tiling.to_tensor, []
+    monkeypatch.setattr(tiling, 'to_tensor', lambda part: sizes.append(part.shape) or planes(part))
+    monkeypatch.setattr(tiling, 'BICUBIC_TILE', 40)
+    check_close(bicubic_downscale_tiled(image, size), small)
+    check_close(bicubic_upscale_tiled(small, (157, 211)), large)
+    assert len(sizes) == 2 * tile_count((157, 211), size, 40) and (157, 211, 1) not in sizes
+
+
+# -------------------------------------------------------------------------------------------------- size of a tile
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(1e3, 1e12), st.floats(1, 100), st.tuples(st.floats(1, 4), st.floats(1, 4)))
+def test_default_tile_is_monotone_in_memory(memory: float, more: float, scale: tuple[float, float]) -> None:
+    net, hr = IARN(num_block=1, width=4), (3000, 4000)
+    lr = lr_size(hr, scale)
+    small, large = default_tile(net, hr, lr, memory), default_tile(net, hr, lr, memory * more)
+    assert SMALLEST_TILE <= small <= large
+    for tile, room in ((small, memory), (large, memory * more)):  # 40 floats a pixel at least, with the halo
+        assert tile == SMALLEST_TILE or 4 * 40 * (tile + 2 * HALO)**2 <= room
+
+
+def test_default_tile_knows_network_and_scale() -> None:
+    small, large = IARN(num_block=1, width=4), IARN(num_block=1, width=64)
+    assert default_tile(large, (3000, 4000), (1500, 2000), 5e8) < default_tile(small, (3000, 4000), (1500, 2000), 5e8)
+    assert default_tile(small, (3000, 4000), (2900, 3900), 5e8) < default_tile(small, (3000, 4000), (750, 1000), 5e8)
+    assert default_tile(small, (3000, 4000), (1500, 2000), 0) == SMALLEST_TILE
+
+
+@pytest.mark.slow
+def test_reusing_freed_memory_changes_no_pixel():
+    """In a process of its own, since it is set for good."""
+    code = ('import sys, torch; from helpers import make_image, tiny_net; from iarn_basicsr.inference.tiling import *; '
+            'done = reuse_freed_memory() if sys.argv[1] == "yes" else None; '
+            'lr = downscale_tiled(tiny_net(), make_image(150, 130, 0), (75, 65), 64, torch.device("cpu")); '
+            'import zlib; print(done, zlib.crc32(lr.tobytes()))')
+    folder = Path(__file__).parents[1]
+    yes, no = (subprocess.run([sys.executable, '-c', code, which], cwd=folder, capture_output=True, text=True,
+                              check=True).stdout.split() for which in ('yes', 'no'))
+    assert yes[1] == no[1]
+    assert yes[0] == str(platform.libc_ver()[0] == 'glibc')
+
+
+@pytest.mark.parametrize('run', [downscale_tiled, upscale_tiled])
+def test_maps_come_before_the_first_tile_and_memory_is_given_back_once(monkeypatch: pytest.MonkeyPatch,
+                                                                      run: object) -> None:
+    """Maps made between the tiles would pin the C library's memory; giving back has to be asked for."""
+    net, events = tiny_net(), []
+    image, size = (make_image(150, 170, 0), (75, 85)) if run is downscale_tiled else (make_image(75, 85, 0), (150, 170))
+    count, make = tile_count((150, 170), (75, 85), 48), net.grid_of
+    monkeypatch.setattr(net, 'grid_of', lambda *args: events.append('maps') or make(*args))
+    for trim, first in ((None, []), (lambda pad: events.append('trim'), ['trim'])):
+        monkeypatch.setattr(tiling, '_trim', trim)
+        events.clear()
+        run(net, image, size, 48, CPU, lambda: events.append('tile'))
+        assert count >= 4 and events == first + ['maps'] * count + ['tile'] * count
