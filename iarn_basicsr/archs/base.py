@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from iarn_basicsr import zoo
 from iarn_basicsr.errors import OptionError, WeightsError
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.zoo.weights import read_weights, write_weights
 
 __all__ = ['Channel', 'Downscaled', 'RescalingNet', 'check_arguments', 'check_image']

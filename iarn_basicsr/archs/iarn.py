@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from iarn_basicsr.archs.grid import AxisWindow, Grid, make_grid
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import PAIRS
 from iarn_basicsr.ops.size import check_lr_size
 

@@ -14,7 +14,7 @@ from os import path as osp
 
 import torch
 
-from iarn_basicsr.ops.precision import cpu_has_bf16
+from iarn_basicsr.ops.image import cpu_has_bf16
 
 __all__ = ['checks']
 

@@ -27,7 +27,7 @@ import torch
 
 from iarn_basicsr.errors import OptionError
 
-from .quantise import quantise
+from .image import quantise
 
 __all__ = ['PAIRS', 'AxisMap', 'area_matrix', 'axis_map', 'bicubic_downscale', 'bicubic_lr', 'bicubic_upscale',
            'check_pair', 'cubic_matrix', 'interpolation_matrix', 'pair_matrices', 'right_inverse']

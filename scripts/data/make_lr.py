@@ -26,7 +26,7 @@ from tqdm import tqdm
 from iarn_basicsr.data.image_source import ImageSource
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import save_bytes
-from iarn_basicsr.ops.pixels import to_pixels, to_tensor
+from iarn_basicsr.ops.image import to_pixels, to_tensor
 from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.ops.size import SIZE_RULES, lr_size, parse_scale, scale_label
 

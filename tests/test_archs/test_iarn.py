@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from iarn_basicsr.archs.coupling import COUPLINGS
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import OptionError, WeightsError
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import PAIRS, bicubic_downscale
 from iarn_basicsr.ops.size import lr_size
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.archs.irn import IRN, LEVELS, HaarSplit, LearnedSplit
 from iarn_basicsr.config.option_file import read_option_file
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {'num_block': 2, 'width': 4}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from iarn_basicsr.ops.precision import full_float32
+from iarn_basicsr.ops.image import full_float32
 
 
 def allowed() -> bool:

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from iarn_basicsr.ops.pixels import to_tensor
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise, to_tensor
 from iarn_basicsr.payload.bits import high_part
 
 
