@@ -23,7 +23,8 @@ from torch.nn import functional as F
 from iarn_basicsr.errors import OptionError, SizeError
 
 from .base import Downscaled, RescalingNet, check_arguments, check_image
-from .coupling import IMAGE_CHANNELS, INIT_GAIN, _init, dense
+from .coupling import IMAGE_CHANNELS
+from .subnets import HIDDEN_GAIN, conv_weights, dense, init_conv
 
 __all__ = ['IRN']
 
@@ -56,7 +57,7 @@ class Split(nn.Module):
         return _product('kj,ncjhw->nkchw', self.matrices()[0], cells).reshape(n, -1, h, w)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Undo :meth:`forward`."""
+        """Undo ``forward``."""
         n, _, h, w = y.shape
         cells = _product('jk,nkchw->ncjhw', self.matrices()[1], y.reshape(n, -1, self.channels, h, w))
         return F.pixel_shuffle(cells.reshape(n, -1, h, w), self.factor)
@@ -105,13 +106,13 @@ def _product(equation: str, matrix: Tensor, cells: Tensor) -> Tensor:
 
 
 class Subnet(nn.Module):
-    """:class:`~iarn_basicsr.archs.coupling.DenseBlock` with the authors' names conv1 to conv5, the last one zero."""
+    """``DenseBlock`` with the authors' names conv1 to conv5, the last of which starts at zero."""
 
     def __init__(self, c_in: int, c_out: int, width: int) -> None:
         super().__init__()
         for k in range(5):
             conv = nn.Conv2d(c_in + k * width, width if k < 4 else c_out, 3, padding=1)
-            _init(conv, INIT_GAIN if k < 4 else 0)
+            init_conv(conv, HIDDEN_GAIN if k < 4 else 0)
             self.add_module(f'conv{k + 1}', conv)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,7 +147,7 @@ class Block(nn.Module):
         return torch.cat([low, high * torch.exp(self._log_scale(low)) + self.G(low).to(x.dtype)], 1)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Undo :meth:`forward`."""
+        """Undo ``forward``."""
         low, high = y.split(self.sizes, 1)
         high = (high - self.G(low).to(y.dtype)) * torch.exp(-self._log_scale(low))
         return torch.cat([low - self.F(high).to(y.dtype), high], 1)
@@ -156,7 +157,7 @@ class Block(nn.Module):
 
     def macs(self) -> int:
         """Multiply-accumulates at one site."""
-        return sum(m.weight.numel() for m in self.modules() if isinstance(m, nn.Conv2d))
+        return conv_weights(self)
 
 
 class IRN(RescalingNet):
