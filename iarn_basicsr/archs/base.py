@@ -1,8 +1,8 @@
-"""What the rescaling networks share: the contract, the round trip in one call, weight files, checks of arguments."""
+"""What the rescaling networks share: the contract, the round trip in one call, and weight files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from os import PathLike, fspath
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,7 +14,7 @@ from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.zoo.weights import read_weights, write_weights
 
-__all__ = ['Channel', 'Downscaled', 'RescalingNet', 'check_arguments', 'check_image']
+__all__ = ['Channel', 'Downscaled', 'RescalingNet', 'check_image']
 
 Net = TypeVar('Net', bound='RescalingNet')
 Channel = Callable[[Tensor], Tensor]
@@ -153,25 +153,3 @@ def check_image(image: Tensor) -> None:
     if image.dim() != 4 or image.shape[1] != 3 or not image.is_floating_point():
         raise OptionError(f'image of shape {tuple(image.shape)} and type {image.dtype}: expected RGB float '
                           '(N, 3, height, width) in [0, 1]')
-
-
-def check_arguments(network: str, options: Mapping[str, Any], *, choices: Mapping[str, Sequence[Any]],
-                    integers: Mapping[str, tuple[int, int]], reals: Mapping[str, tuple[float, float]]) -> None:
-    """Raise ``OptionError`` naming the first invalid argument of a network and the choices.
-
-    Args:
-        network: name for the message.
-        options: the arguments given.
-        choices: allowed values by option.
-        integers: range of integers by option.
-        reals: range of numbers by option.
-    """
-    for name, allowed in choices.items():
-        value = options[name]
-        if not any(type(value) is type(a) and value == a for a in allowed):
-            raise OptionError(f'{network} option {name}: {value!r} is not one of {list(allowed)}')
-    for kinds, ranges, kind in (((int, ), integers, 'whole number'), ((int, float), reals, 'number')):
-        for name, (low, high) in ranges.items():
-            value = options[name]
-            if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:
-                raise OptionError(f'{network} option {name}: {value!r} is not a {kind} from {low:g} to {high:g}')

@@ -16,15 +16,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, cast
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
+from iarn_basicsr.config.schema import IARNOptions, check
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.ops.image import quantise
-from iarn_basicsr.ops.resample import PAIRS
 from iarn_basicsr.ops.size import check_lr_size
 
-from .base import Channel, Downscaled, RescalingNet, check_arguments, check_image
+from .base import Channel, Downscaled, RescalingNet, check_image
 from .channel_split import merge, split
 from .coupling import COUPLINGS, IMAGE_CHANNELS, Coupling
 from .grid import AxisWindow, Grid, make_grid
@@ -41,68 +42,42 @@ class IARN(RescalingNet):
     the LR.
 
     Args:
-        num_block: number of coupling blocks; 0 leaves D and U alone, without weights.
-        width: channels of a residual block, or those that a hidden convolution adds in a dense one.
-        split: the pair (D, U) of the preemptive channel split, a key of ``ops.resample.PAIRS``: ``area``, ``cubic``
-            (the LR of an untrained network is the bicubic LR) or ``cubic_interp`` (U is no right inverse of D).
-        coupling: grid on which the convolutions run: ``lr_grid``, or ``hr_grid`` (nearest to the paper).
-        order: K of the position-aware pooling basis (``lr_grid`` only).
-        fold: space-to-depth factor of the HR convolutions (``hr_grid`` only).
-        encoding: whether the subnets get the scale, and on the HR grid the position, as input channels.
-        clamp: bound of the log-scale of each block.
-        init_last: gain of the last convolution of every subnet at the start; at 0 the network starts as (D x, U LR).
-        max_scale: largest HR / LR that is accepted, on either axis.
-        extra_channels: channels of the low branch beside the three of the LR: zero at the start of both directions,
-            dropped at the end (an augmented flow, arXiv:2002.07101; ours here). They are room in which the blocks hand
-            on what the LR does not hold. ``lr_grid`` with ``area`` or ``cubic`` only.
-        subnet: the networks in the couplings: ``dense`` blocks, IRN's, or ``residual`` ones (ours), which restore
-            more after as much training.
-        num_unit: number of units of a residual block (``residual`` only).
+        options: keyword arguments, all of which have defaults; ``config.schema.IARNOptions`` has kinds and ranges.
+            ``num_block``: number of coupling blocks; 0 leaves D and U alone, without weights.
+            ``width``: channels of a residual subnet, or those that a hidden convolution adds in a dense one.
+            ``subnet``: the networks in the couplings: ``dense`` blocks, IRN's, or ``residual`` ones (ours), which
+            restore more after as much training.
+            ``num_unit``: number of units of a residual subnet.
+            ``split``: the pair (D, U) of the preemptive channel split: ``area``, ``cubic`` (the LR of an untrained
+            network is the bicubic LR) or ``cubic_interp`` (U is no right inverse of D); see ``ops.resample``.
+            ``coupling``: grid on which the convolutions run: ``lr_grid``, or ``hr_grid`` (nearest to the paper).
+            ``order``: K of the position-aware pooling basis (``lr_grid`` only).
+            ``fold``: space-to-depth factor of the HR convolutions (``hr_grid`` only).
+            ``encoding``: whether the subnets get the scale, and on the HR grid the position, as input channels.
+            ``clamp``: bound of the log-scale of each block.
+            ``init_last``: gain of the last convolution of every subnet at the start; at 0 the network starts as
+            (D x, U LR).
+            ``max_scale``: largest HR / LR that is accepted, on either axis.
+            ``extra_channels``: channels of the low branch beside the three of the LR: zero at the start of both
+            directions, dropped at the end (an augmented flow, arXiv:2002.07101; ours here). They are room in which
+            the blocks hand on what the LR does not hold. ``lr_grid`` with ``area`` or ``cubic`` only.
 
     Raises:
-        OptionError: naming the option, its value and the choices.
+        OptionError: naming the option, its value and what would be right.
     """
 
-    def __init__(self,
-                 *,
-                 num_block: int = 2,
-                 width: int = 32,
-                 split: str = 'cubic',
-                 coupling: str = 'lr_grid',
-                 order: int = 3,
-                 fold: int = 2,
-                 encoding: bool = True,
-                 clamp: float = 1.0,
-                 init_last: float = 0.3,
-                 max_scale: float = 4.0,
-                 extra_channels: int = 13,
-                 subnet: str = 'residual',
-                 num_unit: int = 6) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__()
-        self.hparams: dict[str, Any] = {
-            'num_block': num_block, 'width': width, 'split': split, 'coupling': coupling, 'order': order,
-            'fold': fold, 'encoding': encoding, 'clamp': clamp, 'init_last': init_last, 'max_scale': max_scale,
-            'extra_channels': extra_channels, 'subnet': subnet, 'num_unit': num_unit,
-        }
-        check_arguments(
-            'IARN', self.hparams,
-            choices={'split': [*PAIRS], 'coupling': [*COUPLINGS], 'encoding': [False, True],
-                     'subnet': ['dense', 'residual']},
-            integers={'num_block': (0, 64), 'width': (1, 512), 'order': (1, 8), 'fold': (1, 8),
-                      'extra_channels': (0, 512), 'num_unit': (0, 64)},
-            reals={'clamp': (0.01, 10), 'init_last': (0, 10), 'max_scale': (1, 64)})
-        if extra_channels and (coupling != 'lr_grid' or split == 'cubic_interp'):
-            raise OptionError(f'IARN option extra_channels: {extra_channels} needs coupling: lr_grid and split: area '
-                              f'or cubic; here are {coupling} and {split}, which take extra_channels: 0')
-        self.split, self.max_scale = split, float(max_scale)
-        self.order, self.extra_channels = order, extra_channels
-        make_subnet: MakeSubnet = partial(DenseBlock, width=width, init_last=init_last)
-        if subnet == 'residual':
-            make_subnet = partial(ResidualBlock, width=width, num_unit=num_unit, init_last=init_last)
-        own = {'order': order, 'extra': extra_channels} if coupling == 'lr_grid' else {'fold': fold}
+        o = check('IARN', IARNOptions, options)
+        self.hparams = msgspec.structs.asdict(o)
+        self.split, self.order, self.max_scale, self.extra_channels = o.split, o.order, o.max_scale, o.extra_channels
+        make_subnet: MakeSubnet = partial(DenseBlock, width=o.width, init_last=o.init_last)
+        if o.subnet == 'residual':
+            make_subnet = partial(ResidualBlock, width=o.width, num_unit=o.num_unit, init_last=o.init_last)
+        own = {'order': o.order, 'extra': o.extra_channels} if o.coupling == 'lr_grid' else {'fold': o.fold}
         self.blocks = nn.ModuleList(
-            Coupling(COUPLINGS[coupling](subnet=make_subnet, encoding=encoding, **own), clamp)
-            for _ in range(num_block))
+            Coupling(COUPLINGS[o.coupling](subnet=make_subnet, encoding=o.encoding, **own), o.clamp)
+            for _ in range(o.num_block))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, hr: Tensor, size: tuple[int, int], channel: Channel | None = None) -> dict[str, Tensor]:

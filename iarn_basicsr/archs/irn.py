@@ -14,15 +14,17 @@ split replaces by its mean (as it starts), and which ends as the LR image.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from iarn_basicsr.config.schema import IRNOptions, check
 from iarn_basicsr.errors import OptionError, SizeError
 
-from .base import Downscaled, RescalingNet, check_arguments, check_image
+from .base import Downscaled, RescalingNet, check_image
 from .coupling import IMAGE_CHANNELS
 from .subnets import HIDDEN_GAIN, conv_weights, dense, init_conv
 
@@ -169,28 +171,28 @@ class IRN(RescalingNet):
     and in their tests.
 
     Args:
-        scale: HR / LR on both axes: 2, 4 or 8 (Haar transforms) or 3 (learned split).
-        num_block: coupling blocks after each split; the authors' files have 8, for x3 12.
-        width: width of the dense blocks.
-        clamp: bound of the log-scale of each block.
+        options: keyword arguments; ``config.schema.IRNOptions`` has kinds, ranges and defaults.
+            ``scale``: HR / LR on both axes: 2, 4 or 8 (Haar transforms) or 3 (learned split).
+            ``num_block``: coupling blocks after each split; the authors' files have 8, for x3 12.
+            ``width``: channels that each hidden convolution of a dense block adds.
+            ``clamp``: bound of the log-scale of each block.
 
     Raises:
-        OptionError: naming the option, its value and the choices.
+        OptionError: naming the option, its value and what would be right.
     """
 
-    def __init__(self, *, scale: int, num_block: int = 8, width: int = 32, clamp: float = 1.0) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__()
-        self.hparams = {'scale': scale, 'num_block': num_block, 'width': width, 'clamp': clamp}
-        check_arguments('IRN', self.hparams, choices={'scale': [*LEVELS]},
-                        integers={'num_block': (1, 64), 'width': (1, 512)}, reals={'clamp': (0.01, 10)})
-        self.scale = scale
-        self.min_scale = self.max_scale = float(scale)
+        o = check('IRN', IRNOptions, options)
+        self.hparams = msgspec.structs.asdict(o)
+        self.scale = o.scale
+        self.min_scale = self.max_scale = float(o.scale)
         operations: list[nn.Module] = []
         channels = IMAGE_CHANNELS
-        for factor in LEVELS[scale]:
+        for factor in LEVELS[o.scale]:
             operations.append(HaarSplit(channels) if factor == 2 else LearnedSplit(channels, factor))
             channels *= factor**2
-            operations += [Block(channels, width, clamp) for _ in range(num_block)]
+            operations += [Block(channels, o.width, o.clamp) for _ in range(o.num_block)]
         self.operations = nn.ModuleList(operations)
         self.to(memory_format=torch.channels_last)
 

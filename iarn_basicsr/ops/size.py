@@ -11,8 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Union
 
-from iarn_basicsr.checks import shown
-from iarn_basicsr.errors import OptionError, SizeError
+from iarn_basicsr.errors import OptionError, SizeError, shortened
 
 __all__ = ['SIZE_RULES', 'Scale', 'Size', 'check_hr_size', 'check_lr_size', 'compute_padding', 'largest_hr_size',
            'lr_size', 'max_scale_of', 'parse_scale', 'scale_label', 'smallest_lr_size']
@@ -125,7 +124,7 @@ def _pixel_pair(size: Size, what: str) -> Size:
             raise ValueError
         return int(height), int(width)
     except (TypeError, ValueError, OverflowError):
-        raise OptionError(f'{what} {shown(size)} is not (height, width) in whole pixels') from None
+        raise OptionError(f'{what} {shortened(size)} is not (height, width) in whole pixels') from None
 
 
 def compute_padding(size: Size, multiple: int) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:

@@ -1,4 +1,4 @@
-"""Released weights, which are part of the package; ``registry.json`` says of each how it was made and what it reaches."""
+"""Released weights, part of the package; ``registry.json`` says of each how it was made and what it reaches."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import json
 from os import path as osp
 from typing import Any
 
-from iarn_basicsr.checks import near
-from iarn_basicsr.errors import WeightsError
+from iarn_basicsr.errors import WeightsError, suggestion
 
 __all__ = ['DEFAULT', 'FOLDER', 'JPEG', 'NONE', 'entries', 'file_of', 'list_models', 'name_of', 'resolve',
            'survives_jpeg']
@@ -55,7 +54,7 @@ def resolve(weights: str) -> tuple[str, str]:
         return file_of(name), name
     if osp.isfile(weights):
         return weights, osp.splitext(osp.basename(weights))[0]
-    released = near(weights, [DEFAULT, *known]) if known else 'this package holds none, name a file'
+    released = suggestion(weights, [DEFAULT, *known]) if known else 'this package holds none, name a file'
     raise WeightsError(f'weights {weights!r}: no such file, and no released weights of this name; {released}')
 
 
