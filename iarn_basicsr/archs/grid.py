@@ -131,7 +131,7 @@ def make_grid(hr: Size, lr: Size, split: str, order: int, dtype: torch.dtype, de
     Args:
         hr: (H, W).
         lr: (h, w), each from 1 to the HR one.
-        split: the pair (D, U), a key of ``ops.resample.PAIRS``.
+        split: the pair (D, U), one of ``ops.resample.PAIRS``.
         order: K of the pooling basis.
         dtype, device: of the matrices.
         window: (vertical, horizontal) part of the grids.

@@ -1,15 +1,15 @@
 """IRN: an invertible network for one integer scale, the baseline that IARN generalises.
 
-Xiao, Zheng, Liu, Wang, He, Ke, Bian, Lin, Liu, "Invertible Image Rescaling", ECCV 2020, arXiv:2005.05650. Own code; the
-state dict has the keys of the authors' repository, so that their weights load.
+Xiao, Zheng, Liu, Wang, He, Ke, Bian, Lin, Liu, "Invertible Image Rescaling", ECCV 2020, arXiv:2005.05650. Our own code;
+the state dict has the keys of the authors' repository, so that their weights load.
 
     x --[ Haar split, num_block coupling blocks ] x log2(scale)--> (LR, z)        x2, x4, x8
     x --[ learned 3x3 split, num_block coupling blocks ]---------> (LR, z)        x3
 
     LR, z = 0 -- the same operations backward --> restored x
 
-The state is one tensor (N, C, h, w) on the grid of its level; its first three channels are the low branch, which every
-split replaces by its mean (as it starts), and which ends as the LR image.
+The state is one tensor (N, C, h, w) on the grid of its level. Its first three channels are the low branch: an untrained
+split replaces it by its mean over the cell, and it ends as the LR image.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LEVELS = {2: (2, ), 3: (3, ), 4: (2, 2), 8: (2, 2, 2)}  # factors of the splits 
 
 
 class Split(nn.Module):
-    """x (N, C, s h, s w) <-> y (N, s^2 C, h, w): the s^2 pixels of a cell times an invertible matrix, for each channel.
+    """x (N, C, s h, s w) <-> y (N, s^2 C, h, w): an invertible matrix times the s^2 pixels of each cell and channel.
 
     y holds the first component of all channels, then the second of all, and so on. Both directions run in the precision
     of their input, whatever autocast says. Subclasses MUST define ``matrices``.
@@ -86,10 +86,10 @@ class HaarSplit(Split):
 
 
 class LearnedSplit(Split):
-    """A learned matrix for each cell, the same for every channel; at the start the mean and all pixels but the first.
+    """A learned matrix, the same for every cell and channel; it starts as the mean and all pixels but the first.
 
     Raises:
-        torch.linalg.LinAlgError: on the way back, if training made the matrix singular.
+        torch.linalg.LinAlgError: by ``inverse``, if training made the matrix singular.
     """
 
     def __init__(self, channels: int, factor: int) -> None:
@@ -166,9 +166,9 @@ class IRN(RescalingNet):
     """Invertible rescaling network for one integer scale.
 
     Images are RGB, float, in [0, 1]: HR (N, 3, H, W), LR (N, 3, H / scale, W / scale). The latent z has the other
-    3 (scale^2 - 1) channels and the LR's resolution. With the true latent and an unrounded LR the round trip is exact
-    for any weights. Restoration uses z = 0, as everywhere in this package; the authors draw z from N(0, 1), in training
-    and in their tests.
+    3 (scale^2 - 1) channels at LR resolution. With the true latent and an unrounded LR the round trip is exact for any
+    weights. Restoration uses z = 0, as everywhere in this package; the authors draw z from N(0, 1), in training and in
+    their tests.
 
     Args:
         options: keyword arguments; ``config.schema.IRNOptions`` has kinds, ranges and defaults.
