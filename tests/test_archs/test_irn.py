@@ -307,7 +307,7 @@ def test_losses_of_the_option_files_are_the_published_sums(scale: int) -> None:
      'datasets.val.scales: x3 is out of range for network_g, IRN for x2 alone'),
     ({'datasets': {'val': {'scales': [[2, 1.5]]}}}, 'datasets.val.scales: x2x1.5 is out of range'),
     ({'datasets': {'train': {'scale_range': [1, 2]}}}, 'datasets.train.scale_range: x1 is out of range'),
-    ({'network_g': {'scale': None}}, "network_g: option 'scale' of IRN is missing"),
+    ({'network_g': {'scale': None}}, 'missing required field `scale`'),
     ({'network_g': {'type': 'IARN', 'max_scale': 1.5, 'scale': None}},
      'datasets.train.scale_range: x2 is out of range for network_g, IARN for x1 to x1.5'),
     ({'train': {'inv_opt': {'type': 'MSELoss'}}}, 'train.inv_opt serves IARN with split: cubic_interp'),
