@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = [
-    'IARNError',
-    'ImageError',
-    'MetadataError',
-    'NoMetadataError',
-    'OptionError',
-    'OtherWeightsError',
-    'SizeError',
-    'WeightsError',
-]
+import difflib
+from collections.abc import Iterable
+
+__all__ = ['IARNError', 'ImageError', 'MetadataError', 'NoMetadataError', 'OptionError', 'OtherWeightsError', 'SizeError',
+           'WeightsError', 'shortened', 'suggestion']
+
+LONGEST = 100  # characters of a value or a key in a message
 
 
 class IARNError(ValueError):
@@ -64,3 +61,19 @@ class NoMetadataError(MetadataError):
 
 class OtherWeightsError(MetadataError):
     """An LR image that was made with other weights than those at hand."""
+
+
+def shortened(value: object) -> str:
+    """A value for an error message, cut short where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        text = 'a number too long to be shown'
+    return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'
+
+
+def suggestion(name: object, known: Iterable[object]) -> str:
+    """``did you mean 'x'?`` or the whole list, for the end of an error message."""
+    words = sorted(map(str, known))
+    close = difflib.get_close_matches(str(name)[:LONGEST], words, n=2, cutoff=0.6)
+    return f'did you mean {" or ".join(map(repr, close))}?' if close else f'known: {", ".join(words)}'

@@ -156,7 +156,8 @@ def run(program: str, **env: str) -> subprocess.CompletedProcess:
 def test_plugin_names_the_line() -> None:
     done = run(WITHOUT + 'import iarn_basicsr.plugin')
     last = done.stderr.splitlines()[-1]
-    assert last.startswith('iarn_basicsr.compat.basicsr.NoBasicSRError: BasicSR is not installed; this line does it: python ')
+    assert last.startswith('iarn_basicsr.compat.basicsr.NoBasicSRError: BasicSR is not installed; '
+                           'this line does it: python ')
     assert shlex.split(last.split('does it: ')[1]) == ['python', str(SCRIPT)]
 
 
