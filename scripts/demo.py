@@ -86,7 +86,8 @@ def train(folder: Path) -> None:
         command([str(ROOT / 'scripts' / 'data' / 'make_quick_data.py')], folder)
         command(['-m', 'iarn_basicsr.train', '-opt', str(OPTIONS), '--auto_resume', '--minutes', str(MINUTES),
                  '--force_yml', f'name={NAME}', f'train:total_iter={ITERATIONS}',
-                 f'train:scheduler:periods=[{ITERATIONS}]', *TRAINING], folder)
+                 f'train:scheduler:periods=[{ITERATIONS}]', f'logger:save_checkpoint_freq={ITERATIONS}', *TRAINING],
+                folder)
     done = newest_iteration(run)
     weights = run / 'models' / f'net_g_{done}.pth'
     if not weights.exists():
@@ -108,7 +109,8 @@ def command(words: list[str], folder: Path) -> None:
     Ctrl-C does not reach it directly; it is told to stop and given time to save.
     """
     log = folder / 'train.log'
-    with open(log, 'ab') as output, tqdm(total=ITERATIONS, unit='it', leave=False, disable='-opt' not in words) as bar:
+    hidden = None if '-opt' in words else True  # None: where the output is no terminal
+    with open(log, 'ab') as output, tqdm(total=ITERATIONS, unit='it', leave=False, disable=hidden) as bar:
         start = output.tell()
         process = subprocess.Popen([sys.executable, *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=output,
                                    stderr=subprocess.STDOUT, start_new_session=True)
