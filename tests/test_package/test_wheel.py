@@ -76,7 +76,7 @@ def test_source_distribution(wheel: Path) -> None:
         names = {n.split('/', 1)[1] for n in archive.getnames() if '/' in n}
     assert {'setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'options/train_IARN_x1-4.yml',
             'scripts/install/install_basicsr.py', 'iarn_basicsr/zoo/registry.json'} <= names
-    assert not [n for n in names if re.search(r'\.log$|^tests|released|ablation|figure', n)]
+    assert not [n for n in names if re.search(r'\.log$|^tests|options/released|ablation|figure', n)]
 
 
 def test_metadata(wheel: Path) -> None:
@@ -89,9 +89,13 @@ def test_metadata(wheel: Path) -> None:
     assert basicsr.replace(' ', '').replace("'", '"') == 'basicsr>=1.4.2;python_version<"3.13"'
 
 
-@pytest.mark.parametrize('command', ['iarn', 'iarn-train', 'iarn-test', 'iarn-benchmark'])
-def test_commands(installed: Path, tmp_path: Path, command: str) -> None:
-    assert 'usage: ' in run(installed / 'bin' / command, '--help', cwd=tmp_path, PYTHONPATH=str(installed)).lower()
+def test_commands(installed: Path, tmp_path: Path) -> None:
+    """All four; two of them are run, since each loads torch."""
+    names = {p.stem for p in (installed / 'bin').iterdir()}
+    assert names >= {'iarn', 'iarn-train', 'iarn-test', 'iarn-benchmark'}
+    for command in ('iarn', 'iarn-train'):
+        text = run(installed / 'bin' / command, '--help', cwd=tmp_path, PYTHONPATH=str(installed))
+        assert 'usage: ' in text.lower()
 
 
 def test_pictures_and_option_files(iarn: Callable[..., str], installed: Path, tmp_path: Path) -> None:
