@@ -19,8 +19,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-# Read when torch is loaded, here and in the training: threads that spin for each other are slow on a busy machine.
-os.environ.setdefault('GOMP_SPINCOUNT', '10000')
+# Read when torch is loaded, here and in the training: for patches this small, threads mostly wait for each other.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import torch
 from figures import Panel, details, psnr, sheet
@@ -33,6 +33,7 @@ from iarn_basicsr.inference.compare import bicubic_roundtrip
 from iarn_basicsr.inference.picture_file import read_picture
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.inference.verify import PHOTOGRAPH
+from iarn_basicsr.ops.size import lr_size
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = ROOT / 'options' / 'train_IARN_x1-4_quick.yml'
@@ -97,7 +98,7 @@ def train(folder: Path) -> None:
     torch.manual_seed(0)
     untrained = Rescaler(IARN(**trained.net.hparams), 'untrained')
     before, after = (psnr(r.roundtrip(hr, TRAINED_SCALE).restored, hr) for r in (untrained, trained))
-    cubic = psnr(bicubic_roundtrip(hr, trained.lr_size(hr.shape[:2], TRAINED_SCALE)).restored, hr)
+    cubic = psnr(bicubic_roundtrip(hr, lr_size(hr.shape[:2], TRAINED_SCALE)).restored, hr)
     print(f'After {done} iterations the network restores the photograph from x{TRAINED_SCALE} with {after:.2f} dB; '
           f'before it was {before:.2f} dB, bicubic has {cubic:.2f} dB.\n  weights: {weights}')
     if done < ITERATIONS:

@@ -23,7 +23,7 @@ from iarn_basicsr.config.option_file import read_option_file
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ROOT / 'options'
-BENCHMARKS = sorted(OPTIONS.glob('benchmark_*.yml'))
+BENCHMARKS = sorted(OPTIONS.glob('benchmark*.yml'))
 FILES = sorted({*OPTIONS.rglob('*.yml')} - {*BENCHMARKS})
 COMPLETE = [p for p in FILES if 'based_on:' not in p.read_text(encoding='utf-8')]
 SCHEMA = ROOT / 'iarn_basicsr' / 'config' / 'option_file.schema.json'
