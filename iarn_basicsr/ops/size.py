@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Union
 
-from iarn_basicsr.checks import shown
 from iarn_basicsr.errors import OptionError, SizeError
+from iarn_basicsr.errors import shortened as shown
 
 __all__ = ['SIZE_RULES', 'Scale', 'Size', 'check_hr_size', 'check_lr_size', 'compute_padding', 'largest_hr_size',
            'lr_size', 'max_scale_of', 'parse_scale', 'scale_label', 'smallest_lr_size']

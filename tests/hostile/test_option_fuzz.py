@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iarn_basicsr.benchmark.run import check_benchmark
-from iarn_basicsr.config.option_checks import check_options
+from iarn_basicsr.config.schema import check_options
 from iarn_basicsr.config.option_file import read_option_file
 from iarn_basicsr.errors import OptionError
 

@@ -11,7 +11,7 @@ from hostile.option_files import FOREIGN, MISSING, changed, gan, good, renamed
 
 import iarn_basicsr.test
 import iarn_basicsr.train
-from iarn_basicsr.config.option_checks import check_options
+from iarn_basicsr.config.schema import check_options
 from iarn_basicsr.errors import OptionError
 
 NAN, INFINITE = float('nan'), float('inf')

@@ -194,14 +194,14 @@ def test_values_that_are_none_end_with_one_line(read, text):
 def test_values_of_the_command_line_end_with_one_line(value, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OptionError, match=r'--force_yml .*: the value is not valid YAML: ') as caught:
-        option_file._override({'a': {'b': 1}}, f'a:b={value}')
+        option_file.override({'a': {'b': 1}}, f'a:b={value}')
     assert '\n' not in str(caught.value) and not (tmp_path / 'pwned').exists()
 
 
 def test_null_on_the_command_line_leaves_an_option_out():
     opt = {'a': {'b': 1, 'c': 2}}
     for entry in ('a:b=null', 'a:new=~'):
-        option_file._override(opt, entry)
+        option_file.override(opt, entry)
     assert opt == {'a': {'c': 2}}
 
 
