@@ -64,8 +64,9 @@ def _integral(value: Any) -> Any:
 def _read_scale(kind: type, value: Any) -> Any:
     if kind is not Scale:
         raise NotImplementedError(kind)
-    if any(isinstance(part, bool) for part in (value if isinstance(value, list) else [value])):
-        raise ValueError('true and false are no scales')
+    parts = value if isinstance(value, list) else [value]
+    if any(isinstance(part, bool) or not isinstance(part, (int, float, str)) for part in parts):
+        raise ValueError('neither numbers nor text')
     return Scale(parse_scale(value))
 
 

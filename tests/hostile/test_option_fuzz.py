@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iarn_basicsr.benchmark.run import check_benchmark
-from iarn_basicsr.config.schema import check_options
 from iarn_basicsr.config.option_file import read_option_file
+from iarn_basicsr.config.schema import check_options
 from iarn_basicsr.errors import OptionError
 
 WORDS = st.sampled_from(['', 'abc', 'IARN', 'train', 'mean', 'auto', '2.5', 'x1.5x3', '{scale}', '{', '../x', 'a\nb',
