@@ -373,7 +373,8 @@ class TrainOptions(Options):
     grad_clip: Annotated[float, Meta(ge=0, le=1e6, description='largest gradient norm; 0: no limit')] = 1.0
     grad_accumulation: Annotated[int, Meta(
         ge=1, le=1024, description='parts in which a batch is computed, at most its images')] = 1
-    amp: Annotated[Literal['none', 'bf16'], Meta(description='autocast to bfloat16')] = 'none'
+    amp: Annotated[Literal['none', 'bf16'], Meta(
+        description='autocast to bfloat16; a CPU without its instructions trains in float32, with a warning')] = 'none'
     cuda_graph: Annotated[Optional[bool], Meta(description='record the step on a GPU and replay it')] = None
     nonfinite_limit: Annotated[int, Meta(
         ge=1, le=10**6, description='steps with a non-finite gradient are skipped; so many in a row end the run')] = 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -83,7 +83,7 @@ def _type(section: str, options: Any) -> Any:
 
 
 def check_arguments(section: str, options: Mapping[str, Any], function: Callable[..., Any],
-                    given: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+                    given: Collection[str] = ()) -> None:
     """The options beside ``type`` are arguments that a function takes, and none is missing.
 
     Args:
@@ -93,11 +93,11 @@ def check_arguments(section: str, options: Mapping[str, Any], function: Callable
         given: arguments that come from elsewhere.
     """
     parameters = {n: p for n, p in inspect.signature(function).parameters.items() if n not in given}
-    named = {n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    named = {n: p for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     swallows = len(named) < len(parameters) and not function.__module__.startswith('basicsr.metrics')
     for key in options if not swallows else ():
-        if key != 'type' and key not in named | given:
-            raise OptionError(f'{section}: unknown option {shortened(key)}; {suggestion(key, named)}')
-    for name in named:
-        if parameters[name].default is inspect.Parameter.empty and name not in options:
+        if key != 'type' and key not in {*named, *given}:
+            raise OptionError(f'{section}: unknown option {shortened(key)}; {suggestion(key, {*named, *given})}')
+    for name, parameter in named.items():
+        if parameter.default is inspect.Parameter.empty and options.get(name) is None:
             raise OptionError(f'{section}: {name} is missing')
