@@ -20,7 +20,7 @@ from iarn_basicsr.config.schema import (
     filled,
 )
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.ops.pixels import to_tensor
+from iarn_basicsr.ops.image import to_tensor
 from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.ops.size import Size, lr_size, scale_label
 
