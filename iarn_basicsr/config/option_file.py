@@ -146,7 +146,7 @@ def _text(path: str) -> str:
     if len(content) > _MOST_BYTES:
         raise ValueError(f'it has more than {_MOST_BYTES} bytes')
     if content[:2] in (b'\xff\xfe', b'\xfe\xff'):
-        raise ValueError('it is in UTF-16; save it in UTF-8')
+        raise ValueError('it is utf-16; save it as utf-8')
     return content.decode('utf-8-sig')
 
 

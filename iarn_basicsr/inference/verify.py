@@ -51,8 +51,8 @@ def verify(names: Sequence[str] = ()) -> Iterator[tuple[str, bool, str]]:
         if name == zoo.NONE:
             continue
         if name not in (zoo.DEFAULT, *released) or not released:
-            known = suggestion(name, [zoo.DEFAULT, *released])
-            raise WeightsError(f'no released weights {name!r}; {known}' if released else
+            hint = suggestion(name, [zoo.DEFAULT, *released])
+            raise WeightsError(f'no released weights {name!r}; {hint}' if released else
                                'no released weights in this package')
     for name in names or (*zoo.list_models(), *([zoo.NONE] if released else [])):
         if name == zoo.NONE:

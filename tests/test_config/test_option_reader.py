@@ -158,7 +158,7 @@ def test_missing_file_and_folder(read, tmp_path):
 
 def test_encodings(read, tmp_path):
     """UTF-8 with or without a byte-order mark, whatever the locale; any other is one line."""
-    for content, said in (('name: Übung'.encode('utf-16'), 'it is in UTF-16; save it in UTF-8'),
+    for content, said in (('name: Übung'.encode('utf-16'), 'it is utf-16; save it as utf-8'),
                           (b'name: \xff', 'utf-8'), (b'a: ' + b'x' * 10**6, 'it has more than 1000000 bytes')):
         (tmp_path / 'own.yml').write_bytes(content)
         with pytest.raises(OptionError, match=f"'own.yml' is not valid YAML: .*{said}"):
