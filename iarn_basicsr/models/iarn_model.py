@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from iarn_basicsr import zoo
 from iarn_basicsr.checks import check_keys, number, shown
-from iarn_basicsr.data.schedule import DEFAULT_RANGE
+from iarn_basicsr.config.schema import DEFAULT_RANGE
 from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.files import is_image, save_bytes, save_json
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
