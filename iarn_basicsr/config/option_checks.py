@@ -18,9 +18,11 @@ from basicsr.models.base_model import BaseModel
 from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
 
 from iarn_basicsr.checks import check_keys, check_needed, check_size, check_values, choice, near, place, shown
+from iarn_basicsr.config.schema import TrainOptions, ValOptions
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.models.iarn_model import TRAIN_KEYS, VAL_KEYS, IARNModel
+from iarn_basicsr.models.iarn_model import IARNModel
+from iarn_basicsr.models.iarn_model import check_options as check_model
 
 from .option_arguments import check_loss, check_metric, check_network, check_optimiser, check_scheduler, registered
 from .option_tables import (
@@ -145,7 +147,7 @@ def _check_dataset(section: str, options: Any, phase: str, common: dict[str, Any
 
 def _check_train(train: Mapping[str, Any], model: Any, ours: bool) -> None:
     """Losses, optimisers and scheduler by their signatures, all else by its kind."""
-    _check_keys('train', train, TRAIN_KEYS if ours else TRAIN, ours)
+    _check_keys('train', train, TrainOptions.__struct_fields__ if ours else TRAIN, ours)
     check_values('train', train, TRAIN, others=True)
     for key, options in train.items():
         foreign = isinstance(options, Mapping) and 'type' not in options and not ours  # another model's own
@@ -163,7 +165,7 @@ def _check_train(train: Mapping[str, Any], model: Any, ours: bool) -> None:
 def _check_val(val: Any, is_train: bool, ours: bool) -> None:
     if val is None:
         return
-    _check_keys('val', val, VAL_KEYS if ours else VAL, ours)
+    _check_keys('val', val, ValOptions.__struct_fields__ if ours else VAL, ours)
     check_values('val', val, VAL, others=True)
     for name, options in (val.get('metrics') or {}).items():
         if not isinstance(name, str):
@@ -190,6 +192,6 @@ def _check_model(opt: Mapping[str, Any], is_train: bool, model: type[IARNModel] 
     """What the model says to its options, and whether there is a GPU for it."""
     gpus = torch.cuda.device_count() if opt['num_gpu'] == 'auto' else opt['num_gpu']
     if model:
-        model.check_options({**opt, 'num_gpu': gpus, 'is_train': is_train, 'dist': 'RANK' in os.environ})
+        check_model({**opt, 'num_gpu': gpus, 'is_train': is_train, 'dist': 'RANK' in os.environ})
     if gpus and not torch.cuda.is_available():
         raise OptionError(f'num_gpu: {gpus}; PyTorch finds no GPU here; expected auto, or 0 for the CPU')

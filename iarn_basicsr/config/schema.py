@@ -222,7 +222,7 @@ class ValOptions(Options):
     """``val`` with ``IARNModel``."""
 
     save_img: Annotated[bool, Meta(description='write LR and restored images')] = False
-    val_freq: Annotated[Optional[int], Meta(ge=1, description='iterations between validations')] = None
+    val_freq: Annotated[Optional[Count], Meta(description='iterations between validations')] = None
     suffix: Annotated[Optional[str], Meta(description='added to the names of images')] = None
     metrics: Annotated[Optional[dict[str, dict[str, Any]]], Meta(
         description="BasicSR's metrics by names of your own; PSNR and SSIM of both, RGB and Y, if left out")] = None

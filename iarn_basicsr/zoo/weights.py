@@ -43,22 +43,23 @@ class WeightFile(NamedTuple):
     arch: dict[str, Any] | None
 
 
-def read_weights(path: str | os.PathLike[str], *, ema: bool = True) -> WeightFile:
+def read_weights(path: str | os.PathLike[str], *, ema: bool = True, key: str | None = None) -> WeightFile:
     """Read a weight file of any usual layout.
 
     Args:
         path: the file; one that ends in ``.safetensors`` is read as such.
         ema: take ``params_ema`` where the file has it.
+        key: take just these.
 
     Raises:
-        WeightsError: in one line, naming the file, if it holds no state dict or cannot be read, or a weight is not
-            finite.
+        WeightsError: in one line, naming the file, if it holds no state dict, or none of this ``key``, or cannot be
+            read, or a weight is not finite.
     """
     path = os.fspath(path)
     if osp.exists(path) and not osp.isfile(path) and not osp.isdir(path):  # a pipe: reading it may never end
         raise WeightsError(f'{path}: cannot be read (it is no regular file)')
     try:
-        found = _read_safetensors(path) if path.endswith('.safetensors') else _read_pth(path, ema)
+        found = _read_safetensors(path) if path.endswith('.safetensors') else _read_pth(path, ema, key)
     except OSError as error:
         raise WeightsError(f'{path}: cannot be read ({error.strerror or error})') from None
     for name, value in found.state.items():
@@ -102,7 +103,7 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _read_pth(path: str, ema: bool) -> WeightFile:
+def _read_pth(path: str, ema: bool, key: str | None) -> WeightFile:
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except (FileNotFoundError, PermissionError, IsADirectoryError):
@@ -113,9 +114,12 @@ def _read_pth(path: str, ema: bool) -> WeightFile:
         reason = ' '.join(str(error).split())[:200] or type(error).__name__
         raise WeightsError(f'{path} is not a PyTorch weight file (or it is damaged): {reason}') from None
     arch = content.get('arch') if isinstance(content, dict) else None
-    for key in _STATE_KEYS if ema else _STATE_KEYS[1:]:
-        if isinstance(content, dict) and key in content:
-            content = content[key]
+    if key is not None and isinstance(content, dict) and key not in content:
+        there = [repr(name) for name, value in content.items() if name != 'arch' and isinstance(value, dict)]
+        raise WeightsError(f'{path} has no {key!r}; it has {", ".join(there) or "bare weights, without a key"}')
+    for name in [key] if key is not None else _STATE_KEYS if ema else _STATE_KEYS[1:]:
+        if isinstance(content, dict) and name in content:
+            content = content[name]
             break
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise WeightsError(f'{path} holds no state dict: expected params_ema, params, state_dict, or names and tensors')

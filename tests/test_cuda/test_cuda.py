@@ -20,7 +20,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / max(1e-9, np.mean((a.astype(float) - b)**2))))
 
 
-@pytest.mark.parametrize('options', [{}, {'resample': 'area'}, {'resample': 'cubic_interp'}, {'coupling': 'hr_grid'}])
+@pytest.mark.parametrize('options', [{}, {'split': 'area'}, {'split': 'cubic_interp'}, {'coupling': 'hr_grid'}])
 def test_exact_inverse_in_float64(options):
     net = tiny_net(std=0.1, num_block=2, **options).double().cuda()
     hr = torch.rand(2, 3, 53, 71, dtype=torch.float64, device='cuda')
