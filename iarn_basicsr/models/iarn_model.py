@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from iarn_basicsr.errors import OptionError
+from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS
 from iarn_basicsr.ops.precision import cpu_has_bf16
 
 from .checkpoints import Checkpoints, with_weights
@@ -63,6 +64,7 @@ class IARNModel(Validation, Checkpoints):
         opt = with_weights(opt)
         BaseModel.__init__(self, opt)
         train, self.val = read_options(opt)
+        self.metrics = (opt.get('val') or {}).get('metrics') or DEFAULT_METRICS  # as they stand: with their arguments
         self.skipped = self.skipped_in_a_row = 0
         self.last_iter: int | None = None  # that ran
         self._log: dict[str, Tensor] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from os import path as osp
 from typing import Any
 
@@ -19,7 +19,7 @@ from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.config.schema import ValOptions
 from iarn_basicsr.files import is_image, save_bytes, save_json
 from iarn_basicsr.inference.rescaler import Rescaler
-from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
+from iarn_basicsr.metrics.rescaling import PROTOCOL, evaluate
 from iarn_basicsr.ops.jpeg import jpeg_copy
 from iarn_basicsr.ops.pixels import to_pixels, to_tensor
 from iarn_basicsr.ops.precision import full_float32
@@ -36,6 +36,7 @@ class Validation(SRModel):
     """
 
     val: ValOptions
+    metrics: Mapping[str, Mapping[str, Any]]
     last_iter: int | None
 
     def dist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
@@ -74,7 +75,7 @@ class Validation(SRModel):
             if save_img:
                 self._save_images(images, dataset.opt['name'], scale, name, current_iter)
             values = evaluate((images['sr'], images['gt']), (images['lr'], images['lq']),
-                              self.val.metrics or DEFAULT_METRICS) if 'gt' in images else {}
+                              self.metrics) if 'gt' in images else {}
             results.append({'index': index, 'image': path, 'scale': scale, **values})
         self.net_g.train(self.is_train)
         if self.opt['dist']:
@@ -107,7 +108,7 @@ class Validation(SRModel):
     @master_only
     def _report(self, results: list[dict[str, Any]], dataset: str, current_iter: Any, tb_logger: Any) -> None:
         """Log the table, feed TensorBoard and write JSON."""
-        metrics = list(self.val.metrics or DEFAULT_METRICS)
+        metrics = list(self.metrics)
         counts = Counter(r['scale'] for r in results)
         rows = {scale: [r for r in results if r['scale'] == scale] for scale in counts}
         table = {s: {m: sum(v) / len(v) for m in metrics if (v := [r[m] for r in rs if m in r])}

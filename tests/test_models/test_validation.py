@@ -12,6 +12,7 @@ from test_models.batches import randomise
 
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.inference.rescaler import Rescaler
+from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS
 from iarn_basicsr.models.validation import _name_below
 from iarn_basicsr.ops.jpeg import jpeg_copy
 
@@ -58,6 +59,19 @@ def test_table_json_tensorboard_and_images(make_model, tmp_path, caplog, monkeyp
             assert np.array_equal(rgb(folder / 'lr' / 'image0_20.png'), stored)
             assert np.array_equal(rgb(folder / 'sr' / 'image0_20.png'), rescaler.upscale(stored, (32, 40)))
     assert model.net_g.training
+
+
+def test_own_metrics(make_model, tmp_path):
+    """With arguments of BasicSR's."""
+    rgb_psnr = {'type': 'calculate_psnr', 'crop_border': 'auto', 'test_y_channel': False}
+    model = make_model(val={'metrics': {'mine': rgb_psnr, 'y': {**rgb_psnr, 'test_y_channel': True},
+                                        'lr': {**rgb_psnr, 'compare': 'lr', 'better': 'higher'}}})
+    found = {}
+    for metrics in (model.metrics, {**DEFAULT_METRICS}):
+        model.metrics = metrics
+        model.validation(loader({'dataroot_gt': str(tmp_path / 'hr')}), 20, None, save_img=False)
+        found.update(json.loads((tmp_path / 'metrics' / 'set_20.json').read_text())['mean']['x2'])
+    assert (found['mine'], found['y'], found['lr']) == (found['psnr_rgb'], found['psnr_y'], found['lr_psnr_rgb'])
 
 
 def test_images_of_one_name(make_model, tmp_path):
