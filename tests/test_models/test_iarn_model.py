@@ -230,8 +230,8 @@ def test_weights_of_vgg_that_cannot_be_fetched(make_model, tmp_path, monkeypatch
     ('train', {'pixel_opt': {'type': 'L3Loss'}}, "^train.pixel_opt: No object named 'L3Loss' found in 'loss'"),
     ('train', {'luma_opt': {'type': 'L1Loss', 'weight': 1}}, "^train.luma_opt: .* unexpected keyword .*'weight'"),
     ('train', {'optim_g': {'type': 'Adma', 'lr': 1e-3}}, "'Adma' is not an optimiser .* did you mean .*'Adam'"),
-    ('train', {'optim_g': {'type': 'Adam', 'lr': 1e-3, 'betas': [2, 0]}}, '^train.optim_g: Invalid beta'),
-    ('train', {'optim_g': {'lr': 1e-3}}, '^train.optim_g: type$'),
+    ('train', {'optim_g': {'type': 'Adam', 'lr': 1e-3, 'eps': -1}}, '^train.optim_g: Invalid epsilon'),
+    ('train', {'optim_g': {'lr': 1e-3}}, '^train.optim_g: type'),
     ('train', {'scheduler': {'type': 'MultiStep'}}, '^train.scheduler: Scheduler MultiStep is not implemented yet.$'),
 ])
 def test_messages(make_model, section, change, message):
