@@ -210,7 +210,11 @@ class IARNModel(Validation, Checkpoints):
 
 
 def check_options(opt: dict[str, Any]) -> None:
-    """Raise what the constructor would, from the options and the weight file alone: before a run writes anything."""
+    """Raise what the constructor would say to the options and the weight file: before a run writes anything.
+
+    Args:
+        opt: all options, as a model receives them; not changed.
+    """
     opt = with_weights(opt)
     train, _ = read_options(opt)
     with section('network_g'), torch.device('meta'):  # without memory, and without a random number drawn

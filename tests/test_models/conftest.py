@@ -13,13 +13,13 @@ from helpers import train_options
 
 
 @pytest.fixture
-def make_model(tmp_path: Path, image_folder: Callable[..., Path]) -> Callable[..., Any]:
-    """make_model(train={...}, network_g={...}): a model, in training or not, with changes to its options.
+def make_options(tmp_path: Path, image_folder: Callable[..., Path]) -> Callable[..., dict[str, Any]]:
+    """make_options(train={...}, network_g={...}): options of training, or of a test, with changes to sections.
 
     A ``Whole`` (see ``batches``) takes the place of a section.
     """
 
-    def make(is_train: bool = True, **sections: Any) -> Any:
+    def make(is_train: bool = True, **sections: Any) -> dict[str, Any]:
         opt = train_options(image_folder('hr', [(32, 40), (24, 26)]))
         if not is_train:
             del opt['train']
@@ -29,6 +29,12 @@ def make_model(tmp_path: Path, image_folder: Callable[..., Path]) -> Callable[..
         opt['path'].update(models=str(tmp_path / 'models'), training_states=str(tmp_path / 'states'),
                            visualization=str(tmp_path / 'visualization'), log=str(tmp_path))
         dict2str(opt)
-        return build_model(opt)
+        return opt
 
     return make
+
+
+@pytest.fixture
+def make_model(make_options: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
+    """The model of such options."""
+    return lambda is_train=True, **sections: build_model(make_options(is_train, **sections))
