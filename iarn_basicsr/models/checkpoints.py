@@ -30,9 +30,10 @@ def newest_weights(folder: str) -> str | None:
     """
     names = os.listdir(folder) if osp.isdir(folder) else []
     saved = {int(found[1]): name for name in names if (found := re.fullmatch(r'net_g_(\d+)\.pth', name))}
-    candidates = [osp.join(folder, name) for name in (
-        *(name for name in names if name == 'net_g_latest.pth'), *([saved[max(saved)]] if saved else []))]
-    return max(candidates, key=osp.getmtime, default=None)
+    candidates = [name for name in names if name == 'net_g_latest.pth']
+    if saved:
+        candidates.append(saved[max(saved)])
+    return max((osp.join(folder, name) for name in candidates), key=osp.getmtime, default=None)
 
 
 def with_weights(opt: dict[str, Any]) -> dict[str, Any]:

@@ -58,8 +58,9 @@ class Validation(SRModel):
         # of images that differ in their ending alone, x.jpg and x.png, saved ones keep it in their name
         stems = Counter(osp.splitext(name)[0] for name in getattr(dataset, 'names', ()) if is_image(name))
         net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
-        rescaler = _Direct(net, self.device) if not isinstance(net, IARN) else Rescaler(
-            net, self.opt['name'], str(self.device))
+        rescaler: Any = _Direct(net, self.device)
+        if isinstance(net, IARN):
+            rescaler = Rescaler(net, self.opt['name'], str(self.device))
         tasks = [(index, quality) for index in range(rank, len(dataset), world_size)
                  for quality in (0, *(self.val.jpeg or ()))]
         results = []
