@@ -20,7 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS
-from iarn_basicsr.ops.precision import cpu_has_bf16
+from iarn_basicsr.ops.image import cpu_has_bf16
 
 from .checkpoints import Checkpoints, with_weights
 from .graphed_step import GraphedStep, largest_patch

@@ -20,9 +20,8 @@ from iarn_basicsr.config.schema import ValOptions
 from iarn_basicsr.files import is_image, save_bytes, save_json
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.metrics.rescaling import PROTOCOL, evaluate
+from iarn_basicsr.ops.image import full_float32, to_pixels, to_tensor
 from iarn_basicsr.ops.jpeg import jpeg_copy
-from iarn_basicsr.ops.pixels import to_pixels, to_tensor
-from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.size import Size, scale_label
 
 __all__ = ['Validation']
