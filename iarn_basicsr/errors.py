@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ['IARNError', 'ImageError', 'MetadataError', 'NoMetadataError', 'OptionError', 'OtherWeightsError', 'SizeError',
-           'WeightsError', 'shortened', 'suggestion']
+__all__ = ['IARNError', 'ImageError', 'MetadataError', 'NoMetadataError', 'OptionError', 'OtherWeightsError',
+           'SizeError', 'WeightsError', 'shortened', 'suggestion']
 
 LONGEST = 100  # characters of a value or a key in a message
 
