@@ -1,18 +1,17 @@
-"""The option files that come with the package, for ``iarn option_files``: to train, to test, and to compare methods."""
+"""The option files that come with the package: to train, to test, and to compare methods."""
 
 from __future__ import annotations
 
 import os
 from os import path as osp
 
-from iarn_basicsr.checks import near
-from iarn_basicsr.errors import OptionError
+from iarn_basicsr.errors import OptionError, suggestion
 
 __all__ = ['file_of', 'names', 'summary']
 
-PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
+PACKAGE = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 PLACES = (osp.join(PACKAGE, 'options'), osp.join(osp.dirname(PACKAGE), 'options'))  # installed; in a clone
-KINDS = ('train_', 'test_', 'benchmark_')  # what the names start with
+KINDS = ('train', 'test', 'benchmark')  # what the names start with
 
 
 def names() -> list[str]:
@@ -25,11 +24,11 @@ def file_of(name: str) -> str:
     """Path of an option file.
 
     Raises:
-        OptionError: with a name that is near, if there is none of this name.
+        OptionError: with a suggestion, if there is none of this name.
     """
     known = names()
     if name not in known:
-        raise OptionError(f'no option file {name!r} comes with the package; {near(name, known)}')
+        raise OptionError(f'no option file {name!r} comes with the package; {suggestion(name, known)}')
     return osp.join(_folder(), name)
 
 
@@ -38,6 +37,8 @@ def summary(name: str) -> str:
     lines = []
     with open(file_of(name), encoding='utf-8') as file:
         for line in file:
+            if line.startswith('# yaml-language-server:'):
+                continue
             if not line.startswith('# ') or line.startswith('#  '):
                 break
             lines.append(line[1:].strip())
