@@ -87,6 +87,12 @@ def test_package_without_its_option_files(monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr().err == 'iarn options: nowhere: no such folder: install the package again\n'
 
 
+def test_schema(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    (folder / 'x.json').write_text('{"title": "ü"}', encoding='utf-8')
+    monkeypatch.setattr(option_files, 'SCHEMA', str(folder / 'x.json'))
+    assert main(['options', '--schema']) == 0 and capsys.readouterr().out == '{"title": "ü"}\n'
+
+
 def test_no_torch_is_loaded() -> None:
     program = ('import sys; from iarn_basicsr.inference.cli import main; main(["options"]); '
                'assert not {"torch", "basicsr"} & set(sys.modules)')

@@ -132,7 +132,8 @@ def command(name: str) -> Callable[[Callable[..., int]], click.Command]:
     return iarn.command(name, epilog=examples(EXAMPLES[name]) if name in EXAMPLES else None)
 
 
-@click.group(no_args_is_help=False, context_settings={'max_content_width': 120}, epilog=examples(*EXAMPLES.values()))
+@click.group(no_args_is_help=False, context_settings={'max_content_width': 120},
+             epilog=examples(*EXAMPLES.values()))
 @click.version_option(__version__, message=f'iarn_basicsr {__version__}')
 def iarn() -> None:
     """Downscale pictures, and restore the originals from them."""
@@ -283,12 +284,16 @@ def description(path: str, picture: Picture) -> Iterator[str]:
 @command('options')
 @click.argument('name', required=False, metavar='[NAME]')
 @click.option('-o', '--output', metavar='OUT', help='File, or folder (default: the current one).')
+@click.option('--schema', is_flag=True, help='Print the JSON schema of option files, for editors.')
 @OVERWRITE
-def option_files(name: str | None, output: str | None, overwrite: bool) -> int:
+def option_files(name: str | None, output: str | None, schema: bool, overwrite: bool) -> int:
     """List the option files that come with the package, or copy one to start from."""
     from iarn_basicsr.files import save_bytes
 
     from . import option_files as shipped
+    if schema:
+        click.echo(shipped.schema())
+        return 0
     if name is None:
         if output is not None or overwrite:
             raise click.UsageError('-o and --overwrite are for copying: name the option file to copy')

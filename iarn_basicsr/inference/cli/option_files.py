@@ -7,10 +7,11 @@ from os import path as osp
 
 from iarn_basicsr.errors import OptionError, suggestion
 
-__all__ = ['file_of', 'names', 'summary']
+__all__ = ['file_of', 'names', 'schema', 'summary']
 
 PACKAGE = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 PLACES = (osp.join(PACKAGE, 'options'), osp.join(osp.dirname(PACKAGE), 'options'))  # installed; in a clone
+SCHEMA = osp.join(PACKAGE, 'config', 'option_file.schema.json')
 KINDS = ('train', 'test', 'benchmark')  # what the names start with
 
 
@@ -43,6 +44,12 @@ def summary(name: str) -> str:
                 break
             lines.append(line[1:].strip())
     return ' '.join(lines).split('. ')[0].rstrip('.')
+
+
+def schema() -> str:
+    """The JSON schema of option files, by which an editor completes and underlines them."""
+    with open(SCHEMA, encoding='utf-8') as file:
+        return file.read()
 
 
 def _folder() -> str:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TextIO
@@ -26,6 +26,7 @@ from iarn_basicsr.ops.size import Size, scale_label
 
 __all__ = ['Stopped', 'drop', 'in_words', 'open_streams', 'postponed', 'print_error', 'print_lines', 'stoppable', 'wh']
 
+STOPPING = [int(getattr(signal, name)) for name in ('SIGTERM', 'SIGHUP') if hasattr(signal, name)]
 REMEDIES: dict[type[Exception], str] = {  # the first that fits
     LossyFileError: '; or pass --allow-lossy',
     NoMetadataError: '; pass --size WxH, the size to make',
@@ -110,44 +111,32 @@ def open_streams() -> None:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise ``Stopped`` where they would end the process (not below nohup)."""
-    ours = [number for number in _stopping() if signal.getsignal(number) is signal.SIG_DFL]
+    """SIGTERM and SIGHUP raise ``Stopped`` where they would end the process (not below nohup, nor in a thread)."""
+    main_thread = threading.current_thread() is threading.main_thread()
+    ours = [number for number in STOPPING if main_thread and signal.getsignal(number) is signal.SIG_DFL]
 
     def stop(number: int, frame: FrameType | None) -> None:
         for other in ours:  # a second one would stop the cleaning up
             signal.signal(other, signal.SIG_IGN)
         raise Stopped(number)
 
-    with _handled(ours, stop):
+    for number in ours:
+        signal.signal(number, stop)
+    try:
         yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Signals that would end the process wait until the block is left: an interrupted import fails in many ways."""
-    came: list[int] = []
-    ours = [number for number in (signal.SIGINT, *_stopping()) if callable(signal.getsignal(number))]
-    try:
-        with _handled(ours, lambda number, frame: came.append(number)):
-            yield
-    finally:
-        for number in came[:1]:
-            signal.raise_signal(number)
-
-
-@contextmanager
-def _handled(numbers: list[int], handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """A handler for these signals inside a block; only the main thread can set one."""
-    if threading.current_thread() is not threading.main_thread():
+    """Signals wait until the block is left: an interrupted import fails in many ways. Not on Windows."""
+    if not hasattr(signal, 'pthread_sigmask'):
         yield
         return
-    before = {number: signal.signal(number, handler) for number in numbers}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *STOPPING})
     try:
         yield
     finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-def _stopping() -> list[int]:
-    return [int(getattr(signal, name)) for name in ('SIGTERM', 'SIGHUP') if hasattr(signal, name)]
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
