@@ -45,7 +45,7 @@ from iarn_basicsr.config.option_arguments import check_network, registered
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.inference import MOST_EFFORT
 from iarn_basicsr.inference.rescaler import Rescaler
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_lr, bicubic_upscale
 from iarn_basicsr.ops.size import Size, check_lr_size, compute_padding, max_scale_of
 from iarn_basicsr.payload import MAX_BITS

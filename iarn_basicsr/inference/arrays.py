@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.ops.pixels import to_tensor
+from iarn_basicsr.ops.image import to_tensor
 
 __all__ = ['rescale_array']
 

@@ -15,8 +15,7 @@ import torch
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import OptionError, one_line
-from iarn_basicsr.ops.pixels import to_levels
-from iarn_basicsr.ops.precision import full_float32
+from iarn_basicsr.ops.image import full_float32, to_levels
 from iarn_basicsr.ops.size import Size
 from iarn_basicsr.payload import MAX_BITS, bits, codec
 from iarn_basicsr.payload.detail import MakePull, Predict, read_detail, write_detail

@@ -77,7 +77,7 @@ class Rescaler(PictureRescaler):
             OptionError: naming the device, tile, payload or effort that cannot be used.
         """
         if weights == zoo.NONE:
-            return cls(IARN(num_block=0), zoo.NONE, device, tile, payload, effort, progress)
+            return cls(IARN(num_block=0, extra_channels=0), zoo.NONE, device, tile, payload, effort, progress)
         path, name = zoo.resolve(os.fspath(weights))
         return cls(IARN.from_file(path), name, device, tile, payload, effort, progress)
 

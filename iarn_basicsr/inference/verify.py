@@ -54,7 +54,7 @@ def verify(names: Sequence[str] = ()) -> Iterator[tuple[str, bool, str]]:
         if name not in (zoo.DEFAULT, *released) or not released:
             raise WeightsError(f'no released weights {name!r}; {near(name, [zoo.DEFAULT, *released])}' if released else
                                'no released weights in this package')
-    for name in names or (*zoo.present(), *([zoo.NONE] if released else [])):
+    for name in names or (*zoo.list_models(), *([zoo.NONE] if released else [])):
         if name == zoo.NONE:
             yield zoo.NONE, *_verify_payload()
             continue

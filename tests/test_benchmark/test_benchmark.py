@@ -17,7 +17,7 @@ from iarn_basicsr.benchmark.records import Records
 from iarn_basicsr.benchmark.run import main
 from iarn_basicsr.benchmark.tables import quality_table
 from iarn_basicsr.inference.picture_file import png_bytes
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
 
 

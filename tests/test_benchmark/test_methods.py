@@ -23,7 +23,7 @@ from iarn_basicsr.benchmark.methods import (
 from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.inference.compare import bicubic_roundtrip
 from iarn_basicsr.inference.rescaler import Rescaler
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
 from iarn_basicsr.ops.size import lr_size
 from iarn_basicsr.zoo.weights import read_weights

@@ -26,7 +26,7 @@ from iarn_basicsr.inference import SMALLEST_TILE, memory
 from iarn_basicsr.inference import pixel_rescaler as module
 from iarn_basicsr.inference.picture_file import Picture, read_picture, write_picture
 from iarn_basicsr.inference.rescaler import Rescaler
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
 from iarn_basicsr.ops.size import lr_size
 from iarn_basicsr.zoo.weights import weights_hash
