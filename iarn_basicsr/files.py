@@ -65,7 +65,9 @@ def atomic_write(path: str, write: Callable[[str], None]) -> None:
         with suppress(OSError):  # it may not be there yet, nor its folder
             os.unlink(temporary)
         if isinstance(error, OSError) and error.errno in _FULL:
-            raise OSError(error.errno, f'{error.strerror}, {_free(folder)} free', path) from None
+            free = shutil.disk_usage(_part_that_exists(folder)).free
+            amount = f'{free / 1e9:.1f} GB' if free >= 1e9 else f'{free / 1e6:.1f} MB'
+            raise OSError(error.errno, f'{error.strerror}, {amount} free', path) from None
         raise
 
 
@@ -128,11 +130,6 @@ def _part_that_exists(path: str) -> str:
     return path
 
 
-def _free(folder: str) -> str:
-    free = shutil.disk_usage(_part_that_exists(folder)).free
-    return f'{free / 1e9:.1f} GB' if free >= 1e9 else f'{free / 1e6:.1f} MB'
-
-
 # --------------------------------------------------------------------------------------- what killed processes left
 
 
@@ -151,24 +148,18 @@ def _tidy(folder: str) -> None:
 
 
 def _left_over(entry: os.DirEntry[str], name: re.Match[str]) -> bool:
-    if name['host'] == _host() and not _alive(int(name['process'])):
-        return True
+    """Whether nobody is writing a file any more: its process is gone, or it is old."""
+    if name['host'] == _host() and os.name == 'posix':  # elsewhere asking would end the process
+        try:
+            os.kill(int(name['process']), 0)
+        except (ProcessLookupError, OverflowError):
+            return True
+        except PermissionError:  # of another user, and alive
+            pass
     try:
         return time.time() - entry.stat(follow_symlinks=False).st_mtime > _OLD
     except FileNotFoundError:
         return False
-
-
-def _alive(process: int) -> bool:
-    if os.name != 'posix':  # where asking would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # of another user
-        return True
-    return True
 
 
 @functools.lru_cache

@@ -118,7 +118,8 @@ class LRMetadata(msgspec.Struct, frozen=True, kw_only=True):
                     'since, and what it hid is lost')
         if self.checksum and checksum(lr) != self.checksum:
             return 'it was edited or recompressed since it was made, and what it hid is damaged'
-        if not self.checksum and _distance(self.thumbnail, thumbnail(lr)) > _OTHER_LOOK:
+        then, now = (np.frombuffer(bytes.fromhex(t), np.uint8).astype(float) for t in (self.thumbnail, thumbnail(lr)))
+        if not self.checksum and np.sqrt(np.mean((then - now)**2)) > _OTHER_LOOK:
             return 'it does not look as it did when it was made: edited, or another picture with its metadata'
         if self.sealed() != self:
             return 'its IARN metadata were edited since it was made, and may name another size'
@@ -154,12 +155,6 @@ def thumbnail(rgb: np.ndarray) -> str:
     """Mean brightness of 8 x 8 cells of a picture (H, W, 3) uint8, two hexadecimal digits each."""
     gray = Image.fromarray(rgb).convert('L')
     return np.asarray(gray.resize((_CELLS, _CELLS), Image.Resampling.BOX)).tobytes().hex()
-
-
-def _distance(one: str, other: str) -> float:
-    """Root mean square difference of two thumbnails in grey levels."""
-    a, b = (np.frombuffer(bytes.fromhex(text), np.uint8).astype(float) for text in (one, other))
-    return float(np.sqrt(np.mean((a - b)**2)))
 
 
 def read_metadata(file: Image.Image) -> LRMetadata | None:

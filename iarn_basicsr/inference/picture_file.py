@@ -84,10 +84,7 @@ def read_picture(path: str) -> Picture:
         ImageError: naming the file, if it is missing, damaged or not an image.
     """
     try:
-        _refuse_other_than_files(path)
         with _quiet(), _opened(path) as file:
-            _refuse_oversize(file, path)
-            refuse_kind(file, path)
             return _read(file, path)
     except ImageError:
         raise
@@ -213,33 +210,29 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _refuse_other_than_files(path: str) -> None:
+def _opened(path: str) -> Image.Image:
+    """The file as Pillow opens it, its pixels not read yet; raises ``ImageError`` for what must not be read."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise ImageError(f'{path}: is a folder, name an image file')
     if not stat.S_ISREG(mode):  # a pipe or a device: reading it may never end
         raise ImageError(f'{path}: is not a regular file')
-
-
-def _opened(path: str) -> Image.Image:
-    """The file as Pillow opens it, but without its limit of pixels: that one holds for the whole process."""
-    with _OPENING:
+    with _OPENING:  # without Pillow's limit of pixels, which holds for the whole process
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path)
+            file = Image.open(path)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-
-
-def _refuse_oversize(file: Image.Image, path: str) -> None:
-    """By its header alone: before there is any memory for its pixels."""
     pixels = file.width * file.height
-    size = f'{path}: {file.width}x{file.height} is too large'
-    if pixels > _MOST_PIXELS:
-        raise ImageError(f'{size}, at most {_MOST_PIXELS / 1e6:.0f} megapixels are read')
     needed, free = _READING * pixels, available_memory()
+    too_large = f'{path}: {file.width}x{file.height} is too large'
+    if pixels > _MOST_PIXELS:
+        raise ImageError(f'{too_large}, at most {_MOST_PIXELS / 1e6:.0f} megapixels are read')
     if needed > free:
-        raise ImageError(f'{size}, reading it takes {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free')
+        raise ImageError(f'{too_large}, reading it takes {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are '
+                         'free')
+    refuse_kind(file, path)
+    return file
 
 
 def _read(file: Image.Image, path: str) -> Picture:

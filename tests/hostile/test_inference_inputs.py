@@ -177,15 +177,6 @@ def test_memory_is_the_limit_where_it_is_less(place: Path, monkeypatch: pytest.M
             'wide.png: 20000x20000 is too large, reading it takes 4.0 GB of memory and 2.0 GB are free',))
 
 
-@pytest.mark.parametrize('command', COMMANDS)
-def test_no_memory_for_the_pixels(place: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    def full(*_: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(files, '_read', full)
-    refused(place, *COMMANDS[command]('good.png'), says=('good.png: not enough memory to read it',))
-
-
 @pytest.mark.parametrize('error', [MemoryError(), RuntimeError('DefaultCPUAllocator: not enough memory')])
 def test_no_memory_for_the_work_of_compare(place: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def full(*_: object, **__: object) -> None:

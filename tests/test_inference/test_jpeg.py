@@ -1,7 +1,6 @@
 """An LR image as a JPEG: its metadata, what becomes of it, and which weights may."""
 
 import json
-import os
 import shutil
 import subprocess
 
@@ -71,16 +70,6 @@ def test_down_and_up_again(iarn, name):
     assert np.array_equal(read_picture('whole.png').rgb, expected)
 
 
-def test_quality(iarn):
-    sizes = []
-    for quality in (5, 50, 90, 100):
-        assert iarn('downscale', 'photo.png', '-o', f'{quality}.jpg', '--scale', '2', '--quality', quality)[0] == 0
-        sizes.append(os.path.getsize(f'{quality}.jpg'))
-    assert sizes == sorted(set(sizes))
-    iarn('downscale', 'photo.png', '-o', 'lr.jpg', '--scale', '2')
-    assert np.array_equal(read_picture('lr.jpg').rgb, read_picture('90.jpg').rgb)
-
-
 @pytest.mark.parametrize(('arguments', 'words'), [
     (['-o', 'lr.png', '--quality', '90'], 'quality 90: lr.png is not a JPEG'),
     (['-o', 'lr.jpg', '--quality', '0'], "'--quality': 0 is not in the range 1<=x<=100"),
@@ -125,17 +114,6 @@ def test_changed_since(iarn, place, change, words):
     assert code == 1 and words in err and err.endswith('; pass --force to try\n') and not (place / 'x.png').exists()
     code, _, err = iarn('upscale', 'changed.jpg', '-o', 'x.png', '--weights', 'tiny.pth', '--force')
     assert code == 0 and err.endswith(': not restored as it was\n')
-
-
-def test_turned_by_its_exif(iarn, place):
-    """A viewer that turned it only said so: it is read as it is seen, and no longer fits."""
-    iarn('downscale', 'photo.png', '-o', 'lr.jpg', '--scale', '2')
-    with Image.open('lr.jpg') as file:
-        exif = Image.Exif()
-        exif[274] = 6
-        file.save('turned.jpg', quality='keep', comment=file.info['comment'], exif=exif)
-    code, _, err = iarn('upscale', 'turned.jpg', '-o', 'x.png', '--weights', 'tiny.pth')
-    assert code == 1 and 'it is 48x60 but was made 60x48' in err
 
 
 def test_cut_and_foreign(iarn, place):

@@ -92,10 +92,10 @@ class Batch:
 
     @contextmanager
     def making(self, job: Job) -> Iterator[None]:
-        """Errors inside the block are failures of the file; wrong options end the command."""
+        """Errors inside the block are failures of the file; wrong options, and a reader that left, end the command."""
         try:
             yield
-        except (click.UsageError, OptionError):
+        except (click.UsageError, OptionError, BrokenPipeError):
             raise
         except (OSError, ValueError, MemoryError, RuntimeError) as error:  # RuntimeError: torch, out of memory
             message = in_words(error)
