@@ -27,7 +27,7 @@ from iarn_basicsr.checks import (
     whole,
 )
 from iarn_basicsr.config.option_tables import IMAGES, LOADER, SCALE
-from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
+from iarn_basicsr.config.schema import EvalDatasetOptions, check
 from iarn_basicsr.errors import OptionError
 
 from .codecs import FORMATS
@@ -103,7 +103,7 @@ def _check_dataset(section: str, name: str, options: Any, scales: list[Any]) -> 
     """As validation reads it."""
     check_values(section, options, {**LOADER, **IMAGES}, others=True)
     check_needed(section, options, ['dataroot_gt'], LOADER)
-    ArbitraryScaleDataset.check_options({'scales': scales, **options, 'name': name, 'phase': 'val'}, files=False)
+    check(section, EvalDatasetOptions, {'scales': scales, **options, 'name': name, 'phase': 'val'})
 
 
 def _check_published(section: str, methods: Any) -> None:

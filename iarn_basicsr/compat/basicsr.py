@@ -28,8 +28,7 @@ from typing import Any
 
 import torch
 
-from iarn_basicsr.checks import near
-from iarn_basicsr.errors import IARNError, OptionError
+from iarn_basicsr.errors import IARNError, OptionError, suggestion
 
 from . import stand_ins
 
@@ -119,7 +118,7 @@ def _get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs:
              if isinstance(c, type) and issubclass(c, torch.optim.Optimizer) and c is not torch.optim.Optimizer}
     if optim_type not in known:
         raise OptionError(f'train.optim_g.type: {optim_type!r} is not an optimiser of torch.optim; '
-                          f'{near(optim_type, known)}')
+                          f'{suggestion(optim_type, known)}')
     return getattr(torch.optim, optim_type)(params, lr=lr, **kwargs)
 
 

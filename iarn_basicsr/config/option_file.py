@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from os import path as osp
 from typing import Any
@@ -20,20 +21,21 @@ from typing import Any
 import torch
 import yaml
 
-from iarn_basicsr.checks import check_size, near
-from iarn_basicsr.errors import OptionError, WeightsError
+from iarn_basicsr.errors import OptionError, WeightsError, suggestion
 from iarn_basicsr.files import save_text
 from iarn_basicsr.pipeline.launch import say
 from iarn_basicsr.zoo.weights import read_weights
 
 __all__ = ['copy_option_file', 'load_resume_state', 'parse_options', 'read_option_file']
 
-_FLOAT_TEXT = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+')  # a number to YAML 1.2 and to people
+_FLOAT = re.compile(r'^[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+$')  # 1e-4: a number to YAML 1.2 and to people
 _BASED_ON = 'based_on'
+_MOST_BYTES = 10**6  # of an option file
+_MOST_VALUES = 10**5
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML and the tag that names this package."""
+    """Plain YAML with ``1e-4`` as a number, and the tag that names this package."""
 
 
 def _plugin_tag(loader: yaml.Loader, suffix: str, node: yaml.Node) -> str:
@@ -49,6 +51,7 @@ def _ordered_dict(loader: yaml.SafeLoader, node: yaml.Node) -> dict[Any, Any]:
     return dict(pairs[0] if pairs else [])
 
 
+_Loader.add_implicit_resolver('tag:yaml.org,2002:float', _FLOAT, list('+-.0123456789'))
 _Loader.add_multi_constructor('tag:yaml.org,2002:python/name:', _plugin_tag)
 _Loader.add_constructor('tag:yaml.org,2002:python/object/apply:collections.OrderedDict', _ordered_dict)
 
@@ -67,7 +70,7 @@ def parse_options(root_path: str, is_train: bool = True, *,
         raise OptionError(f'--minutes: {args.minutes:g}; expected a number above 0')
     opt = read_option_file(args.opt)
     for entry in args.force_yml or []:
-        _override(opt, entry)
+        override(opt, entry)
     if args.launcher == 'none' and 'RANK' in os.environ and os.environ.get('WORLD_SIZE', '1') != '1':
         raise OptionError(f'--launcher none in one of {os.environ["WORLD_SIZE"]} processes of torchrun: all would do '
                           'the same; pass --launcher pytorch')
@@ -121,8 +124,7 @@ def _read(path: str, key: str, before: tuple[str, ...]) -> dict[str, Any]:
         there = 'is a folder, name an option file' if osp.isdir(path) else 'does not exist'
         raise OptionError(f'{key}: {path!r} {there} (current directory {os.getcwd()})')
     try:
-        with open(path, encoding='utf-8') as file:
-            opt = _yaml(file.read())
+        opt = _yaml(_text(path))
     except OSError as error:
         raise OptionError(f'{key}: {path!r} cannot be read ({error.strerror})') from None
     except ValueError as error:
@@ -137,19 +139,26 @@ def _read(path: str, key: str, before: tuple[str, ...]) -> dict[str, Any]:
     return _merged(_read(base, f'{path}, {_BASED_ON}', (*before, osp.realpath(path))), opt)
 
 
+def _text(path: str) -> str:
+    """The text of a file in UTF-8, with or without a byte-order mark; ``ValueError`` for any other."""
+    with open(path, 'rb') as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f'it has more than {_MOST_BYTES} bytes')
+    if content[:2] in (b'\xff\xfe', b'\xfe\xff'):
+        raise ValueError('it is utf-16; save it as utf-8')
+    return content.decode('utf-8-sig')
+
+
 def copy_option_file(path: str, folder: str) -> None:
     """Keep the option file of a run beside its results; of one that is based on another, what both say together."""
-    from basicsr.utils.dist_util import get_dist_info
-    from basicsr.utils.options import copy_opt_file
-    if get_dist_info()[0]:
-        return  # one rank writes
-    copy_opt_file(path, folder)
-    with open(path, encoding='utf-8') as file:
-        if _BASED_ON not in _yaml(file.read()):
-            return
-    text = f'# {path} with what it is based on\n# {" ".join(sys.argv)}\n'
-    text += yaml.safe_dump(read_option_file(path), sort_keys=False)
-    save_text(text, osp.join(folder, osp.basename(path)))
+    if os.environ.get('RANK', '0') != '0':
+        return  # one process writes
+    text = _text(path)
+    if _BASED_ON in _yaml(text):
+        text = yaml.safe_dump(read_option_file(path), sort_keys=False, allow_unicode=True)
+    command = ' '.join(' '.join(sys.argv).split()).encode('utf-8', 'replace').decode()  # a name may be of any bytes
+    save_text(f'# {time.asctime()}: {command}\n{text}', osp.join(folder, osp.basename(path)))
 
 
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -169,26 +178,24 @@ def _yaml(text: str) -> Any:
     """Plain dicts, lists and values; ``ValueError`` in one line for what is not YAML or holds a tag not read here."""
     try:
         value = yaml.load(text, Loader=_Loader)
-        check_size(value)
-        return _plain(value)
+        if _count(value, {}) > _MOST_VALUES:
+            raise ValueError(f'more than {_MOST_VALUES} values: the anchors (&, *) repeat each other')
     except RecursionError:
         raise ValueError('it is nested without end') from None
     except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:  # of values such as !!int abc
         raise ValueError(' '.join(str(error).split()) or type(error).__name__) from None
-
-
-def _plain(value: Any) -> Any:
-    """Plain dicts and lists, with numeric text as numbers."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, str) and _FLOAT_TEXT.fullmatch(value):
-        return float(value)
     return value
 
 
-def _override(opt: dict[str, Any], entry: str) -> None:
+def _count(value: Any, counted: dict[int, int]) -> int:
+    """The values in a value, those behind an anchor wherever it is repeated: nine lines of YAML can hold billions."""
+    if id(value) not in counted:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        counted[id(value)] = 1 + sum(_count(v, counted) for v in inner)
+    return counted[id(value)]
+
+
+def override(opt: dict[str, Any], entry: str) -> None:
     """Set one option from ``section:key=value``; the sections must exist, the value is YAML, ``null`` leaves it out."""
     keys, separator, text = entry.partition('=')
     *sections, last = (k.strip() for k in keys.split(':'))
@@ -197,7 +204,7 @@ def _override(opt: dict[str, Any], entry: str) -> None:
     place = opt
     for section in sections:
         if not isinstance(place.get(section), dict):
-            raise OptionError(f'--force_yml {entry!r}: no section {section!r}; {near(section, place)}')
+            raise OptionError(f'--force_yml {entry!r}: no section {section!r}; {suggestion(section, place)}')
         place = place[section]
     try:
         value = _yaml(text)

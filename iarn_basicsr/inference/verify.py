@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from os import path as osp
 
 from iarn_basicsr import zoo
-from iarn_basicsr.checks import near
-from iarn_basicsr.errors import WeightsError
+from iarn_basicsr.errors import WeightsError, suggestion
 from iarn_basicsr.inference.picture_file import read_picture
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, evaluate
@@ -52,7 +51,8 @@ def verify(names: Sequence[str] = ()) -> Iterator[tuple[str, bool, str]]:
         if name == zoo.NONE:
             continue
         if name not in (zoo.DEFAULT, *released) or not released:
-            raise WeightsError(f'no released weights {name!r}; {near(name, [zoo.DEFAULT, *released])}' if released else
+            hint = suggestion(name, [zoo.DEFAULT, *released])
+            raise WeightsError(f'no released weights {name!r}; {hint}' if released else
                                'no released weights in this package')
     for name in names or (*zoo.list_models(), *([zoo.NONE] if released else [])):
         if name == zoo.NONE:

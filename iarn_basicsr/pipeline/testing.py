@@ -7,15 +7,15 @@ from functools import partial
 
 import basicsr.test as pipeline
 
-from iarn_basicsr.config.option_checks import check_options
 from iarn_basicsr.config.option_file import parse_options
 
 from .launch import running
+from .registered import check_file
 
 __all__ = ['test']
 
 
 def test() -> None:
     """Test as the option file says."""
-    with running(pipeline, parse_options=partial(parse_options, check=check_options)):
+    with running(pipeline, parse_options=partial(parse_options, check=check_file)):
         pipeline.test_pipeline(os.getcwd())

@@ -17,11 +17,11 @@ from typing import Any
 import basicsr.train as pipeline
 import torch
 
-from iarn_basicsr.config.option_checks import check_options
 from iarn_basicsr.config.option_file import copy_option_file, load_resume_state, parse_options
 from iarn_basicsr.errors import OptionError
 
 from .launch import INTERRUPTED, in_group, running, say
+from .registered import check_file
 
 __all__ = ['train']
 
@@ -173,7 +173,7 @@ def train() -> None:
 
     def options(root_path: str, is_train: bool = True) -> tuple[dict[str, Any], argparse.Namespace]:
         nonlocal stop
-        opt, args = parse_options(root_path, is_train, check=check_options)
+        opt, args = parse_options(root_path, is_train, check=check_file)
         stop = Stop(args.minutes)
         return opt, args
 

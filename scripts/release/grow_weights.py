@@ -13,8 +13,8 @@ import argparse
 import torch
 from torch import nn
 
-from iarn_basicsr.archs.subnets import DenseBlock
 from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.archs.subnets import DenseBlock
 from iarn_basicsr.errors import IARNError, OptionError
 
 

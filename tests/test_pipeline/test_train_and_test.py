@@ -221,8 +221,8 @@ def test_gloo_where_training_runs_on_the_cpu(tmp_path, image_folder, monkeypatch
     """NCCL serves no tensors of the CPU, also where there is a GPU; the option file then says num_gpu: 0."""
     from basicsr.utils import options
 
-    from iarn_basicsr.config.option_checks import check_options
     from iarn_basicsr.config.option_file import parse_options
+    from iarn_basicsr.config.schema import check_options
     started = []
     monkeypatch.setattr(options, 'init_dist', lambda launcher, **more: started.append(more))
     monkeypatch.setenv('RANK', '0')
