@@ -43,7 +43,7 @@ from iarn_basicsr.archs.one_way import SpandrelNet, reaches, resized
 from iarn_basicsr.checks import TEXT, Kind, Table, check_needed, check_values, listed, near, real, shown, whole
 from iarn_basicsr.config.option_arguments import check_network, registered
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.inference.limits import MOST_EFFORT
+from iarn_basicsr.inference import MOST_EFFORT
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_lr, bicubic_upscale
@@ -154,13 +154,13 @@ class PayloadMethod(Method):
 
     def __init__(self, bits: float, weights: str = zoo.NONE, effort: int = 0) -> None:
         self.weights = () if weights == zoo.NONE else (_weight_file(weights), )
-        self._rescaler = Rescaler.load(weights, 'cpu', say=_remark, payload=bits, effort=effort)
+        self._rescaler = Rescaler.load(weights, 'cpu', payload=bits, effort=effort)
         self.net = self._rescaler.net
         self.nets = {0: self.net}
 
     def to(self, device: torch.device) -> Method:
         made = self._rescaler
-        self._rescaler = Rescaler(self.net, made.name, str(device), say=_remark, payload=made.payload,
+        self._rescaler = Rescaler(self.net, made.name, str(device), payload=made.payload,
                                   effort=made.effort)
         return super().to(device)
 

@@ -62,7 +62,7 @@ def test_onnx_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
                          'and one pair of sizes'),
             (['x.pth', '--direction', 'up'], 'x.pth: --direction is for an .onnx only'),
             (['x.onnx', '--direction', 'up', '--hr-size', '42x31', '--scale', '9'],
-             '--scale 9: 5x3 is out of range: 42x31 can become 10x7 to 42x31')):
+             '--scale 9: 5x3 is out of range: the picture can become 10x7 to 42x31')):
         assert main(['export', 'net.pth', *arguments]) == 2
         assert capsys.readouterr().err == f'iarn export: {message}\n'
     with monkeypatch.context() as patch:
