@@ -116,7 +116,7 @@ def run(options: dict[str, Any], folder: str, modules: Sequence[str] = ()) -> di
     records, rows = Records(osp.join(folder, 'records.jsonl')), []
     for name, method in methods.items():
         identity = fingerprint(checked.methods[name], method)
-        jobs = [*_quality_jobs(method, datasets),
+        jobs = [*_quality_jobs(method, checked, datasets),
                 *(job for section in EXTRAS if section not in skipped
                   for job in _extra_jobs(section, name, method, checked, datasets)),
                 *_cost_jobs(name, checked, threads, str(device), modules)]
@@ -170,7 +170,8 @@ def _or_reason(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {'unsupported': str(error)}
 
 
-def _quality_jobs(method: Method, datasets: Mapping[str, ArbitraryScaleDataset]) -> Iterator[Job]:
+def _quality_jobs(method: Method, options: BenchmarkOptions,
+                  datasets: Mapping[str, ArbitraryScaleDataset]) -> Iterator[Job]:
     def measure(images: ArbitraryScaleDataset, index: int) -> dict[str, float]:
         item = images[index]
         hr, reference = (item[k][None].to(method.device) for k in ('gt', 'lq'))
@@ -180,7 +181,7 @@ def _quality_jobs(method: Method, datasets: Mapping[str, ArbitraryScaleDataset])
     for dataset, images in datasets.items():
         for index in range(len(images)):
             which, k = divmod(index, len(images.scales))
-            key = ('quality', dataset, scale_label(images.scales[k]), images.names[which], _data(images))
+            key = ('quality', dataset, scale_label(images.scales[k]), images.names[which], _digest(options, dataset))
             yield key, partial(measure, images, index)
 
 
@@ -198,20 +199,21 @@ def _extra_jobs(kind: str, name: str, method: Method, options: BenchmarkOptions,
     def measure(which: int, scale: tuple[float, float]) -> dict[str, float]:
         hr = images[which * len(images.scales)]['gt'][None].to(method.device)
         hr_size = (hr.shape[-2], hr.shape[-1])
-        size = lr_size(hr_size, scale, images.size_rule)
+        size = lr_size(hr_size, scale, options.datasets[dataset].get('size_rule', 'round'))
         method.check(hr_size, size)
         return EXTRAS[kind](method, hr, size, section)
 
+    digest = _digest(options, dataset)
     asked = {k: v for k, v in msgspec.structs.asdict(section).items() if k not in ('scales', 'dataset', 'methods')}
     for scale in section.scales:
         for which, image in enumerate(images.names):
-            yield (kind, dataset, scale_label(scale), image, str(asked), _data(images)), partial(measure, which, scale)
+            yield (kind, dataset, scale_label(scale), image, str(asked), digest), partial(measure, which, scale)
 
 
-def _data(images: ArbitraryScaleDataset) -> str:
-    """Changes when the options of a dataset do: its folder, how its images are cropped, the rule of the LR size."""
-    options = {k: v for k, v in images.opt.items() if k not in ('name', 'phase', 'scales')}
-    return hashlib.sha256(repr(sorted(options.items())).encode()).hexdigest()[:16]
+def _digest(options: BenchmarkOptions, dataset: str) -> str:
+    """Changes with the options of a data set: its folder, how its images are cropped, the rule of the LR size."""
+    own = {k: v for k, v in options.datasets[dataset].items() if k != 'scales'}
+    return hashlib.sha256(repr(sorted(own.items())).encode()).hexdigest()[:16]
 
 
 def _cost_jobs(name: str, options: BenchmarkOptions, threads: int, device: str,

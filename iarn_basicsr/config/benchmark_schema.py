@@ -190,4 +190,4 @@ def _check_name(section: str, name: Any, is_file: bool) -> None:
 
 def _check_known(where: str, name: str, known: Mapping[str, Any]) -> None:
     if name not in known:
-        raise OptionError(f'{where}: {shortened(name)} is not among {", ".join(known)}; {suggestion(name, known)}')
+        raise OptionError(f'{where}: {shortened(name)} is not in this file; {suggestion(name, known)}')

@@ -15,13 +15,13 @@ from basicsr.utils.registry import ARCH_REGISTRY
 
 import iarn_basicsr
 from iarn_basicsr import IARN, list_models
-from iarn_basicsr.benchmark.run import check_benchmark
+from iarn_basicsr.config.benchmark_schema import check_benchmark
 from iarn_basicsr.config.option_checks import check_options
 from iarn_basicsr.config.option_file import read_option_file
 from iarn_basicsr.zoo.weights import weights_hash
 
 OPTIONS = Path(__file__).resolve().parents[2] / 'options'
-BENCHMARKS = sorted(OPTIONS.glob('benchmark_*.yml'))
+BENCHMARKS = sorted(OPTIONS.glob('benchmark*.yml'))
 FILES = sorted({*OPTIONS.rglob('*.yml')} - {*BENCHMARKS})
 RECIPES = sorted({*OPTIONS.glob('train_*.yml'), *OPTIONS.glob('test_*.yml')})
 STAGES = sorted((OPTIONS / 'released').rglob('*.yml'))
