@@ -1,13 +1,14 @@
-# make demo    from a fresh clone to a restored photograph at once, then minutes of training (DEMO_ARGS=--no-train: without)
-# make test    lint, types and tests in their own environment, as CI does
-# make fast    the tests that take less than a minute together
-# make install the environment in .venv, for everything else
+# make demo     restores a photograph, then trains a small network for at most 3 minutes (DEMO_ARGS=--no-train: only the first)
+# make test     lint, types and all tests, as CI runs them
+# make fast     the fast tests: less than a minute
+# make install  the environment in .venv, which the others create too
 
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
 TORCH ?= torch torchvision
 DEMO_ARGS ?=
+PYTEST = OMP_NUM_THREADS=1 $(RUN)/python -m pytest -n 2 --dist loadgroup
 
 .PHONY: demo test fast install lint types unit clean
 
@@ -25,12 +26,12 @@ types: $(VENV)/installed
 	@if [ -x $(RUN)/mypy ]; then $(RUN)/mypy; else echo 'types are not checked: mypy needs Python 3.10 or newer'; fi
 
 unit: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest
+	$(PYTEST)
 
 fast: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
-# torch and torchvision together first: a torch without its own torchvision fails with "torchvision::nms does not exist"
+# torch and torchvision together: a torch without its own torchvision fails with "torchvision::nms does not exist"
 $(VENV)/installed: setup.py scripts/install/install_basicsr.py
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/python -m pip install --quiet setuptools wheel

@@ -52,6 +52,7 @@ setup(
     packages=find_packages(include=['iarn_basicsr', 'iarn_basicsr.*']),
     package_data={
         'iarn_basicsr': ['py.typed'],
+        'iarn_basicsr.config': ['*.json'],
         'iarn_basicsr.inference': ['*.jinja'],
         'iarn_basicsr.zoo': ['*.json', '*.pth', '*.png'],
     },
@@ -70,6 +71,8 @@ setup(
         'tqdm',
         'pillow>=9.4',
         'jinja2>=3',
+        'msgspec>=0.18',
+        'click>=8.1',
         'setuptools; python_version >= "3.12"',  # basicsr imports distutils
     ],
     extras_require={
@@ -77,8 +80,8 @@ setup(
         'onnx': ['onnx', 'onnxscript', 'onnxruntime'],
         'spandrel': ['spandrel>=0.4'],
         'payload': ['pillow>=11.3'],  # with AVIF
-        'test': ['pytest>=8', 'hypothesis>=6.100', 'scikit-image>=0.22', 'matplotlib>=3.8', 'safetensors>=0.4',
-                 'onnx', 'onnxscript', 'onnxruntime', 'spandrel>=0.4', 'pillow>=11.3'],
+        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'scikit-image>=0.22', 'matplotlib>=3.8',
+                 'safetensors>=0.4', 'onnx', 'onnxscript', 'onnxruntime', 'spandrel>=0.4', 'pillow>=11.3'],
         'dev': ['ruff==0.17.6', 'mypy==2.4.1; python_version >= "3.10"', 'types-PyYAML'],
         'demo': ['scikit-image>=0.22', 'matplotlib>=3.8'],
     },

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from .archs.iarn import IARN
     from .errors import IARNError
     from .inference.rescaler import Rescaler
-    from .ops.quantise import quantise
+    from .ops.image import quantise
     from .ops.size import lr_size
     from .zoo import list_models
 
 __all__ = ['IARN', 'IARNError', 'Rescaler', '__version__', 'list_models', 'lr_size', 'quantise']
 
 _PLACES = {'IARN': 'archs.iarn', 'IARNError': 'errors', 'Rescaler': 'inference.rescaler', 'list_models': 'zoo',
-           'lr_size': 'ops.size', 'quantise': 'ops.quantise'}
+           'lr_size': 'ops.size', 'quantise': 'ops.image'}
 
 
 def __getattr__(name: str) -> object:

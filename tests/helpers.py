@@ -13,6 +13,9 @@ import yaml
 
 from iarn_basicsr.archs.iarn import IARN
 
+# The smallest network that every coupling and every split takes.
+DENSE = {'num_block': 1, 'width': 4, 'order': 4, 'extra_channels': 0, 'subnet': 'dense'}
+
 
 def make_image(height: int, width: int, seed: int) -> np.ndarray:
     """A smooth colour image with edges, uint8 (H, W, 3)."""
@@ -34,7 +37,7 @@ def train_options(hr: Path, name: str = 'run') -> dict[str, Any]:
             'val': {'name': 'val', 'type': 'ArbitraryScaleDataset', 'dataroot_gt': str(hr), 'scales': [2, [1.5, 3]],
                     'io_backend': {'type': 'disk'}},
         },
-        'network_g': {'type': 'IARN', 'num_block': 1, 'width': 4, 'order': 2},
+        'network_g': {'type': 'IARN', **DENSE, 'order': 2},
         'path': {'pretrain_network_g': None, 'strict_load_g': True, 'resume_state': None},
         'train': {
             'ema_decay': 0.9, 'total_iter': 4, 'warmup_iter': 3, 'grad_clip': 1.0,
@@ -56,9 +59,9 @@ def write_yaml(options: dict[str, Any], path: Path) -> Path:
 
 
 def tiny_net(std: float = 0.02, seed: int = 0, **options: Any) -> IARN:
-    """A network of one block, every parameter moved by ``std``: nothing holds by the initialisation alone."""
+    """A small dense network, every parameter moved by ``std``: nothing holds by the initialisation alone."""
     torch.manual_seed(seed)
-    net = IARN(**{'num_block': 1, 'width': 4, **options})
+    net = IARN(**{**DENSE, **options})
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(std * torch.randn_like(parameter))

@@ -1,8 +1,8 @@
-"""What the rescaling networks share: the round trip in one call, weight files, checks of images and arguments."""
+"""What the rescaling networks share: the contract, the round trip in one call, and weight files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from os import PathLike, fspath
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from iarn_basicsr import zoo
 from iarn_basicsr.errors import OptionError, WeightsError
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.zoo.weights import read_weights, write_weights
 
-__all__ = ['Channel', 'Downscaled', 'RescalingNet', 'check_arguments', 'check_image']
+__all__ = ['Channel', 'Downscaled', 'RescalingNet', 'check_image']
 
 Net = TypeVar('Net', bound='RescalingNet')
 Channel = Callable[[Tensor], Tensor]
@@ -25,10 +25,10 @@ class Downscaled(NamedTuple):
 
     Attributes:
         lr: LR image (N, 3, h, w), nominally in [0, 1], not clamped.
-        latent: z, what the LR does not hold; training makes it negligible. (N, 3, H, W) of an IARN,
-            (N, 3 (s^2 - 1), h, w) of an IRN of scale s.
-        low: the low branch at the end of the chain: ``lr`` itself; l at HR resolution for ``cubic_interp``; with
-            ``extra_channels`` also those, which are dropped as the latent is.
+        latent: z, what the LR does not hold and training makes negligible: (N, 3, H, W) from an IARN,
+            (N, 3 (s^2 - 1), h, w) from an IRN of scale s.
+        low: the low branch at the end of the chain: ``lr`` itself; (N, 3 + extra_channels, h, w) with extra channels,
+            which are dropped like the latent; (N, 3, H, W) with ``cubic_interp``.
     """
 
     lr: Tensor
@@ -36,20 +36,21 @@ class Downscaled(NamedTuple):
     low: Tensor
 
     def outputs(self, lr: Tensor, restored: Tensor) -> dict[str, Tensor]:
-        """What :meth:`RescalingNet.forward` returns, with the 8-bit LR and what was restored from it."""
+        """What ``RescalingNet.forward`` returns, given the 8-bit LR and the image restored from it."""
         return {'lr': lr, 'sr': restored, 'lr_raw': self.lr, 'latent': self.latent, 'low': self.low}
 
 
 class RescalingNet(nn.Module):
-    """A bijection HR <-> (LR, z), restored with z = 0; images are RGB, float, in [0, 1], shape (N, 3, height, width).
+    """A bijection HR <-> (LR, z), used with z = 0; images are RGB, float, in [0, 1], shape (N, 3, height, width).
 
-    Law: ``upscale(d.lr, (H, W), d.latent) == hr`` up to rounding, for any weights, where ``d = downscale(hr, size)``.
-    Subclasses MUST define ``downscale``, ``upscale`` and ``_macs``, and set ``hparams`` and ``max_scale``.
+    Law: with ``d = downscale(hr, size)``, ``upscale(d.lr, (H, W), d.latent) == hr`` up to rounding, for any weights;
+    an IARN whose LR does not hold the whole low branch also needs ``d.low``.
+    Subclasses MUST define ``downscale``, ``upscale`` and ``_macs``, set ``hparams`` and ``max_scale``, and keep no
+    result on the module.
 
     Attributes:
-        hparams: the arguments that rebuild the network.
-        min_scale: smallest HR / LR that is accepted, on both axes.
-        max_scale: the largest.
+        hparams: the keyword arguments that rebuild the network.
+        min_scale, max_scale: smallest and largest HR / LR that is accepted, on both axes.
     """
 
     hparams: dict[str, Any]
@@ -57,16 +58,16 @@ class RescalingNet(nn.Module):
     max_scale: float
 
     def forward(self, hr: Tensor, size: tuple[int, int], channel: Channel | None = None) -> dict[str, Tensor]:
-        """Downscale, round to 8 bits and restore, in one call (so that DDP sees one forward per backward).
+        """Downscale, round to 8 bits and restore, in one call, because DDP expects one forward per backward.
 
         Args:
             hr: HR image (N, 3, H, W) in [0, 1].
             size: LR size (h, w).
-            channel: what the 8-bit LR passes on its way to restoration, JPEG for example.
+            channel: applied to the 8-bit LR before restoration: JPEG, for example.
 
         Returns:
             ``lr``: 8-bit LR (N, 3, h, w), straight-through gradient; ``sr``: restored HR from it, not clamped;
-            ``lr_raw``: LR before rounding; ``latent`` and ``low``: see :class:`Downscaled`.
+            ``lr_raw``: LR before rounding; ``latent`` and ``low``: see ``Downscaled``.
         """
         down = self.downscale(hr, size)
         lr = quantise(down.lr)
@@ -82,9 +83,12 @@ class RescalingNet(nn.Module):
         raise NotImplementedError(type(self).__name__)
 
     def complexity(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> dict[str, float]:
-        """Parameters, and multiply-accumulates of one direction (both cost the same): ``params``, ``macs``,
-        ``macs_per_pixel`` (per HR pixel). Pooling and unpooling count their non-zero weights; not counted are
-        additions, and the few multiplications of splitting and merging.
+        """Cost of one image in one direction; both cost the same.
+
+        Returns:
+            ``params``: parameters; ``macs``: multiply-accumulates; ``macs_per_pixel``: per HR pixel. Pooling and
+            unpooling count their non-zero weights. Additions are not counted, nor the few multiplications of split
+            and merge.
         """
         macs = float(self._macs(hr_size, lr_size))
         return {
@@ -98,10 +102,10 @@ class RescalingNet(nn.Module):
 
     @classmethod
     def from_pretrained(cls: type[Net], name: str = zoo.DEFAULT) -> Net:
-        """A network with released weights (see :func:`iarn_basicsr.list_models`), or with those of a file.
+        """A network with released weights (``iarn_basicsr.list_models`` names them), or with those of a file.
 
         Raises:
-            WeightsError: if there are none such, or they are for another network.
+            WeightsError: if they do not exist, or are for another network.
         """
         return cls.from_file(zoo.resolve(name)[0])
 
@@ -110,11 +114,11 @@ class RescalingNet(nn.Module):
         """Rebuild a network from a ``.pth`` saved by ``IARNModel`` or a ``.safetensors`` made by ``iarn export``.
 
         Args:
-            path: the file; it holds the options of the network and its weights.
+            path: the file, which holds both the arguments of the network and its weights.
             ema: take ``params_ema`` where the file has it.
 
         Raises:
-            WeightsError: naming the file, if it is not such a file.
+            WeightsError: naming the file, if it is not one.
         """
         state, arch = read_weights(path, ema=ema)
         if arch is None or arch.get('type') != cls.__name__:
@@ -126,21 +130,21 @@ class RescalingNet(nn.Module):
             net.load_state_dict({k: v.float() for k, v in state.items()})
         except (TypeError, ValueError, RuntimeError) as error:
             raise WeightsError(f'{fspath(path)}: weights and architecture options do not make an {cls.__name__}: '
-                               f'{" ".join(str(error).split())}') from None
+                               f'{" ".join(str(error).split())[:300]}') from None
         return net.eval()
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write weights and options, atomically, as a ``.pth`` or ``.safetensors`` that :meth:`from_file` reads."""
+        """Write weights and arguments, atomically, as a ``.pth`` or ``.safetensors`` that ``from_file`` reads."""
         write_weights(path, self.arch, params=self.state_dict())
 
     @property
     def like(self) -> Tensor:
-        """A tensor (1, 3, 1, 1) of the network's precision and device, its values are not set."""
+        """A tensor (1, 3, 1, 1) of the network's precision and device; its values are arbitrary."""
         return next(self.parameters(), torch.empty(0)).new_empty(1, 3, 1, 1)
 
     @property
     def arch(self) -> dict[str, Any]:
-        """Type and options, as weight files hold them and :meth:`from_file` reads them."""
+        """Type and arguments, as weight files hold them."""
         return {'type': type(self).__name__, **self.hparams}
 
 
@@ -149,25 +153,3 @@ def check_image(image: Tensor) -> None:
     if image.dim() != 4 or image.shape[1] != 3 or not image.is_floating_point():
         raise OptionError(f'image of shape {tuple(image.shape)} and type {image.dtype}: expected RGB float '
                           '(N, 3, height, width) in [0, 1]')
-
-
-def check_arguments(network: str, options: Mapping[str, Any], *, choices: Mapping[str, Sequence[Any]],
-                    integers: Mapping[str, tuple[int, int]], reals: Mapping[str, tuple[float, float]]) -> None:
-    """Raise ``OptionError`` naming the first invalid argument of a network and the choices.
-
-    Args:
-        network: name for the message.
-        options: the arguments given.
-        choices: allowed values by option.
-        integers: range of whole numbers by option.
-        reals: range of numbers by option.
-    """
-    for name, allowed in choices.items():
-        value = options[name]
-        if not any(type(value) is type(a) and value == a for a in allowed):
-            raise OptionError(f'{network} option {name}: {value!r} is not one of {list(allowed)}')
-    for kinds, ranges, kind in (((int, ), integers, 'whole number'), ((int, float), reals, 'number')):
-        for name, (low, high) in ranges.items():
-            value = options[name]
-            if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:
-                raise OptionError(f'{network} option {name}: {value!r} is not a {kind} from {low:g} to {high:g}')

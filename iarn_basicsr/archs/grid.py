@@ -1,4 +1,4 @@
-"""All linear maps between one HR grid and one LR grid, or between windows of them."""
+"""The linear maps between an HR grid and an LR grid, or between windows of them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from iarn_basicsr.errors import OptionError
 from iarn_basicsr.ops.resample import DENSE_LIMIT, AxisMap, apply_separable, check_pair, drop_tolerance, pair_matrices
 from iarn_basicsr.ops.size import Size
 
-from .scale_encoding import pooling_matrix, position_offset, unpooling_matrix
+from .scale_encoding import ScaleEncoding, pooling_matrix, position_offset, unpooling_matrix
 
-__all__ = ['AxisWindow', 'Grid', 'PaddedGrid', 'make_grid']
+__all__ = ['Axis', 'AxisWindow', 'Grid', 'PaddedGrid', 'make_grid']
 
 
 class AxisWindow(NamedTuple):
@@ -30,17 +30,16 @@ class AxisWindow(NamedTuple):
 
 
 class Axis:
-    """The maps along one axis of a :class:`Grid`; each is made when it is first used, by ``make`` of its name.
+    """The matrices of one axis; each is made when it is first used, by ``make`` from its name.
 
     Attributes:
-        hr, lr: number of samples.
-        down, up: D and U.
-        pool, unpool: P and Q, K rows or columns for each LR sample.
-        offset: (hr,) position of each HR sample relative to the nearest LR sample.
+        hr, lr: number n of HR samples and m of LR samples.
+        down, up: D (m, n) and U (n, m).
+        pool, unpool: P (m K, n) and Q (n, m K).
     """
 
-    def __init__(self, hr: int, lr: int, offset: torch.Tensor, make: Callable[[str], AxisMap]) -> None:
-        self.hr, self.lr, self.offset, self._make = hr, lr, offset, make
+    def __init__(self, hr: int, lr: int, make: Callable[[str], AxisMap]) -> None:
+        self.hr, self.lr, self._make = hr, lr, make
 
     @functools.cached_property
     def down(self) -> AxisMap:
@@ -61,16 +60,31 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """HR (H, W) <-> LR (h, w): the pair (D, U), pooling and unpooling, and the scale. Made by :func:`make_grid`.
+    r"""HR (H, W) <-> LR (h, w): four linear maps and the scale encoding. ``make_grid`` makes it.
 
-    All maps take and return (N, C, height, width) and are differentiable.
+                   down    D_v x D_h^T                                (N, C, h, w)
+                   up      U_v y U_h^T                                (N, C, H, W)
+                   pool    P_kv x P_kh^T for kv, kh < K               (N, C K^2, h, w)
+                   unpool  sum over kv, kh of Q_kv y_kv,kh Q_kh^T     (N, C, H, W)
+
+        HR (N, C, H, W) -- down ----> LR (N, C, h, w)      -- up ------> HR (N, C, H, W)
+        HR (N, C, H, W) -- pool ----> LR (N, C K^2, h, w)  -- unpool --> HR (N, C, H, W)
+
+    All four are separable, differentiable, and run in the precision of the grid whatever autocast says. In a window
+    they keep the geometry of the whole image and drop what lies outside. Constants pass through D and U unchanged.
+
+    Attributes:
+        vertical, horizontal: the matrices of each axis.
+        order: K of the pooling basis.
+        exact: whether D U = I, so that the LR alone holds the low branch.
+        encoding: the planes that tell a network scale and position.
     """
 
     vertical: Axis
     horizontal: Axis
     order: int
-    exact: bool  # whether D U = I, so that the LR alone holds the low branch
-    ratios: torch.Tensor  # (2,) h/H and w/W of the full image
+    exact: bool
+    encoding: ScaleEncoding
 
     @property
     def hr(self) -> Size:
@@ -82,20 +96,6 @@ class Grid:
         """(h, w)."""
         return self.vertical.lr, self.horizontal.lr
 
-    def split(self, hr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The preemptive channel split, before any block: (low, high) = (D x, x - U D x).
-
-        The idea is the paper's; D and U are this project's. ``low`` is on the LR grid, (N, C, h, w); where D U != I
-        (``cubic_interp``) it is U D x on the HR grid, so that nothing is lost. ``high`` is (N, C, H, W).
-        """
-        lr = self.down(hr)
-        base = self.up(lr)
-        return (lr if self.exact else base), hr - base
-
-    def merge(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-        """Undo :meth:`split`: U low + high, (N, C, H, W)."""
-        return (self.up(low) if self.exact else low) + high
-
     def down(self, x: torch.Tensor) -> torch.Tensor:
         """D: (N, C, H, W) -> (N, C, h, w)."""
         return apply_separable(self.vertical.down, self.horizontal.down, x)
@@ -105,32 +105,19 @@ class Grid:
         return apply_separable(self.vertical.up, self.horizontal.up, x)
 
     def pool(self, x: torch.Tensor) -> torch.Tensor:
-        """Position-aware pooling: (N, C, H, W) -> (N, C K^2, h, w), channel (c K + k_v) K + k_h."""
+        """P: (N, C, H, W) -> (N, C K^2, h, w), channel (c K + kv) K + kh."""
         (h, w), k = self.lr, self.order
         y = apply_separable(self.vertical.pool, self.horizontal.pool, x)
         return y.unflatten(-1, (w, k)).unflatten(-3, (h, k)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
     def unpool(self, y: torch.Tensor) -> torch.Tensor:
-        """Position-aware unpooling: (N, C K^2, h, w) -> (N, C, H, W); the adjoint of :meth:`pool` up to weights."""
+        """Q: (N, C K^2, h, w) -> (N, C, H, W); the adjoint of ``pool`` up to weights."""
         k = self.order
-        y = y.unflatten(1, (-1, k, k)).permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)  # N C (h Kv) (w Kh)
+        y = y.unflatten(1, (-1, k, k)).permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)  # N C (h kv) (w kh)
         return apply_separable(self.vertical.unpool, self.horizontal.unpool, y)
 
-    def scale_encoding(self, n: int) -> torch.Tensor:
-        """(n, 2, h, w): the constants h/H and w/W, by which networks on the LR grid are told the scale."""
-        return self.ratios.view(1, 2, 1, 1).expand(n, 2, *self.lr)
-
-    def position_aware_encoding(self, n: int) -> torch.Tensor:
-        """Position-aware scale encoding (n, 4, H, W): vertical offset, horizontal offset, h/H, w/W.
-
-        The idea is the paper's; this form of it is this project's.
-        """
-        offsets = [self.vertical.offset[:, None].expand(self.hr), self.horizontal.offset[None].expand(self.hr)]
-        planes = torch.cat([torch.stack(offsets), self.ratios.view(2, 1, 1).expand(2, *self.hr)])
-        return planes.expand(n, -1, -1, -1)
-
     def prepare(self) -> Grid:
-        """Make all maps now, not when they are first used."""
+        """Make all matrices now, and not when they are first used."""
         for axis in (self.vertical, self.horizontal):
             _ = axis.down, axis.up, axis.pool, axis.unpool
         return self
@@ -139,20 +126,25 @@ class Grid:
 @functools.lru_cache(maxsize=512)
 def make_grid(hr: Size, lr: Size, split: str, order: int, dtype: torch.dtype, device: torch.device,
               window: tuple[AxisWindow, AxisWindow] | None = None) -> Grid:
-    """The (cached) :class:`Grid` between two sizes; its maps are made when they are first used.
+    """The (cached) grid between two sizes.
 
     Args:
         hr: (H, W).
-        lr: (h, w), each at most the HR one.
-        split: the pair (D, U), a key of ``resample.PAIRS``.
+        lr: (h, w), each from 1 to the HR one.
+        split: the pair (D, U), one of ``ops.resample.PAIRS``.
         order: K of the pooling basis.
-        window: (vertical, horizontal) part of the grids; maps keep the global geometry and lose what lies outside.
+        dtype, device: of the matrices.
+        window: (vertical, horizontal) part of the grids.
+
+    Raises:
+        OptionError: for an unknown pair or an LR size that is out of range.
     """
-    vertical, horizontal = (
-        _axis(n, m, split, order, dtype, device, part)
-        for n, m, part in zip(hr, lr, window or [AxisWindow(0, n, 0, m) for n, m in zip(hr, lr)]))
+    window = window or (AxisWindow(0, hr[0], 0, lr[0]), AxisWindow(0, hr[1], 0, lr[1]))
+    vertical, horizontal = (_axis(n, m, split, order, dtype, device, part) for n, m, part in zip(hr, lr, window))
+    offsets = [torch.from_numpy(position_offset(n, m)[part.hr_start:part.hr_stop]).to(device, dtype)
+               for n, m, part in zip(hr, lr, window)]
     ratios = torch.tensor([m / n for n, m in zip(hr, lr)], dtype=dtype, device=device)
-    return Grid(vertical, horizontal, order, split != 'cubic_interp', ratios)
+    return Grid(vertical, horizontal, order, split != 'cubic_interp', ScaleEncoding(offsets[0], offsets[1], ratios))
 
 
 @functools.lru_cache(maxsize=512)
@@ -171,11 +163,10 @@ def _axis(n: int, m: int, split: str, order: int, dtype: torch.dtype, device: to
             matrix = p[cells, hr] if name == 'pool' else q[hr, cells]
         return AxisMap.from_matrix(matrix, dtype, device)
 
-    offset = torch.from_numpy(position_offset(n, m)[hr]).to(device, dtype)
-    return Axis(hr.stop - hr.start, lr.stop - lr.start, offset, make)
+    return Axis(hr.stop - hr.start, lr.stop - lr.start, make)
 
 
-_pair = functools.lru_cache(maxsize=8)(pair_matrices)  # of the last few sizes only: what serves many windows
+_pair = functools.lru_cache(maxsize=8)(pair_matrices)  # whole axes are large; the last few sizes serve many windows
 
 
 @functools.lru_cache(maxsize=8)
@@ -184,22 +175,22 @@ def _pooling(n: int, m: int, order: int) -> tuple[scipy.sparse.csr_matrix, scipy
 
 
 class PaddedGrid:
-    """A grid in fixed memory: one LR size, and HR sizes up to ``largest``, padded with zeros at the bottom and right.
+    """A grid at fixed addresses for one LR size: HR sizes up to ``largest``, padded with zeros at the bottom and right.
 
-    An image padded with zeros stays zero in the padding under all maps of an LR-grid network, so that what a network
-    makes of it is what it makes of the image. A CUDA graph, which replays work on tensors of fixed size and place,
-    can so serve every scale.
+    A CUDA graph replays its work on tensors of fixed size and address; with this grid one graph serves every scale. An
+    LR-grid network keeps zero padding zero in every step, so the padded image gives the same result as the image.
 
     Args:
-        largest: (H, W) of the memory.
+        largest: (H, W), the size of every HR tensor.
         lr: (h, w).
-        split, order, dtype, device: as of :func:`make_grid`.
+        split, order, dtype, device: as in ``make_grid``.
 
     Attributes:
-        grid: the :class:`Grid` of size ``largest`` whose maps :meth:`load` overwrites.
+        grid: the ``Grid`` of size ``largest`` whose matrices ``load`` overwrites. Its position offsets are NaN: only
+            HR-grid networks read them, and those cannot be padded.
 
     Raises:
-        OptionError: if ``largest``, or the pooling cells of ``lr``, are beyond what is kept as one dense matrix.
+        OptionError: if an axis is too long for one dense matrix.
     """
 
     def __init__(self, largest: Size, lr: Size, split: str, order: int, dtype: torch.dtype,
@@ -209,38 +200,37 @@ class PaddedGrid:
                               f'{DENSE_LIMIT} a side')
         self._of = functools.partial(make_grid, lr=lr, split=split, order=order, dtype=dtype, device=device)
         self._axes = [_PaddedAxis(n, m, order, dtype, device) for n, m in zip(largest, lr)]
-        ratios = torch.zeros(2, dtype=dtype, device=device)
-        self.grid = Grid(self._axes[0], self._axes[1], order, split != 'cubic_interp', ratios)
+        unknown = [torch.full((n, ), math.nan, dtype=dtype, device=device) for n in largest]
+        encoding = ScaleEncoding(unknown[0], unknown[1], torch.zeros(2, dtype=dtype, device=device))
+        self.grid = Grid(self._axes[0], self._axes[1], order, split != 'cubic_interp', encoding)
 
     def load(self, hr: Size) -> None:
-        """Take the maps of the HR size (H, W)."""
+        """Take the matrices of the HR size (H, W)."""
         true = self._of(hr)
         for padded, axis in zip(self._axes, (true.vertical, true.horizontal)):
             padded.load(axis)
-        self.grid.ratios.copy_(true.ratios)
+        self.grid.encoding.ratios.copy_(true.encoding.ratios)
 
 
 class _PaddedAxis(Axis):
-    """The maps along one axis in one block of memory, padded to n HR samples."""
+    """The four matrices of one axis in one block of memory, so that one copy loads them all."""
 
     def __init__(self, n: int, m: int, order: int, dtype: torch.dtype, device: torch.device) -> None:
-        cells = m * order
-        self._shapes = [(m, n), (n, m), (cells, n), (n, cells), (n, )]
-        self._memory = torch.zeros(sum(math.prod(shape) for shape in self._shapes), dtype=dtype, device=device)
-        *parts, offset = self._parts(self._memory)
-        maps = {name: AxisMap(part.shape[1], part.shape[0], float('nan'), part[None])
-                for name, part in zip(('down', 'up', 'pool', 'unpool'), parts)}
-        super().__init__(n, m, offset, maps.__getitem__)
-        self._padded: dict[int, torch.Tensor] = {}
+        self._shapes = {'down': (m, n), 'up': (n, m), 'pool': (m * order, n), 'unpool': (n, m * order)}
+        self._memory = torch.zeros(sum(map(math.prod, self._shapes.values())), dtype=dtype, device=device)
+        maps = {name: AxisMap(part.shape[1], part.shape[0], math.nan, part[None])
+                for name, part in self._parts(self._memory).items()}
+        super().__init__(n, m, maps.__getitem__)
+        self._padded: dict[int, torch.Tensor] = {}  # the memory of each HR length seen
 
-    def _parts(self, memory: torch.Tensor) -> list[torch.Tensor]:
-        parts = memory.split([math.prod(shape) for shape in self._shapes])
-        return [part.view(shape) for part, shape in zip(parts, self._shapes)]
+    def _parts(self, memory: torch.Tensor) -> dict[str, torch.Tensor]:
+        parts = memory.split([math.prod(shape) for shape in self._shapes.values()])
+        return {name: part.view(shape) for part, (name, shape) in zip(parts, self._shapes.items())}
 
     def load(self, axis: Axis) -> None:
         if axis.hr not in self._padded:
             self._padded[axis.hr] = torch.zeros_like(self._memory)
-            maps = (axis.down, axis.up, axis.pool, axis.unpool)
-            for part, true in zip(self._parts(self._padded[axis.hr]), (*(m.blocks[0] for m in maps), axis.offset)):
-                part[tuple(slice(k) for k in true.shape)] = true
+            for name, part in self._parts(self._padded[axis.hr]).items():
+                true = getattr(axis, name).blocks[0]
+                part[:true.shape[0], :true.shape[1]] = true
         self._memory.copy_(self._padded[axis.hr])

@@ -1,13 +1,14 @@
-"""IARN: one invertible network for every LR size.
+r"""IARN: one invertible network for every LR size.
 
 Pan, Li, He, Wu, Ding, "Effective Invertible Arbitrary Image Rescaling", WACV 2023, arXiv:2209.13055. From the paper:
 preemptive channel splitting, position-aware scale encoding, and one model for all scales, asymmetric ones too. The
 exact form of each part, and the couplings on the LR grid, are this project's reading (README, "What is the paper's").
 
-    x --split--> l0 = D x ------------ l <- l + Phi(r) -- ... --> LR --8 bits--> LR   (what is stored)
-          \\--> r0 = x - U l0 --- r <- r exp(s(l)) + t(l) -- ... --> z   (the latent, dropped)
+    down   x -- split --> l = D x ----- block 1 -- .. -- block n --> LR -- 8 bits --> stored
+                    \---> r = x - U l -- block 1 -- .. -- block n --> z, the latent, dropped
 
-    LR, z = 0 -- the same blocks backward -- merge: U l + r --> restored x
+    up     LR    -- block n backward -- .. -- block 1 backward --> l --\
+           z = 0 -- block n backward -- .. -- block 1 backward --> r --- merge --> U l + r, the restored image
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, cast
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from iarn_basicsr.archs.grid import AxisWindow, Grid, make_grid
+from iarn_basicsr.config.schema import IARNOptions, check
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.ops.quantise import quantise
-from iarn_basicsr.ops.resample import PAIRS
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.size import check_lr_size
 
-from .base import Channel, Downscaled, RescalingNet, check_arguments, check_image
-from .coupling import COUPLINGS, IMAGE_CHANNELS, Coupling, DenseBlock, ResidualBlock, Subnet
+from .base import Channel, Downscaled, RescalingNet, check_image
+from .channel_split import merge, split
+from .coupling import COUPLINGS, IMAGE_CHANNELS, Coupling
+from .grid import AxisWindow, Grid, make_grid
+from .subnets import DenseBlock, MakeSubnet, ResidualBlock
 
 __all__ = ['IARN', 'Downscaled']
 
@@ -33,87 +37,57 @@ __all__ = ['IARN', 'Downscaled']
 class IARN(RescalingNet):
     """Invertible arbitrary rescaling network.
 
-    Images are RGB, float, in [0, 1], shape (N, 3, H, W), any H and W. With the true latent and an unrounded LR the
-    round trip is exact for any weights (``area`` and ``cubic``); with z = 0 it restores what training hid in the LR.
+    Images are RGB, float, in [0, 1], shape (N, 3, H, W), any H and W. With the true latent (and the true extra
+    channels) and an unrounded LR the round trip is exact for any weights; with z = 0 it restores what training hid in
+    the LR.
 
     Args:
-        num_block: number of coupling blocks; none: D and U alone, without weights.
-        width: width of the dense blocks, or width of the residual ones.
-        split: the pair (D, U) of the preemptive channel split: ``area``, ``cubic`` (the LR of an untrained network is
-            the bicubic LR) or ``cubic_interp`` (see :mod:`iarn_basicsr.ops.resample`).
-        coupling: grid on which the convolutions run: ``lr_grid`` or ``hr_grid`` (nearest to the paper).
-        order: K of the position-aware pooling basis (``lr_grid`` only).
-        fold: space-to-depth factor of the HR convolutions (``hr_grid`` only).
-        encoding: whether the blocks are told the scale, and on the HR grid the position.
-        clamp: bound of the log-scale of each block.
-        init_last: initial gain of the last convolution of every subnet; 0 starts the network at (D x, U LR).
-        max_scale: largest HR / LR that is accepted; 4 for the x1-4 model.
-        extra_channels: channels of the low branch beside the three of the LR, zero at the start of both ways and
-            dropped at the end (an augmented flow, arXiv:2002.07101; ours here): room in which the blocks hand on what
-            the LR does not hold. ``lr_grid`` with ``area`` or ``cubic`` only.
-        subnet: the networks in the couplings: ``dense`` blocks, IRN's, or ``residual`` ones (ours), which restore more
-            after as much training.
-        num_unit: number of units of a residual block (``residual`` only).
-        resample: name of ``split`` in older files.
+        options: keyword arguments, all of which have defaults; ``config.schema.IARNOptions`` has kinds and ranges.
+            ``num_block``: number of coupling blocks; 0 leaves D and U alone, without weights.
+            ``width``: channels of a residual subnet, or those that a hidden convolution adds in a dense one.
+            ``subnet``: the networks in the couplings: ``dense`` blocks, IRN's, or ``residual`` ones (ours), which
+            restore more after as much training.
+            ``num_unit``: number of units of a residual subnet.
+            ``split``: the pair (D, U) of the preemptive channel split: ``area``, ``cubic`` (the LR of an untrained
+            network is the bicubic LR) or ``cubic_interp`` (U is no right inverse of D); see ``ops.resample``.
+            ``coupling``: grid on which the convolutions run: ``lr_grid``, or ``hr_grid`` (nearest to the paper).
+            ``order``: K of the position-aware pooling basis (``lr_grid`` only).
+            ``fold``: space-to-depth factor of the HR convolutions (``hr_grid`` only).
+            ``encoding``: whether the subnets get the scale, and on the HR grid the position, as input channels.
+            ``clamp``: bound of the log-scale of each block.
+            ``init_last``: gain of the last convolution of every subnet at the start; at 0 the network starts as
+            (D x, U LR).
+            ``max_scale``: largest HR / LR that is accepted, on either axis.
+            ``extra_channels``: channels of the low branch beside the three of the LR: zero at the start of both
+            directions, dropped at the end (an augmented flow, arXiv:2002.07101; ours here). They are room in which
+            the blocks hand on what the LR does not hold. ``lr_grid`` with ``area`` or ``cubic`` only.
 
     Raises:
-        OptionError: naming the option, its value and the choices.
+        OptionError: naming the option, its value and what would be right.
     """
 
-    def __init__(self,
-                 *,
-                 num_block: int = 8,
-                 width: int = 24,
-                 split: str = 'cubic',
-                 coupling: str = 'lr_grid',
-                 order: int = 4,
-                 fold: int = 2,
-                 encoding: bool = True,
-                 clamp: float = 1.0,
-                 init_last: float = 0.3,
-                 max_scale: float = 4.0,
-                 extra_channels: int = 0,
-                 subnet: str = 'dense',
-                 num_unit: int = 4,
-                 resample: str | None = None) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__()
-        if resample is not None and split not in ('cubic', resample):
-            raise OptionError(f'IARN options split: {split!r} and resample: {resample!r}: leave out resample, the old '
-                              'name of split')
-        split = resample or split
-        self.hparams: dict[str, Any] = {
-            'num_block': num_block, 'width': width, 'split': split, 'coupling': coupling, 'order': order,
-            'fold': fold, 'encoding': encoding, 'clamp': clamp, 'init_last': init_last, 'max_scale': max_scale,
-            'extra_channels': extra_channels, 'subnet': subnet, 'num_unit': num_unit,
-        }
-        check_arguments(
-            'IARN', self.hparams,
-            choices={'split': [*PAIRS], 'coupling': [*COUPLINGS], 'encoding': [False, True],
-                     'subnet': ['dense', 'residual']},
-            integers={'num_block': (0, 64), 'width': (1, 512), 'order': (1, 8), 'fold': (1, 8),
-                      'extra_channels': (0, 512), 'num_unit': (0, 64)},
-            reals={'clamp': (0.01, 10), 'init_last': (0, 10), 'max_scale': (1, 64)})
-        self.split, self.max_scale = split, float(max_scale)
-        self.order, self.extra_channels = order, extra_channels
-        if extra_channels and (coupling != 'lr_grid' or split == 'cubic_interp'):
-            raise OptionError(f'IARN option extra_channels: {extra_channels} needs coupling: lr_grid and split: area '
-                              f'or cubic; here are {coupling} and {split}')
-        own = {'order': order, 'extra': extra_channels} if coupling == 'lr_grid' else {'fold': fold}
-        made: Subnet = partial(DenseBlock, width=width, init_last=init_last)
-        if subnet == 'residual':
-            made = partial(ResidualBlock, width=width, num_unit=num_unit, init_last=init_last)
+        o = check('IARN', IARNOptions, options)
+        self.hparams = msgspec.structs.asdict(o)
+        self.split, self.order, self.max_scale, self.extra_channels = o.split, o.order, o.max_scale, o.extra_channels
+        make_subnet: MakeSubnet = partial(DenseBlock, width=o.width, init_last=o.init_last)
+        if o.subnet == 'residual':
+            make_subnet = partial(ResidualBlock, width=o.width, num_unit=o.num_unit, init_last=o.init_last)
+        own = {'order': o.order, 'extra': o.extra_channels} if o.coupling == 'lr_grid' else {'fold': o.fold}
         self.blocks = nn.ModuleList(
-            Coupling(COUPLINGS[coupling](subnet=made, encoding=encoding, **own), clamp)
-            for _ in range(num_block))
+            Coupling(COUPLINGS[o.coupling](subnet=make_subnet, encoding=o.encoding, **own), o.clamp)
+            for _ in range(o.num_block))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, hr: Tensor, size: tuple[int, int], channel: Channel | None = None) -> dict[str, Tensor]:
         return self.forward_on(self.grid_of(hr, (hr.shape[-2], hr.shape[-1]), size), hr, channel)
 
     def forward_on(self, g: Grid, hr: Tensor, channel: Channel | None = None) -> dict[str, Tensor]:
-        """:meth:`forward` on a grid of :meth:`grid_of` or a padded one.
+        """``forward`` on a grid of ``grid_of``, or on a padded one.
 
-        With ``cubic_interp`` it also returns ``low_projected``, U D l on the HR grid, to which a loss may pull ``low``.
+        With ``cubic_interp`` the result also has ``low_projected``, U D l on the HR grid, to which a loss may pull
+        ``low``.
         """
         down = self.downscale_on(g, hr)
         lr = quantise(down.lr)
@@ -125,8 +99,8 @@ class IARN(RescalingNet):
         return self.downscale_on(self.grid_of(hr, (hr.shape[-2], hr.shape[-1]), size), hr)
 
     def downscale_on(self, g: Grid, hr: Tensor) -> Downscaled:
-        """:meth:`downscale` on a grid of :meth:`grid_of`, which may be a window of a larger one."""
-        low, high = g.split(hr)
+        """``downscale`` on a grid of ``grid_of``, which may be a window of a larger one."""
+        low, high = split(hr, g)
         low = self._augmented(low)
         for block in self._chain():
             low, high = block(low, high, g)
@@ -140,13 +114,13 @@ class IARN(RescalingNet):
             lr: LR image, as stored.
             size: HR size (H, W).
             latent: z (N, 3, H, W); zeros if None, as in use. A sample of N(0, sigma^2) gives a variant.
-            low: the true low branch where the LR does not hold all of it, for the exact inverse: (N, 3, H, W) of
-                ``cubic_interp``, (N, 3 + extra_channels, h, w) of an augmented one.
+            low: the true low branch where the LR does not hold all of it, for the exact inverse: (N, 3, H, W) with
+                ``cubic_interp``, (N, 3 + extra_channels, h, w) with extra channels.
         """
         return self.upscale_on(self.grid_of(lr, size, (lr.shape[-2], lr.shape[-1])), lr, latent, low)
 
     def upscale_on(self, g: Grid, lr: Tensor, latent: Tensor | None = None, low: Tensor | None = None) -> Tensor:
-        """:meth:`upscale` on a grid of :meth:`grid_of`, which may be a window of a larger one."""
+        """``upscale`` on a grid of ``grid_of``, which may be a window of a larger one."""
         shapes = {'latent': (len(lr), lr.shape[1], *g.hr),
                   'low': (len(lr), IMAGE_CHANNELS + self.extra_channels, *(g.lr if g.exact else g.hr))}
         for name, given in (('latent', latent), ('low', low)):
@@ -157,10 +131,10 @@ class IARN(RescalingNet):
             low = self._augmented(lr if g.exact else g.up(lr))
         for block in reversed(self._chain()):
             low, high = block.inverse(low, high, g)
-        return g.merge(self._image_part(low), high)
+        return merge(self._image_part(low), high, g)
 
     def _augmented(self, low: Tensor) -> Tensor:
-        """The low branch with its extra channels, which start at zero on both ways."""
+        """The low branch with its extra channels at zero, as both directions start."""
         if not self.extra_channels:
             return low
         return torch.cat([low, low.new_zeros(len(low), self.extra_channels, *low.shape[-2:])], 1)
@@ -173,7 +147,7 @@ class IARN(RescalingNet):
 
     def grid_of(self, like: Tensor, hr_size: tuple[int, int], lr_size: tuple[int, int],
                 window: tuple[AxisWindow, AxisWindow] | None = None) -> Grid:
-        """The :class:`Grid` of two sizes, or a window of it, on the device and in the precision of ``like``.
+        """The grid of two sizes, or a window of it, on the device and in the precision of ``like``.
 
         Raises:
             OptionError: if ``like`` is not a float (N, 3, height, width).

@@ -1,29 +1,32 @@
 """IRN: an invertible network for one integer scale, the baseline that IARN generalises.
 
-Xiao, Zheng, Liu, Wang, He, Ke, Bian, Lin, Liu, "Invertible Image Rescaling", ECCV 2020, arXiv:2005.05650. Own code; the
-state dict has the keys of the authors' repository, so that their weights load.
+Xiao, Zheng, Liu, Wang, He, Ke, Bian, Lin, Liu, "Invertible Image Rescaling", ECCV 2020, arXiv:2005.05650. Our own code;
+the state dict has the keys of the authors' repository, so that their weights load.
 
     x --[ Haar split, num_block coupling blocks ] x log2(scale)--> (LR, z)        x2, x4, x8
     x --[ learned 3x3 split, num_block coupling blocks ]---------> (LR, z)        x3
 
     LR, z = 0 -- the same operations backward --> restored x
 
-The state is one tensor (N, C, h, w) on the grid of its level; its first three channels are the low branch, which every
-split replaces by its mean (as it starts), and which ends as the LR image.
+The state is one tensor (N, C, h, w) on the grid of its level. Its first three channels are the low branch: an untrained
+split replaces it by its mean over the cell, and it ends as the LR image.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from iarn_basicsr.config.schema import IRNOptions, check
 from iarn_basicsr.errors import OptionError, SizeError
 
-from .base import Downscaled, RescalingNet, check_arguments, check_image
-from .coupling import IMAGE_CHANNELS, INIT_GAIN, _init, dense
+from .base import Downscaled, RescalingNet, check_image
+from .coupling import IMAGE_CHANNELS
+from .subnets import HIDDEN_GAIN, conv_weights, dense, init_conv
 
 __all__ = ['IRN']
 
@@ -31,7 +34,7 @@ LEVELS = {2: (2, ), 3: (3, ), 4: (2, 2), 8: (2, 2, 2)}  # factors of the splits 
 
 
 class Split(nn.Module):
-    """x (N, C, s h, s w) <-> y (N, s^2 C, h, w): the s^2 pixels of a cell times an invertible matrix, for each channel.
+    """x (N, C, s h, s w) <-> y (N, s^2 C, h, w): an invertible matrix times the s^2 pixels of each cell and channel.
 
     y holds the first component of all channels, then the second of all, and so on. Both directions run in the precision
     of their input, whatever autocast says. Subclasses MUST define ``matrices``.
@@ -56,7 +59,7 @@ class Split(nn.Module):
         return _product('kj,ncjhw->nkchw', self.matrices()[0], cells).reshape(n, -1, h, w)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Undo :meth:`forward`."""
+        """Undo ``forward``."""
         n, _, h, w = y.shape
         cells = _product('jk,nkchw->ncjhw', self.matrices()[1], y.reshape(n, -1, self.channels, h, w))
         return F.pixel_shuffle(cells.reshape(n, -1, h, w), self.factor)
@@ -83,10 +86,10 @@ class HaarSplit(Split):
 
 
 class LearnedSplit(Split):
-    """A learned matrix for each cell, the same for every channel; at the start the mean and all pixels but the first.
+    """A learned matrix, the same for every cell and channel; it starts as the mean and all pixels but the first.
 
     Raises:
-        torch.linalg.LinAlgError: on the way back, if training made the matrix singular.
+        torch.linalg.LinAlgError: by ``inverse``, if training made the matrix singular.
     """
 
     def __init__(self, channels: int, factor: int) -> None:
@@ -105,13 +108,13 @@ def _product(equation: str, matrix: Tensor, cells: Tensor) -> Tensor:
 
 
 class Subnet(nn.Module):
-    """:class:`~iarn_basicsr.archs.coupling.DenseBlock` with the authors' names conv1 to conv5, the last one zero."""
+    """``DenseBlock`` with the authors' names conv1 to conv5, the last of which starts at zero."""
 
     def __init__(self, c_in: int, c_out: int, width: int) -> None:
         super().__init__()
         for k in range(5):
             conv = nn.Conv2d(c_in + k * width, width if k < 4 else c_out, 3, padding=1)
-            _init(conv, INIT_GAIN if k < 4 else 0)
+            init_conv(conv, HIDDEN_GAIN if k < 4 else 0)
             self.add_module(f'conv{k + 1}', conv)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,7 +149,7 @@ class Block(nn.Module):
         return torch.cat([low, high * torch.exp(self._log_scale(low)) + self.G(low).to(x.dtype)], 1)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """Undo :meth:`forward`."""
+        """Undo ``forward``."""
         low, high = y.split(self.sizes, 1)
         high = (high - self.G(low).to(y.dtype)) * torch.exp(-self._log_scale(low))
         return torch.cat([low - self.F(high).to(y.dtype), high], 1)
@@ -156,40 +159,40 @@ class Block(nn.Module):
 
     def macs(self) -> int:
         """Multiply-accumulates at one site."""
-        return sum(m.weight.numel() for m in self.modules() if isinstance(m, nn.Conv2d))
+        return conv_weights(self)
 
 
 class IRN(RescalingNet):
     """Invertible rescaling network for one integer scale.
 
     Images are RGB, float, in [0, 1]: HR (N, 3, H, W), LR (N, 3, H / scale, W / scale). The latent z has the other
-    3 (scale^2 - 1) channels and the LR's resolution. With the true latent and an unrounded LR the round trip is exact
-    for any weights. Restoration uses z = 0, as everywhere in this package; the authors draw z from N(0, 1), in training
-    and in their tests.
+    3 (scale^2 - 1) channels at LR resolution. With the true latent and an unrounded LR the round trip is exact for any
+    weights. Restoration uses z = 0, as everywhere in this package; the authors draw z from N(0, 1), in training and in
+    their tests.
 
     Args:
-        scale: HR / LR on both axes: 2, 4 or 8 (Haar transforms) or 3 (learned split).
-        num_block: coupling blocks after each split; the authors' files have 8, for x3 12.
-        width: width of the dense blocks.
-        clamp: bound of the log-scale of each block.
+        options: keyword arguments; ``config.schema.IRNOptions`` has kinds, ranges and defaults.
+            ``scale``: HR / LR on both axes: 2, 4 or 8 (Haar transforms) or 3 (learned split).
+            ``num_block``: coupling blocks after each split; the authors' files have 8, for x3 12.
+            ``width``: channels that each hidden convolution of a dense block adds.
+            ``clamp``: bound of the log-scale of each block.
 
     Raises:
-        OptionError: naming the option, its value and the choices.
+        OptionError: naming the option, its value and what would be right.
     """
 
-    def __init__(self, *, scale: int, num_block: int = 8, width: int = 32, clamp: float = 1.0) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__()
-        self.hparams = {'scale': scale, 'num_block': num_block, 'width': width, 'clamp': clamp}
-        check_arguments('IRN', self.hparams, choices={'scale': [*LEVELS]},
-                        integers={'num_block': (1, 64), 'width': (1, 512)}, reals={'clamp': (0.01, 10)})
-        self.scale = scale
-        self.min_scale = self.max_scale = float(scale)
+        o = check('IRN', IRNOptions, options)
+        self.hparams = msgspec.structs.asdict(o)
+        self.scale = o.scale
+        self.min_scale = self.max_scale = float(o.scale)
         operations: list[nn.Module] = []
         channels = IMAGE_CHANNELS
-        for factor in LEVELS[scale]:
+        for factor in LEVELS[o.scale]:
             operations.append(HaarSplit(channels) if factor == 2 else LearnedSplit(channels, factor))
             channels *= factor**2
-            operations += [Block(channels, width, clamp) for _ in range(num_block)]
+            operations += [Block(channels, o.width, o.clamp) for _ in range(o.num_block)]
         self.operations = nn.ModuleList(operations)
         self.to(memory_format=torch.channels_last)
 

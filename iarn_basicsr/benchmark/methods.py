@@ -42,7 +42,7 @@ from iarn_basicsr.archs.one_way import PaddedNet, SpandrelNet, reaches, resized
 from iarn_basicsr.config.benchmark_schema import NetOptions, check_method
 from iarn_basicsr.errors import OptionError, shortened, suggestion
 from iarn_basicsr.inference.rescaler import Rescaler
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_lr, bicubic_upscale
 from iarn_basicsr.ops.size import Size, check_lr_size, max_scale_of
 from iarn_basicsr.version import __version__

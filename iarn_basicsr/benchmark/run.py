@@ -22,7 +22,7 @@ from iarn_basicsr.config.option_file import read_option_file
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.errors import OptionError, shortened, suggestion
 from iarn_basicsr.files import save_json
-from iarn_basicsr.ops.precision import full_float32
+from iarn_basicsr.ops.image import full_float32
 from iarn_basicsr.ops.size import lr_size, scale_label
 from iarn_basicsr.payload.codec import MissingCodecError, check_codec
 

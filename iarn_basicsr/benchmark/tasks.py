@@ -23,10 +23,8 @@ from torch import Tensor
 from iarn_basicsr.inference.picture_file import png_bytes
 from iarn_basicsr.metrics.colour import calculate_ciede2000
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, border_of, evaluate
+from iarn_basicsr.ops.image import full_float32, quantise, to_pixels, to_tensor
 from iarn_basicsr.ops.jpeg import QUALITIES, decoded, jpeg_bytes
-from iarn_basicsr.ops.pixels import to_pixels, to_tensor
-from iarn_basicsr.ops.precision import full_float32
-from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.ops.size import Size, lr_size, parse_scale
 

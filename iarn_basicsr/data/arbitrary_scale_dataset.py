@@ -14,7 +14,7 @@ from basicsr.utils.registry import DATASET_REGISTRY
 
 from iarn_basicsr.checks import check_keys, number
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.ops.pixels import to_tensor
+from iarn_basicsr.ops.image import to_tensor
 from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.ops.size import SIZE_RULES, Size, lr_size, parse_scale, scale_label
 

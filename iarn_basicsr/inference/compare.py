@@ -26,9 +26,8 @@ from iarn_basicsr.archs.one_way import SpandrelNet, reaches, resized
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import save_bytes
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
+from iarn_basicsr.ops.image import full_float32, to_pixels, to_tensor
 from iarn_basicsr.ops.jpeg import QUALITIES, decoded, jpeg_bytes
-from iarn_basicsr.ops.pixels import to_pixels, to_tensor
-from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.resample import bicubic_lr, bicubic_upscale
 from iarn_basicsr.ops.size import Scale, Size, parse_scale, scale_label
 from iarn_basicsr.version import __version__

@@ -14,7 +14,7 @@ from os import path as osp
 
 import torch
 
-from iarn_basicsr.ops.precision import cpu_has_bf16
+from iarn_basicsr.ops.image import cpu_has_bf16
 
 __all__ = ['checks']
 
@@ -106,7 +106,7 @@ def _weights() -> str:
     from iarn_basicsr import zoo
     from iarn_basicsr.archs.iarn import IARN
     return ', '.join(f'{name} ({sum(p.numel() for p in IARN.from_pretrained(name).parameters())} parameters)'
-                     for name in zoo.present()) or 'none in this package'
+                     for name in zoo.list_models()) or 'none in this package'
 
 
 def _cuda() -> str:

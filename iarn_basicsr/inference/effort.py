@@ -14,8 +14,7 @@ import torch
 
 from iarn_basicsr.archs.grid import Grid
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.ops.pixels import to_pixels, to_tensor
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise, to_pixels, to_tensor
 
 from .tiling import bicubic_downscale_tiled, maps_of, tiles_of
 

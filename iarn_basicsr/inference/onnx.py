@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import IARNError, OptionError
 from iarn_basicsr.files import atomic_write
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.size import Size
 
 __all__ = ['TOLERANCE', 'OneDirection', 'export_onnx']

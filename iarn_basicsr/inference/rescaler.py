@@ -18,9 +18,8 @@ import torch
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import IARNError, MetadataError, NoMetadataError, OptionError, OtherWeightsError
+from iarn_basicsr.ops.image import full_float32, to_levels, to_tensor
 from iarn_basicsr.ops.jpeg import DEFAULT_QUALITY, QUALITIES, is_jpeg
-from iarn_basicsr.ops.pixels import to_levels, to_tensor
-from iarn_basicsr.ops.precision import full_float32
 from iarn_basicsr.ops.size import Scale, Size, check_hr_size, check_lr_size, lr_size
 from iarn_basicsr.payload import MAX_BITS, bits, codec
 from iarn_basicsr.payload.detail import MakePull, Predict, read_detail, write_detail
@@ -118,7 +117,7 @@ class Rescaler:
             OptionError: naming the device, tile, payload or effort that cannot be used.
         """
         if weights == zoo.NONE:
-            return cls(IARN(num_block=0), zoo.NONE, device, tile, say, payload, effort, progress)
+            return cls(IARN(num_block=0, extra_channels=0), zoo.NONE, device, tile, say, payload, effort, progress)
         path, name = zoo.resolve(os.fspath(weights))
         return cls(IARN.from_file(path), name, device, tile, say, payload, effort, progress)
 

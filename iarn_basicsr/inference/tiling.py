@@ -16,7 +16,7 @@ import torch
 
 from iarn_basicsr.archs.grid import AxisWindow, Grid, make_grid
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.ops.pixels import to_levels, to_pixels, to_tensor
+from iarn_basicsr.ops.image import to_levels, to_pixels, to_tensor
 from iarn_basicsr.ops.size import Size
 
 from .limits import SMALLEST_TILE

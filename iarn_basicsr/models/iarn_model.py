@@ -28,10 +28,8 @@ from iarn_basicsr.data.schedule import DEFAULT_RANGE
 from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.files import is_image, save_bytes, save_json
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
+from iarn_basicsr.ops.image import cpu_has_bf16, full_float32, quantise, to_levels, to_pixels, to_tensor
 from iarn_basicsr.ops.jpeg import jpeg_copy
-from iarn_basicsr.ops.pixels import to_levels, to_pixels, to_tensor
-from iarn_basicsr.ops.precision import cpu_has_bf16, full_float32
-from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import DENSE_LIMIT
 from iarn_basicsr.ops.size import parse_scale, scale_label
 from iarn_basicsr.payload import bits

@@ -12,9 +12,8 @@ from basicsr.utils.diffjpeg import DiffJPEG
 from torch import Tensor, nn
 
 from iarn_basicsr.checks import Kind, check_needed, check_values, choice, real, whole
+from iarn_basicsr.ops.image import quantise, to_pixels, to_tensor
 from iarn_basicsr.ops.jpeg import QUALITIES, jpeg_copy
-from iarn_basicsr.ops.pixels import to_pixels, to_tensor
-from iarn_basicsr.ops.quantise import quantise
 
 __all__ = ['JPEGChannel']
 

@@ -1,5 +1,4 @@
-"""Mathematics of image rescaling in torch, numpy and scipy only; nothing here imports basicsr.
+"""Mathematics of image rescaling in torch, numpy and scipy; ``size`` needs no torch, ``jpeg`` only Pillow and numpy.
 
-Dependencies run one way: ``size``, ``quantise``, ``precision`` -> ``pixels``, ``resample`` -> ``position`` -> ``grid``.
-``size`` needs no torch.
+Imports run one way: ``size`` and ``image``, then ``resample``.
 """

@@ -1,7 +1,7 @@
 """Separable linear resampling between an HR axis of n pixels and an LR axis of m <= n pixels.
 
-Every resize is D(x) = D_v x D_h^T with rows summing to 1, and U goes back. Geometry is by target size: LR sample i
-covers HR samples [i n/m, (i+1) n/m) and its centre sits at HR coordinate (i + 0.5) n/m - 0.5.
+Every downscaling is D(x) = D_v x D_h^T with rows summing to 1, and U goes back. The target size alone fixes the
+geometry: LR sample i covers HR samples [i n/m, (i+1) n/m), and its centre sits at HR coordinate (i + 0.5) n/m - 0.5.
 
 =============== =============================================== ==============================================
 pair            D                                               U
@@ -11,8 +11,8 @@ pair            D                                               U
 ``cubic_interp`` the same                                       plain bicubic interpolation (D U != I)
 =============== =============================================== ==============================================
 
-``area`` at x2 is the Haar low-pass and its inverse. Matrices are built in float64 and are banded, so an 8K axis costs
-kilobytes: (D D^T)^-1 decays exponentially and is found by banded Cholesky, never by an SVD.
+``area`` at x2 is the Haar low-pass and its inverse. The matrices are made in float64 and are banded, so those of an 8K
+axis take kilobytes: (D D^T)^-1 decays exponentially. It is found by banded Cholesky, never by an SVD.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ import torch
 
 from iarn_basicsr.errors import OptionError
 
-from .quantise import quantise
+from .image import quantise
 
 __all__ = ['PAIRS', 'AxisMap', 'area_matrix', 'axis_map', 'bicubic_downscale', 'bicubic_lr', 'bicubic_upscale',
            'check_pair', 'cubic_matrix', 'interpolation_matrix', 'pair_matrices', 'right_inverse']
 
+PAIRS = ('area', 'cubic', 'cubic_interp')
 CUBIC_A = -0.5  # Keys' kernel as in MATLAB's imresize
 DENSE_LIMIT = 256  # up to this HR length one dense product is faster than gathering bands
 BLOCK_ROWS = 64  # rows of one dense block of a banded map
@@ -59,10 +60,10 @@ def interpolation_matrix(m: int, n: int) -> scipy.sparse.csr_matrix:
 
 
 def right_inverse(d: scipy.sparse.csr_matrix, tolerance: float) -> scipy.sparse.csr_matrix:
-    """(n, m) right inverse D^+ = D^T (D D^T)^-1 of a banded (m, n) D by banded Cholesky: ``D @ right_inverse(D) = I``.
+    """(n, m) right inverse D^+ = D^T (D D^T)^-1 of a banded (m, n) D by banded Cholesky, so that D D^+ = I.
 
     Args:
-        d: (m, n), full row rank.
+        d: (m, n), of full row rank.
         tolerance: entries below this share of the largest are dropped; they decay exponentially with distance.
     """
     gram = (d @ d.T).tocsr()
@@ -80,61 +81,51 @@ def right_inverse(d: scipy.sparse.csr_matrix, tolerance: float) -> scipy.sparse.
     return scipy.sparse.hstack(chunks, format='csr')
 
 
-def _area_pair(n: int, m: int, tolerance: float) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
-    d = area_matrix(n, m)
-    return d, right_inverse(d, tolerance)
-
-
-def _cubic_pair(n: int, m: int, tolerance: float) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
-    d = cubic_matrix(n, m)
-    return d, right_inverse(d, tolerance)
-
-
-def _cubic_interp_pair(n: int, m: int, tolerance: float) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
-    return cubic_matrix(n, m), interpolation_matrix(m, n)
-
-
-PAIRS = {'area': _area_pair, 'cubic': _cubic_pair, 'cubic_interp': _cubic_interp_pair}
-
-
 def pair_matrices(pair: str, n: int, m: int,
                   tolerance: float) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
-    """(D, U) of a pair in float64: D is (m, n), U is (n, m).
+    """(D, U) of a pair in float64: D is (m, n), U is (n, m); ``tolerance`` as of ``right_inverse``.
 
     Raises:
         OptionError: if the pair is unknown or not 1 <= m <= n.
     """
     check_pair(pair, n, m)
-    return PAIRS[pair](n, m, tolerance)
+    d = area_matrix(n, m) if pair == 'area' else cubic_matrix(n, m)
+    return d, interpolation_matrix(m, n) if pair == 'cubic_interp' else right_inverse(d, tolerance)
 
 
 def check_pair(pair: str, n: int, m: int) -> None:
-    """Raise ``OptionError`` as :func:`pair_matrices` does, without making the matrices."""
+    """Raise ``OptionError`` as ``pair_matrices`` does, without making the matrices."""
     if pair not in PAIRS:
-        raise OptionError(f'split {pair!r} is unknown: choose one of {sorted(PAIRS)}')
+        raise OptionError(f'split {pair!r} is unknown: choose one of {[*PAIRS]}')
     if not 1 <= m <= n:
         raise OptionError(f'cannot resample {n} HR pixels to {m}: an LR axis has 1 to {n} pixels')
 
 
 def drop_tolerance(dtype: torch.dtype) -> float:
-    """Share of the largest entry below which an entry of U does not show in ``dtype``."""
+    """Share of the largest entry of U below which an entry makes no difference in ``dtype``."""
     return torch.finfo(dtype).eps / 16
 
 
 @dataclass(frozen=True, eq=False)
 class AxisMap:
-    """A banded linear map along one axis, kept as dense blocks of rows so that it runs as matrix products.
+    """The matrix of one axis, kept as dense blocks of rows so that it runs as matrix products.
 
-    ``blocks[b]`` (rows, window) maps the input from ``starts[b]`` on to output rows b * rows ... ; short axes are one
-    block.
+    Block b maps the inputs from ``starts[b]`` on to the outputs from b * rows on. Short axes are one block.
+
+    Attributes:
+        n_in, n_out: samples on either side.
+        taps: mean number of non-zero weights in a row, which is the cost of one output sample.
+        blocks: (B, rows, window).
+        starts: first input of each block; None where one block sees the whole axis.
+        window_index: (B * window,) inputs of all blocks; None likewise.
     """
 
     n_in: int
     n_out: int
-    taps: float  # mean number of non-zero weights of a row: the cost of one output sample
-    blocks: torch.Tensor  # (B, rows, window)
-    starts: list[int] | None = None  # of the B windows; None where one block sees the whole axis
-    window_index: torch.Tensor | None = None  # (B * window,) the samples of all windows
+    taps: float
+    blocks: torch.Tensor
+    starts: list[int] | None = None
+    window_index: torch.Tensor | None = None
 
     @classmethod
     def from_matrix(cls, matrix: scipy.sparse.csr_matrix, dtype: torch.dtype, device: torch.device) -> AxisMap:
@@ -169,7 +160,7 @@ class AxisMap:
     def columns(self, x: torch.Tensor) -> torch.Tensor:
         """Apply along the horizontal axis: (..., H, n_in) -> (..., H, n_out).
 
-        Block by block: to gather columns costs a CPU many times what the products cost.
+        Block by block: on a CPU, gathering columns costs many times what the products cost.
         """
         if self.starts is None:
             return x @ self.blocks[0].mT
@@ -179,7 +170,7 @@ class AxisMap:
 
 
 def apply_separable(vertical: AxisMap, horizontal: AxisMap, x: torch.Tensor) -> torch.Tensor:
-    """M_v x M_h^T on (N, C, H, W) in the maps' own precision, whatever autocast says; the cheaper axis goes first."""
+    """M_v x M_h^T on (N, C, H, W) in the precision of the matrices, whatever autocast says; the cheaper axis first."""
     with torch.autocast(x.device.type, enabled=False):
         x = x.to(vertical.blocks.dtype)
         if vertical.n_out * horizontal.n_in <= vertical.n_in * horizontal.n_out:
@@ -189,7 +180,7 @@ def apply_separable(vertical: AxisMap, horizontal: AxisMap, x: torch.Tensor) -> 
 
 @functools.lru_cache(maxsize=512)
 def axis_map(kind: str, n: int, m: int, dtype: torch.dtype, device: torch.device) -> AxisMap:
-    """Cached one-axis map: ``down:PAIR`` (n -> m) or ``up:PAIR`` (m -> n), with PAIR a key of :data:`PAIRS`."""
+    """Cached matrix of one axis: ``down:PAIR`` (n -> m) or ``up:PAIR`` (m -> n), with PAIR one of ``PAIRS``."""
     direction, pair = kind.split(':')
     d, u = pair_matrices(pair, n, m, drop_tolerance(dtype))
     return AxisMap.from_matrix(d if direction == 'down' else u, dtype, device)
@@ -202,7 +193,7 @@ def bicubic_downscale(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def bicubic_lr(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """The reference LR of guidance and of LR fidelity: :func:`bicubic_downscale` with 8-bit values, as it is stored."""
+    """The reference LR of guidance and of LR fidelity: ``bicubic_downscale``, rounded to 8 bits as it is stored."""
     return quantise(bicubic_downscale(x, size))
 
 

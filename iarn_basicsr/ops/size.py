@@ -1,18 +1,16 @@
-"""The one rule for LR sizes, the one rule for padding, and how a scale is written.
+"""The rule for LR sizes, the rule for padding, and how a scale is written.
 
 A scale is HR / LR per axis, vertical first. The LR *size* is the primary quantity: a scale given by a user becomes a
-size here and nowhere else, and everything after it works with the true ratio H / h, W / w.
+size here and nowhere else, and everything after that works with the true ratios H / h and W / w.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Union
 
-from iarn_basicsr.checks import shown
-from iarn_basicsr.errors import OptionError, SizeError
+from iarn_basicsr.errors import OptionError, SizeError, shortened
 
 __all__ = ['SIZE_RULES', 'Scale', 'Size', 'check_hr_size', 'check_lr_size', 'compute_padding', 'largest_hr_size',
            'lr_size', 'max_scale_of', 'parse_scale', 'scale_label', 'smallest_lr_size']
@@ -21,7 +19,7 @@ Scale = Union[float, Sequence[float], str]
 Size = tuple[int, int]
 
 _LARGEST_SIDE = 10**12
-_FUZZ = 1e-9  # 33 / 1.1 is 29.999999999999996 in binary floating point; it means 30
+_FUZZ = 1e-9  # 33 / 1.1 means 30, and is 29.999999999999996 in binary floating point
 SIZE_RULES = {
     'round': lambda n: math.floor(n + 0.5 + _FUZZ),  # nearest, halves up
     'ceil': lambda n: math.ceil(n - _FUZZ),
@@ -33,12 +31,12 @@ def parse_scale(scale: Scale) -> tuple[float, float]:
     """(vertical, horizontal) scale from a number, a pair, or text such as ``2.5``, ``x2.5`` or ``1.5x3``.
 
     Raises:
-        OptionError: if it is none of these, or not finite, or below 1.
+        OptionError: if it is none of these, not finite, or below 1.
     """
     hint = 'write a number >= 1 (2.5) or a vertical x horizontal pair ([1.5, 3] or 1.5x3)'
     value: object = scale
     if isinstance(value, str):
-        value = [part for part in re.split('x', value.strip().lower().removeprefix('x'))]
+        value = value.strip().lower().removeprefix('x').split('x')
     values = list(value) if isinstance(value, Sequence) else [value]
     if len(values) == 1:
         values *= 2
@@ -68,10 +66,10 @@ def lr_size(hr_size: Size, scale: Scale, rule: str = 'round') -> Size:
     Args:
         hr_size: (H, W) in pixels.
         scale: HR / LR, one number or (vertical, horizontal).
-        rule: ``round`` (nearest, halves up), ``ceil`` or ``floor``; other code bases use the latter two.
+        rule: ``round`` (nearest, halves up), ``ceil`` or ``floor``, which other code bases use.
 
     Raises:
-        OptionError: if the rule is unknown or the scale is not valid (see :func:`parse_scale`).
+        OptionError: if the rule is unknown or the scale is not valid.
     """
     if rule not in SIZE_RULES:
         raise OptionError(f'size rule {rule!r} is unknown: choose one of {sorted(SIZE_RULES)}')
@@ -80,12 +78,12 @@ def lr_size(hr_size: Size, scale: Scale, rule: str = 'round') -> Size:
 
 
 def smallest_lr_size(hr_size: Size, max_scale: float) -> Size:
-    """Smallest LR size that any size rule gives at ``max_scale``; the limit of what a network for it accepts."""
+    """Smallest LR size that any size rule gives at ``max_scale``, which is the smallest that a network accepts."""
     return lr_size(hr_size, max_scale, 'floor')
 
 
 def largest_hr_size(lr_size: Size, max_scale: float) -> Size:
-    """Largest HR size of which ``lr_size`` is an LR size at ``max_scale``: :func:`smallest_lr_size`, turned round."""
+    """Largest HR size of which ``lr_size`` is an LR size at ``max_scale``: the inverse of ``smallest_lr_size``."""
     height, width = (math.ceil(max_scale * (n + 1 - _FUZZ)) - 1 for n in lr_size)
     return height, width
 
@@ -94,8 +92,8 @@ def check_lr_size(hr_size: Size, size: Size, max_scale: float) -> Size:
     """Return ``size`` as (int, int) if it is an LR size of ``hr_size`` for scales 1 to ``max_scale``.
 
     Raises:
-        OptionError: if ``size`` is not a pair of whole numbers.
-        SizeError: naming the size and the range that would be accepted.
+        OptionError: if ``size`` is not a pair of integers.
+        SizeError: naming the size and the accepted range.
     """
     h, w = _pixel_pair(size, 'LR size')
     low = smallest_lr_size(hr_size, max_scale)
@@ -107,7 +105,7 @@ def check_lr_size(hr_size: Size, size: Size, max_scale: float) -> Size:
 
 
 def check_hr_size(lr_size: Size, size: Size, max_scale: float) -> Size:
-    """Return ``size`` as (int, int) if ``lr_size`` is an LR size of it; raises as :func:`check_lr_size` does."""
+    """Return ``size`` as (int, int) if ``lr_size`` is an LR size of it; raises as ``check_lr_size`` does."""
     height, width = _pixel_pair(size, 'HR size')
     high = largest_hr_size(lr_size, max_scale)
     if not (lr_size[0] <= height <= high[0] and lr_size[1] <= width <= high[1]):
@@ -118,21 +116,21 @@ def check_hr_size(lr_size: Size, size: Size, max_scale: float) -> Size:
 
 
 def _pixel_pair(size: Size, what: str) -> Size:
-    """(int, int) of a pair of numbers; ``OptionError`` naming ``what`` it is and the value if it is none."""
+    """A pair of integral numbers as (int, int); else ``OptionError`` with ``what`` it should be and the value."""
     try:
         height, width = size
         if isinstance(size, str) or int(height) != height or int(width) != width or max(height, width) > _LARGEST_SIDE:
             raise ValueError
         return int(height), int(width)
     except (TypeError, ValueError, OverflowError):
-        raise OptionError(f'{what} {shown(size)} is not (height, width) in whole pixels') from None
+        raise OptionError(f'{what} {shortened(size)} is not (height, width) in whole pixels') from None
 
 
 def compute_padding(size: Size, multiple: int) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
-    """(pad, unpad) for ``torch.nn.functional.pad``: bottom and right up to the next multiple, and back.
+    """(pad, unpad) for ``torch.nn.functional.pad``: bottom and right to the next multiple, and back.
 
     Returns:
-        pad = (0, right, 0, bottom) and its negative.
+        (0, right, 0, bottom) and its negative.
     """
     right, bottom = -size[1] % multiple, -size[0] % multiple
     return (0, right, 0, bottom), (0, -right, 0, -bottom)

@@ -1,4 +1,4 @@
-"""Released weights, in the package: ``registry.json`` names them, with training data and the numbers they reach."""
+"""Released weights, part of the package; ``registry.json`` says of each how it was made and what it reaches."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import json
 from os import path as osp
 from typing import Any
 
-from iarn_basicsr.checks import near
-from iarn_basicsr.errors import WeightsError
+from iarn_basicsr.errors import WeightsError, suggestion
 
-__all__ = ['DEFAULT', 'FOLDER', 'JPEG', 'NONE', 'entries', 'file_of', 'list_models', 'name_of', 'present',
-           'resolve', 'survives_jpeg']
+__all__ = ['DEFAULT', 'FOLDER', 'JPEG', 'NONE', 'entries', 'file_of', 'list_models', 'name_of', 'resolve',
+           'survives_jpeg']
 
 FOLDER = osp.dirname(osp.abspath(__file__))
-DEFAULT = 'default'  # stands for the first name of the registry
-JPEG = 'iarn_jpeg_x1-4'  # whose LR survives a JPEG
-NONE = 'none'  # no weights: bicubic LR and its right inverse, for a payload
-NONE_HASH = hashlib.sha256().hexdigest()[:16]  # ``weights.weights_hash`` of nothing
+DEFAULT = 'default'  # the first name of the registry
+JPEG = 'iarn_jpeg_x1-4'  # the LR of these survives JPEG
+NONE = 'none'  # no weights: the bicubic LR and its right inverse, to carry a payload
+NONE_HASH = hashlib.sha256().hexdigest()[:16]  # ``weights.weights_hash`` of an empty state dict
 
 
 def entries() -> dict[str, dict[str, Any]]:
@@ -31,30 +30,23 @@ def list_models() -> list[str]:
     return list(entries())
 
 
-def present() -> list[str]:
-    """Names of the released weights that are part of this installation; one in a folder may be in the repository alone.
-    """
-    return [name for name, entry in entries().items()
-            if not osp.dirname(entry['file']) or osp.isfile(osp.join(FOLDER, entry['file']))]
-
-
 def name_of(weights_hash: str) -> str | None:
-    """Name of the released weights with this hash (see ``weights.weights_hash``), or ``none``; None for others."""
+    """Name of the released weights with this hash (``weights.weights_hash``), ``none`` for no weights, else None."""
     if weights_hash == NONE_HASH:
         return NONE
     return next((name for name, entry in entries().items() if entry['weights_hash'] == weights_hash), None)
 
 
 def survives_jpeg(weights_hash: str) -> bool:
-    """Whether the LR of the weights with this hash may become a JPEG."""
+    """Whether an LR made with the weights of this hash may be stored as a JPEG."""
     return any(entry['weights_hash'] == weights_hash and entry.get('jpeg', False) for entry in entries().values())
 
 
 def resolve(weights: str) -> tuple[str, str]:
-    """(file, name) of released weights (``default``, or a name) or of a file, which is not opened.
+    """(file, name) of released weights (``default`` or a name), or of a file, which is not opened.
 
     Raises:
-        WeightsError: naming what was asked for, if there is none such.
+        WeightsError: naming what was asked for, if there is no such file or name.
     """
     known = entries()
     name = next(iter(known)) if weights == DEFAULT and known else weights
@@ -62,7 +54,7 @@ def resolve(weights: str) -> tuple[str, str]:
         return file_of(name), name
     if osp.isfile(weights):
         return weights, osp.splitext(osp.basename(weights))[0]
-    released = near(weights, [DEFAULT, *known]) if known else 'this package holds none, name a file'
+    released = suggestion(weights, [DEFAULT, *known]) if known else 'this package holds none, name a file'
     raise WeightsError(f'weights {weights!r}: no such file, and no released weights of this name; {released}')
 
 
@@ -73,10 +65,7 @@ def file_of(name: str) -> str:
         WeightsError: naming the file, if it is missing or damaged.
     """
     entry = entries()[name]
-    path = osp.join(FOLDER, *entry['file'].split('/'))
-    if not osp.isfile(path) and osp.dirname(entry['file']):
-        raise WeightsError(f'the weights {name!r} are not part of an installed package: take '
-                           f'iarn_basicsr/zoo/{entry["file"]} from the repository, and name that file')
+    path = osp.join(FOLDER, entry['file'])
     try:
         with open(path, 'rb') as file:
             found = hashlib.sha256(file.read()).hexdigest()

@@ -1,11 +1,11 @@
-"""Every way of reading and writing a weight file. Nothing in a file is executed.
+"""Weight files, read and written in one place. Nothing in a file is executed.
 
 ===================== ==============================================================================================
 ``.pth``              ``torch.load(weights_only=True)``: ``params_ema``, ``params`` (BasicSR), ``state_dict`` or bare
-``.safetensors``      the state dict; needs the package safetensors
+``.safetensors``      one state dict; needs the package safetensors
 ===================== ==============================================================================================
 
-Files of this package also hold the architecture options (``arch``), from which the network is rebuilt.
+Files of this package also hold the architecture (``arch``), from which the network is rebuilt.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import io
 import json
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from os import path as osp
 from types import ModuleType
@@ -28,81 +29,71 @@ from iarn_basicsr.files import save_bytes
 
 __all__ = ['WeightFile', 'read_weights', 'save_torch', 'weights_hash', 'write_weights']
 
-_STATE_KEYS = ('params_ema', 'params', 'state_dict', 'model_state_dict', 'params-ema', 'model', 'net')
+_EMA, _ONLY = 'params_ema', 'params'
+_STATE_KEYS = (_EMA, _ONLY, 'state_dict', 'model_state_dict', 'params-ema', 'model', 'net')
+_WRAPPERS = re.compile(r'^(?:module\.|_orig_mod\.)+')  # of DDP and of torch.compile
 
 
 class WeightFile(NamedTuple):
     """What a weight file holds.
 
     Attributes:
-        state: names and tensors, without DDP's ``module.`` before the names.
-        arch: ``type`` and options of the network, or None where the file does not say.
+        state: names and tensors, without the prefixes of DDP and torch.compile.
+        arch: ``type`` and arguments of the network, or None where the file does not say.
     """
 
     state: dict[str, Tensor]
     arch: dict[str, Any] | None
 
 
-def read_weights(path: str | os.PathLike[str], *, ema: bool = True) -> WeightFile:
+def read_weights(path: str | os.PathLike[str], *, ema: bool = True, key: str | None = None) -> WeightFile:
     """Read a weight file of any usual layout.
 
     Args:
-        path: the file; one that ends in ``.safetensors`` is read as such.
-        ema: take ``params_ema`` where the file has it.
+        path: the file; one that ends in ``.safetensors``, in any case, is read as such.
+        ema: without ``key``, prefer ``params_ema``.
+        key: take exactly these weights. None takes the first of the usual keys that the file has. A file with a single
+            state dict and no key for it (bare, or safetensors) calls it ``params``.
 
     Raises:
-        WeightsError: in one line, naming the file, if it holds no state dict or cannot be read, or a weight is not
-            finite.
+        WeightsError: in one line, naming the file, if it cannot be read, holds no state dict or not the one asked for,
+            or holds a weight that is not finite.
     """
     path = os.fspath(path)
     if osp.exists(path) and not osp.isfile(path) and not osp.isdir(path):  # a pipe: reading it may never end
         raise WeightsError(f'{path}: cannot be read (it is no regular file)')
     try:
-        found = _read_safetensors(path) if path.endswith('.safetensors') else _read_pth(path, ema)
+        content, arch = _read_safetensors(path) if _is_safetensors(path) else _read_pth(path)
     except OSError as error:
         raise WeightsError(f'{path}: cannot be read ({error.strerror or error})') from None
-    for name, value in found.state.items():
+    state = _choose(path, content, ema, key)
+    plain = {_WRAPPERS.sub('', name): value for name, value in state.items()}
+    if len(plain) < len(state):
+        raise WeightsError(f'{path}: two weights have the same name once module. and _orig_mod. are removed')
+    for name, value in plain.items():
         if value.is_floating_point() and not torch.isfinite(value.float()).all():
             raise WeightsError(f'{path} is damaged: {name} holds values that are not finite (NaN or infinite)')
-    return found
+    return WeightFile(plain, arch if isinstance(arch, dict) else None)
 
 
-def write_weights(path: str | os.PathLike[str], arch: Mapping[str, Any], **states: Mapping[str, Tensor]) -> None:
-    """Write a weight file, atomically; the ending says which kind.
-
-    Args:
-        path: ``.pth`` or ``.safetensors``.
-        arch: ``type`` and options of the network.
-        states: state dicts by their name in the file: ``params`` and, in a ``.pth``, ``params_ema``.
-
-    Raises:
-        WeightsError: if the package safetensors is needed and missing.
-    """
-    path = os.fspath(path)
-    plain = {name: {k: v.detach().cpu().contiguous() for k, v in state.items()} for name, state in states.items()}
-    if path.endswith('.safetensors'):
-        save_bytes(_safetensors(path).torch.save(plain['params'], {'arch': json.dumps(dict(arch))}), path)
-    else:
-        save_torch({**plain, 'arch': dict(arch)}, path)
+def _choose(path: str, content: Any, ema: bool, key: str | None) -> dict[str, Tensor]:
+    """The state dict under ``key``, or under the first of the usual keys, or the content itself."""
+    if not isinstance(content, dict):
+        content = {}
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        content = {_ONLY: content}
+    states = {name: value for name, value in content.items() if isinstance(value, dict) and value and name != 'arch'
+              and all(isinstance(weight, Tensor) for weight in value.values())}
+    usual = [name for name in _STATE_KEYS if name in states and (ema or name != _EMA)]
+    if key is not None and key not in states:
+        raise WeightsError(f'{path} has no weights {key!r}; it has: {", ".join(map(str, states)) or "none"}')
+    if key is None and not usual:
+        raise WeightsError(f'{path} holds no state dict: expected params_ema, params, state_dict, or names and tensors')
+    return {str(name): value for name, value in states[usual[0] if key is None else key].items()}
 
 
-def save_torch(content: dict[str, Any], path: str) -> None:
-    """``torch.save``, atomically; through the memory, for of a full disk torch says nothing that helps."""
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    save_bytes(buffer.getvalue(), path)
-
-
-def weights_hash(state: Mapping[str, Tensor]) -> str:
-    """First 16 hexadecimal digits of the SHA-256 over names and values of all weights, whatever file they came from."""
-    digest = hashlib.sha256()
-    for name, value in sorted(state.items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _read_pth(path: str, ema: bool) -> WeightFile:
+def _read_pth(path: str) -> tuple[Any, Any]:
+    """(content, arch)."""
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except (FileNotFoundError, PermissionError, IsADirectoryError):
@@ -112,26 +103,41 @@ def _read_pth(path: str, ema: bool) -> WeightFile:
     except Exception as error:  # what unpickling makes of bytes that are no pickle
         reason = ' '.join(str(error).split())[:200] or type(error).__name__
         raise WeightsError(f'{path} is not a PyTorch weight file (or it is damaged): {reason}') from None
-    arch = content.get('arch') if isinstance(content, dict) else None
-    for key in _STATE_KEYS if ema else _STATE_KEYS[1:]:
-        if isinstance(content, dict) and key in content:
-            content = content[key]
-            break
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise WeightsError(f'{path} holds no state dict: expected params_ema, params, state_dict, or names and tensors')
-    return WeightFile({str(k).removeprefix('module.'): v for k, v in content.items()},
-                      arch if isinstance(arch, dict) else None)
+    return content, content.get('arch') if isinstance(content, dict) else None
 
 
-def _read_safetensors(path: str) -> WeightFile:
+def _read_safetensors(path: str) -> tuple[dict[str, Tensor], Any]:
+    """(state dict, arch)."""
     safetensors = _safetensors(path)
     try:
         with safetensors.safe_open(path, 'pt') as file:
             arch = json.loads((file.metadata() or {}).get('arch', 'null'))
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return {key: file.get_tensor(key) for key in file.keys()}, arch  # noqa: SIM118
     except (safetensors.SafetensorError, json.JSONDecodeError) as error:
         raise WeightsError(f'{path} is not a safetensors file (or it is damaged): {error}') from None
-    return WeightFile(state, arch if isinstance(arch, dict) else None)
+
+
+def write_weights(path: str | os.PathLike[str], arch: Mapping[str, Any], **states: Mapping[str, Tensor]) -> None:
+    """Write a weight file, atomically; the ending says which kind.
+
+    Args:
+        path: ``.pth`` or ``.safetensors``, in any case.
+        arch: ``type`` and arguments of the network.
+        states: state dicts by their key in the file: ``params`` and, in a ``.pth``, ``params_ema``.
+
+    Raises:
+        WeightsError: if the package safetensors is needed and missing.
+    """
+    path = os.fspath(path)
+    plain = {name: {k: v.detach().cpu().contiguous() for k, v in state.items()} for name, state in states.items()}
+    if _is_safetensors(path):
+        save_bytes(_safetensors(path).torch.save(plain[_ONLY], {'arch': json.dumps(dict(arch))}), path)
+    else:
+        save_torch({**plain, 'arch': dict(arch)}, path)
+
+
+def _is_safetensors(path: str) -> bool:
+    return path.lower().endswith('.safetensors')
 
 
 def _safetensors(path: str) -> ModuleType:
@@ -140,3 +146,19 @@ def _safetensors(path: str) -> ModuleType:
     except ImportError:
         raise WeightsError(f'{path}: needs the package safetensors (pip install safetensors), or use .pth') from None
     return safetensors
+
+
+def save_torch(content: dict[str, Any], path: str) -> None:
+    """``torch.save``, atomically; serialised in memory first, as torch reports a full disk badly."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    save_bytes(buffer.getvalue(), path)
+
+
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """First 16 hexadecimal digits of the SHA-256 over names and float32 values, the same for every file format."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

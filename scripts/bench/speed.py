@@ -1,32 +1,42 @@
-"""Speed of IARN beside IRN: one training step and one rescaling each way, at equal patch, batch and image.
+"""Speed of IARN: beside IRN at equal patch, batch and image, and for pictures of several sizes.
 
-    python scripts/bench/speed.py [--width 18 --blocks 4] [--patch 96 --batch 4] [--image 480 640] [--repeats 5]
+    python scripts/bench/speed.py networks [--image 480 640] [--patch 96 --batch 4] [--dtypes fp32 bf16] [--device cuda]
+    python scripts/bench/speed.py pictures [--megapixels 0.5 2 8.3 33] [--scale 2] [--weights default]
 
-Every configuration runs once to warm up, then all of them take turns, so that a busy moment hits all alike; the median
-counts. ``peak`` is the share of the speed that this machine reaches on a 3x3 convolution of 64 to 64 channels
-(the same precision); a training step counts three times the two directions.
+``networks``: seconds per megapixel down and up, and per training step, of IRN and of IARN with the option file
+``--network``. Every row runs once to warm up, then all take turns, so that a busy moment hits all alike; the median of
+``--repeats`` counts.
+
+``pictures``: seconds per HR megapixel and peak memory of a round trip of enlargements of the packaged photograph, each
+size in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from iarn_basicsr.archs.base import RescalingNet
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.archs.irn import IRN
+from iarn_basicsr.config.option_file import read_option_file
 from iarn_basicsr.ops.resample import bicubic_lr
-from iarn_basicsr.ops.size import lr_size
+from iarn_basicsr.ops.size import lr_size, parse_scale
 
-DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16}
+NETWORK = Path(__file__).resolve().parents[2] / 'options' / 'train_IARN_light_x1-4.yml'
 
 
 class Case(NamedTuple):
@@ -37,42 +47,34 @@ class Case(NamedTuple):
     scale: float
     dtype: str
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self, device: str) -> torch.autocast:
         """The context in which the network runs."""
-        return torch.autocast('cpu', torch.bfloat16, enabled=self.dtype == 'bf16')
+        return torch.autocast(device, torch.bfloat16, enabled=self.dtype == 'bf16')
 
 
-def cases(args: argparse.Namespace) -> list[Case]:
-    """IRN at its own scales and IARN at several."""
-    nets: list[tuple[str, RescalingNet, float]] = [(f'IRN x{s}', IRN(scale=s), s) for s in (2, 4)]
-    iarn = {'num_block': args.blocks, 'width': args.width, 'order': args.order, 'extra_channels': args.extra,
-            'subnet': args.subnet, 'num_unit': args.units}
-    nets += [(f'IARN x{s:g}', IARN(**iarn), s) for s in (1.5, 2, 3, 4)]
-    return [Case(name, net.to(memory_format=torch.channels_last), scale, dtype) for name, net, scale in nets
-            for dtype in args.dtypes]
-
-
-def medians(runs: dict[object, Callable[[], None]], repeats: int) -> dict[object, float]:
+def medians(runs: dict[Case, Callable[[], None]], args: argparse.Namespace) -> dict[Case, float]:
     """Median seconds of each, all taking turns."""
-    seconds: dict[object, list[float]] = {key: [] for key in runs}
-    for k in range(repeats + 1):
-        for key, run in runs.items():
+    seconds: dict[Case, list[float]] = {case: [] for case in runs}
+    for k in range(args.repeats + 1):
+        for case, run in runs.items():
             start = time.perf_counter()
             run()
+            if args.device == 'cuda':
+                torch.cuda.synchronize()
             if k:
-                seconds[key].append(time.perf_counter() - start)
-    return {key: statistics.median(s) for key, s in seconds.items()}
+                seconds[case].append(time.perf_counter() - start)
+    return {case: statistics.median(s) for case, s in seconds.items()}
 
 
-def training_step(case: Case, patch_size: int, batch: int) -> Callable[[], None]:
+def training_step(case: Case, args: argparse.Namespace) -> Callable[[], None]:
     """Forward, losses, backward and Adam of one batch."""
-    hr = torch.rand(batch, 3, patch_size, patch_size)
-    size = lr_size((patch_size, patch_size), case.scale)
+    hr = torch.rand(args.batch, 3, args.patch, args.patch, device=args.device)
+    size = lr_size((args.patch, args.patch), case.scale)
     reference = bicubic_lr(hr, size)
     optimiser = torch.optim.Adam(case.net.parameters(), 1e-5)
 
     def step() -> None:
-        with case.autocast():
+        with case.autocast(args.device):
             out = case.net(hr, size)
             loss = F.l1_loss(out['sr'].float(), hr) + F.mse_loss(out['lr_raw'].float(), reference)
         optimiser.zero_grad(set_to_none=True)
@@ -82,15 +84,16 @@ def training_step(case: Case, patch_size: int, batch: int) -> Callable[[], None]
     return step
 
 
-def rescaling(case: Case, image: tuple[int, int], up: bool) -> Callable[[], None]:
+def rescaling(case: Case, args: argparse.Namespace, up: bool) -> Callable[[], None]:
     """One direction of one image."""
-    hr = torch.rand(1, 3, *image)
+    image = tuple(args.image)
+    hr = torch.rand(1, 3, *image, device=args.device)
     size = lr_size(image, case.scale)
     lr = bicubic_lr(hr, size)
 
     @torch.no_grad()
     def run() -> None:
-        with case.autocast():
+        with case.autocast(args.device):
             if up:
                 case.net.upscale(lr, image)
             else:
@@ -99,61 +102,83 @@ def rescaling(case: Case, image: tuple[int, int], up: bool) -> Callable[[], None
     return run
 
 
-def convolution_peak(dtype: str, repeats: int) -> float:
-    """Multiply-accumulates per second that one large 3x3 convolution reaches."""
-    conv = nn.Conv2d(64, 64, 3, padding=1).to(DTYPES[dtype], memory_format=torch.channels_last)
-    x = torch.rand(8, 64, 96, 96).to(DTYPES[dtype], memory_format=torch.channels_last)
+def networks(args: argparse.Namespace) -> None:
+    """The table of IRN at its own scales and IARN at several."""
+    options = {k: v for k, v in read_option_file(args.network)['network_g'].items() if k != 'type'}
+    nets: list[tuple[str, RescalingNet, float]] = [(f'IRN x{s}', IRN(scale=s), s) for s in (2, 4)]
+    nets += [(f'IARN x{s:g}', IARN(**options), s) for s in (1.5, 2, 3, 4)]
+    cases = [Case(name, net.to(args.device, memory_format=torch.channels_last), scale, dtype)
+             for name, net, scale in nets for dtype in args.dtypes]
+    down, up = (medians({c: rescaling(c, args, way) for c in cases}, args) for way in (False, True))
+    step = medians({c: training_step(c, args) for c in cases}, args)
+    megapixels = args.image[0] * args.image[1] / 1e6
+    print(f'Picture of {args.image[1]}x{args.image[0]}; step of {args.batch} HR patches of {args.patch} pixels.\n\n'
+          '| network | precision | s / MP down | s / MP up | s / step |\n|---|---|---:|---:|---:|')
+    for c in cases:
+        print(f'| {c.name} | {c.dtype} | {down[c] / megapixels:.3f} | {up[c] / megapixels:.3f} | {step[c]:.3f} |')
 
-    def run() -> None:
-        with torch.no_grad():
-            conv(x)
 
-    return 8 * 96 * 96 * conv.weight.numel() / medians({0: run}, 4 * repeats)[0]
+def pictures(args: argparse.Namespace) -> None:
+    """The table of picture sizes."""
+    print('| HR megapixels | HR size | s / MP down | s / MP up | peak memory (MiB) |\n|---:|---:|---:|---:|---:|')
+    for megapixels in args.megapixels:
+        command = [sys.executable, __file__, 'pictures', '--child', str(megapixels), '--scale', args.scale,
+                   '--weights', args.weights, '--threads', str(args.threads)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        row = json.loads(done.stdout.splitlines()[-1])
+        print(f'| {row["megapixels"]:.2f} | {row["size"]} | {row["down"]:.2f} | {row["up"]:.2f} | '
+              f'{row["memory"]:.0f} |', flush=True)
 
 
-def print_table(rows: list[Case], args: argparse.Namespace, peak: dict[str, float]) -> None:
-    """Measure every case and print a line for each; ``peak``: of the machine, in every precision."""
-    image, patch_pixels = tuple(args.image), args.patch**2 * args.batch
-    pixels = image[0] * image[1]
-    down, up = (medians({c: rescaling(c, image, up) for c in rows}, args.repeats) for up in (False, True))
-    step = medians({c: training_step(c, args.patch, args.batch) for c in rows}, args.repeats)
-    print('| network | precision | s / MP down | s / MP up | peak | against x2 | against x4 | s / step | peak | '
-          'step against x2 |\n|---|---|' + '---:|' * 8)
-    for c in rows:
-        macs = c.net.complexity(image, lr_size(image, c.scale))['macs_per_pixel']
-        x2, x4 = (next(r for r in rows if r.name == n and r.dtype == c.dtype) for n in ('IRN x2', 'IRN x4'))
-        both = down[c] + up[c]
-        share, step_share = (m / peak[c.dtype] for m in (2 * macs * pixels / both, 6 * macs * patch_pixels / step[c]))
-        print(f'| {c.name} | {c.dtype} | {1e6 * down[c] / pixels:.2f} | {1e6 * up[c] / pixels:.2f} | {share:.0%} | '
-              f'{both / (down[x2] + up[x2]):.2f} | {both / (down[x4] + up[x4]):.2f} | {step[c]:.3f} | '
-              f'{step_share:.0%} | {step[c] / step[x2]:.2f} |', flush=True)
+def one_picture(megapixels: float, args: argparse.Namespace) -> dict[str, float | str]:
+    """One size, measured in this process: seconds per megapixel and peak memory so far."""
+    import resource
+
+    import cv2
+
+    from iarn_basicsr.inference.picture_file import read_picture
+    from iarn_basicsr.inference.rescaler import Rescaler
+    from iarn_basicsr.inference.verify import PHOTOGRAPH
+
+    rescaler, photo, scale = Rescaler.load(args.weights), read_picture(PHOTOGRAPH).rgb, parse_scale(args.scale)
+    rescaler.roundtrip(photo, scale)  # to warm up
+    width = round(math.sqrt(megapixels * 1e6 * 16 / 9))
+    hr = cv2.resize(photo, (width, round(width * 9 / 16)), interpolation=cv2.INTER_CUBIC)
+    true = hr.shape[0] * hr.shape[1] / 1e6
+    start = time.perf_counter()
+    lr = rescaler.downscale(hr, scale)
+    middle = time.perf_counter()
+    rescaler.upscale(lr, hr.shape[:2])
+    return {'megapixels': true, 'size': f'{hr.shape[1]}x{hr.shape[0]}', 'down': (middle - start) / true,
+            'up': (time.perf_counter() - middle) / true,
+            'memory': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the table, with what it was measured on."""
+    """Print a table, with what it was measured on."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--blocks', type=int, default=4)
-    parser.add_argument('--width', type=int, default=18)
-    parser.add_argument('--order', type=int, default=3)
-    parser.add_argument('--extra', type=int, default=13, help='extra_channels; the defaults are iarn_light_x1-4')
-    parser.add_argument('--subnet', choices=['dense', 'residual'], default='dense')
-    parser.add_argument('--units', type=int, default=4, help='num_unit of residual subnets; their width is --width')
+    parser.add_argument('what', choices=['networks', 'pictures'])
+    parser.add_argument('--threads', type=int, default=os.cpu_count())
+    parser.add_argument('--network', default=str(NETWORK), help='option file whose network_g is measured')
     parser.add_argument('--patch', type=int, default=96, help='HR pixels, a multiple of 4')
     parser.add_argument('--batch', type=int, default=4)
     parser.add_argument('--image', type=int, nargs=2, default=[480, 640], metavar=('H', 'W'), help='multiples of 4')
     parser.add_argument('--repeats', type=int, default=5)
-    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument('--dtypes', nargs='+', choices=DTYPES, default=[*DTYPES])
+    parser.add_argument('--dtypes', nargs='+', choices=['fp32', 'bf16'], default=['fp32', 'bf16'])
+    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
+    parser.add_argument('--megapixels', type=float, nargs='+', default=[0.5, 2, 8.3, 33])
+    parser.add_argument('--scale', default='2', help='of pictures')
+    parser.add_argument('--weights', default='default', help='of pictures')
+    parser.add_argument('--child', type=float, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if any(n % 4 for n in (args.patch, *args.image)):
         parser.error('--patch and --image must be multiples of 4: IRN x4 accepts nothing else')
     torch.set_num_threads(args.threads)
-    peak = {dtype: convolution_peak(dtype, args.repeats) for dtype in args.dtypes}
-    peaks = ', '.join(f'{d} {2e-9 * p:.0f} GFLOP/s' for d, p in peak.items())
-    print(f'{platform.machine()}, {args.threads} threads, torch {torch.__version__}, channels_last; convolution peak: '
-          f'{peaks}\n\nRescaling {args.image[1]}x{args.image[0]}; training step of {args.batch} patches of '
-          f'{args.patch} pixels; against: the same of IRN x2 and IRN x4 in that precision.\n')
-    print_table(cases(args), args, peak)
+    if args.child:
+        print(json.dumps(one_picture(args.child, args)))
+        return 0
+    print(f'{platform.machine()}, {args.threads} threads, {args.device}, torch {torch.__version__}\n')
+    {'networks': networks, 'pictures': pictures}[args.what](args)
     return 0
 
 

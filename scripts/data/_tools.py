@@ -1,4 +1,4 @@
-"""What the data scripts share: errors of one line, output folders that are resumed safely, and reading ahead."""
+"""Shared by the data scripts: one-line errors, output folders that can be resumed safely, and reading ahead."""
 
 from __future__ import annotations
 
@@ -16,40 +16,42 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 
+from iarn_basicsr.data.image_source import ImageSource
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import is_image, save_json
 
 T, R = TypeVar('T'), TypeVar('R')
+WORKERS = min(8, os.cpu_count() or 1)  # threads that help when coding images
 
 
 def run(job: Callable[[argparse.Namespace], int], args: argparse.Namespace, program: str) -> int:
-    """Exit code of a job: a mistake in what was asked is 2, a failing disk 1, Ctrl-C 130; each with one line."""
+    """Exit code of a job: 2 for a request that cannot work, 1 for a failing disk, 130 for Ctrl-C; one line each."""
     try:
         return job(args)
     except OptionError as error:
         print(f'{program}: {error}', file=sys.stderr)
         return 2
     except OSError as error:
-        print(f'{program}: {error}; run the same command again to go on from here', file=sys.stderr)
+        print(f'{program}: {error}; run the same command again to resume', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f'{program}: interrupted; run the same command again to go on from here', file=sys.stderr)
+        print(f'{program}: interrupted; run the same command again to resume', file=sys.stderr)
         return 130
 
 
 def report(failures: list[str], program: str) -> int:
-    """List the images that failed; the exit code."""
+    """Print the images that failed; returns the exit code."""
     for failure in failures:
         print(f'{program}: {failure}', file=sys.stderr)
     return 1 if failures else 0
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
-    """An argparse type: a whole number in a range."""
+    """An argparse type: an integer in a range."""
 
     def convert(text: str) -> int:
         if not text.lstrip('-').isdigit() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from {low} to {high}')
+            raise argparse.ArgumentTypeError(f'{text!r} is not an integer from {low} to {high}')
         return int(text)
 
     return convert
@@ -57,8 +59,32 @@ def integer(low: int, high: int) -> Callable[[str], int]:
 
 def is_below(path: str, folder: str) -> bool:
     """Whether a path is a folder or lies inside it; links are followed."""
-    place, folder = osp.realpath(path), osp.realpath(folder)
-    return place == folder or place.startswith(osp.join(folder, ''))
+    path, folder = osp.realpath(path), osp.realpath(folder)
+    return path == folder or path.startswith(osp.join(folder, ''))
+
+
+def images_by_stem(folders: list[str], name: str, output: str) -> dict[str, tuple[ImageSource, str]]:
+    """All images below the folders by their relative name without ending, of which the output file gets its name.
+
+    Args:
+        folders: HR folders, sub-folders included.
+        name: of the argument that holds them, for errors.
+        output: name of an output file, with ``{}`` where the stem goes.
+
+    Raises:
+        OptionError: if two images would become the same file.
+    """
+    images: dict[str, tuple[ImageSource, str]] = {}
+    for folder in folders:
+        source = ImageSource(folder, 'disk', None, name)
+        for file in source.names:
+            stem = osp.splitext(file)[0]
+            if stem in images:
+                other, other_file = images[stem]
+                raise OptionError(f'{other.path(other_file)!r} and {source.path(file)!r} would both become '
+                                  f'{output.format(stem)!r}: rename one of them')
+            images[stem] = source, file
+    return images
 
 
 def claim(output: str, settings: dict[str, Any], inputs: Iterable[str]) -> set[str]:
@@ -67,28 +93,22 @@ def claim(output: str, settings: dict[str, Any], inputs: Iterable[str]) -> set[s
     The settings are kept in a hidden part of the folder, so that one folder never mixes two of them.
 
     Raises:
-        OptionError: if the folder holds images made otherwise, or lies inside a folder that is read.
+        OptionError: if the folder holds images made with other settings, or lies inside an input folder.
     """
     if any(is_below(output, folder) for folder in inputs):
-        raise OptionError(f'-o: {output!r} lies inside the input folder: the next run would take its images for input; '
+        raise OptionError(f'-o: {output!r} lies inside the input folder: the next run would read its images as input; '
                           'choose a folder beside it')
-    record = osp.join(output, '.made_with', 'settings.json')  # scandir fails on hidden files, not on hidden folders
+    record = Path(output, '.made_with', 'settings.json')
     there = {str(p.relative_to(output)) for p in Path(output).rglob('*') if is_image(p.name)}
-    if there:
-        made_with = _read(record)
-        if made_with != settings:
-            raise OptionError(f'-o: {output!r} holds images made with {made_with or "unknown settings"}, asked for are '
-                              f'{settings}: remove it or choose another folder')
-    save_json(settings, record)
-    return there
-
-
-def _read(record: str) -> Any:
     try:
-        with open(record, encoding='utf-8') as file:
-            return json.load(file)
+        made_with = json.loads(record.read_text(encoding='utf-8'))
     except (FileNotFoundError, ValueError):
-        return None
+        made_with = None
+    if there and made_with != settings:
+        raise OptionError(f'-o: {output!r} holds images made with {made_with or "unknown settings"}, not with '
+                          f'{settings}: remove it or choose another folder')
+    save_json(settings, str(record))
+    return there
 
 
 def encode_png(image: np.ndarray, compression: int) -> bytes:
@@ -98,7 +118,7 @@ def encode_png(image: np.ndarray, compression: int) -> bytes:
 
 
 def read_ahead(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """``map`` by threads (OpenCV works without the interpreter's lock), in order, at most 2 x workers items ahead."""
+    """``map`` in threads (OpenCV releases the interpreter's lock), in order, at most 2 x workers items ahead."""
     pool = ThreadPoolExecutor(workers)
     try:
         waiting = deque()
@@ -110,8 +130,3 @@ def read_ahead(function: Callable[[T], R], items: Iterable[T], workers: int) -> 
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def default_workers() -> int:
-    """Threads that are useful for coding images."""
-    return min(8, os.cpu_count() or 1)

@@ -3,15 +3,15 @@
     python scripts/data/make_lmdb.py datasets/DIV2K/DIV2K_train_HR_sub -o datasets/DIV2K/DIV2K_train_HR_sub.lmdb
 
 The key of an image is its path in the folder without the last ending (``sub/0001_s001``). Every file is decoded once,
-so that a damaged one is found here and not in training, and its bytes are stored as they are, JPEG too: the LMDB gives
-exactly the pixels that the folder gives. ``meta_info.txt`` has BasicSR's form, ``KEY.png (height,width,3) 1``, where
-``.png`` and ``1`` are part of the form and say nothing about the bytes.
+so that a damaged one is found here and not in training, and its bytes are stored unchanged: the LMDB gives exactly the
+pixels of the folder. ``meta_info.txt`` has BasicSR's format, ``KEY.png (height,width,3) 1``, in which ``.png`` and
+``1`` say nothing about the bytes.
 
-The LMDB grows as OUTPUT.partial, which no loader accepts, and gets its name when it is complete. Run the same command
-again after an interruption, a full disk or a repaired image: it goes on where it stopped.
+The LMDB is written to OUTPUT.partial, which no loader accepts, then renamed. To resume after an interruption, a full
+disk or a repaired image, run the same command again.
 """
 
-# BasicSR's LmdbMaker is not used: it reserves 1 TB, leaves the process where the output exists and so cannot resume.
+# BasicSR's LmdbMaker reserves 1 TB and cannot resume.
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from os import path as osp
 from typing import TextIO
 
 import lmdb
-from _tools import default_workers, integer, read_ahead, report, run
+from _tools import WORKERS, integer, read_ahead, report, run
 from tqdm import tqdm
 
 from iarn_basicsr.data.image_source import ImageSource
@@ -42,41 +42,42 @@ def main(argv: list[str] | None = None) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', metavar='FOLDER', help='folder of images, sub-folders included')
     parser.add_argument('-o', '--output', required=True, help='the LMDB; its name must end in .lmdb')
-    parser.add_argument('--workers', type=integer(1, 256), default=default_workers(), help='threads (default: cores)')
-    return run(_pack, parser.parse_args(argv), PROGRAM)
+    parser.add_argument('--workers', type=integer(1, 256), default=WORKERS, help='threads (default: cores)')
+    return run(pack, parser.parse_args(argv), PROGRAM)
 
 
-def _pack(args: argparse.Namespace) -> int:
+def pack(args: argparse.Namespace) -> int:
+    """Fill the LMDB and give it its name."""
     output = args.output.rstrip('/\\')
     if not output.endswith('.lmdb'):
         raise OptionError(f'-o: {args.output!r} must end in .lmdb, by which BasicSR knows an LMDB')
     source = ImageSource(args.folder, 'disk', None, 'FOLDER')
-    names = _keys(source)
+    names = keys_of(source)
     if osp.exists(output):
-        return _check_finished(output, names)
+        return check_finished(output, names)
     partial = output + '.partial'
     os.makedirs(partial, exist_ok=True)
     try:
-        failures = _fill(partial, source, names, args.workers)
+        failures = fill(partial, source, names, args.workers)
     except lmdb.Error as error:  # a full disk may be called 'Input/output error'
         free = shutil.disk_usage(partial).free / 2**20
         raise OSError(f'{partial!r}: {error} ({free:.1f} MiB are free on its disk)') from None
     if failures:
-        failures.append(f'{output!r} was not made because of the images above; repair or remove them and run the same '
-                        'command again')
+        failures.append(f'{output!r} is not complete because of the images above: repair or remove them and run the '
+                        'same command again')
         return report(failures, PROGRAM)
-    lines = _known_lines(partial)
+    lines = known_lines(partial)
     save_text(''.join(lines[k] for k in sorted(names)), osp.join(partial, 'meta_info.txt'))
     for leftover in (LINES, 'lock.mdb'):
         os.unlink(osp.join(partial, leftover))
     os.replace(partial, output)
     print(f'{output}: {len(names)} images, {osp.getsize(osp.join(output, "data.mdb")) / 2**20:.1f} MiB')
     if any('.' in key for key in names):
-        print('note: some names have more than one dot; ArbitraryScaleDataset reads them, BasicSR\'s datasets do not')
+        print('note: some names have more than one dot: ArbitraryScaleDataset reads them, BasicSR\'s datasets do not')
     return 0
 
 
-def _keys(source: ImageSource) -> dict[str, str]:
+def keys_of(source: ImageSource) -> dict[str, str]:
     """File names by LMDB key.
 
     Raises:
@@ -95,7 +96,7 @@ def _keys(source: ImageSource) -> dict[str, str]:
     return names
 
 
-def _check_finished(output: str, names: dict[str, str]) -> int:
+def check_finished(output: str, names: dict[str, str]) -> int:
     """An LMDB that has its name is complete; it must hold the images of the folder."""
     there = set(ImageSource(output, 'lmdb', None, '-o').names)
     if there != set(names):
@@ -105,7 +106,7 @@ def _check_finished(output: str, names: dict[str, str]) -> int:
     return 0
 
 
-def _fill(partial: str, source: ImageSource, names: dict[str, str], workers: int) -> list[str]:
+def fill(partial: str, source: ImageSource, names: dict[str, str], workers: int) -> list[str]:
     """Store what is not stored yet; returns what could not be read.
 
     The line of an image for ``meta_info.txt`` is on disk before the image is committed: a stored image has its line.
@@ -124,7 +125,7 @@ def _fill(partial: str, source: ImageSource, names: dict[str, str], workers: int
 
     with environment, open(osp.join(partial, LINES), 'a', encoding='ascii') as lines:
         lines.write('\n')  # after a line that an interruption may have cut short
-        done = _stored(environment, sizes)
+        done = stored(environment, sizes)
         left = [key for key in names if key not in done]
         batch, batch_bytes = {}, 0
         for item in tqdm(read_ahead(load, left, workers), total=len(names), initial=len(done), unit='image'):
@@ -135,13 +136,13 @@ def _fill(partial: str, source: ImageSource, names: dict[str, str], workers: int
             lines.write(line)
             batch_bytes += len(batch[key])
             if batch_bytes >= COMMIT_BYTES:
-                _commit(environment, batch, lines)
+                commit(environment, batch, lines)
                 batch, batch_bytes = {}, 0
-        _commit(environment, batch, lines)
+        commit(environment, batch, lines)
     return failures
 
 
-def _stored(environment: lmdb.Environment, sizes: dict[str, int]) -> set[str]:
+def stored(environment: lmdb.Environment, sizes: dict[str, int]) -> set[str]:
     """Keys that hold as many bytes as their file; images that are no longer in the folder are taken out."""
     with environment.begin(write=True, buffers=True) as transaction:
         lengths = {bytes(key).decode('ascii'): len(content) for key, content in transaction.cursor()}
@@ -150,7 +151,7 @@ def _stored(environment: lmdb.Environment, sizes: dict[str, int]) -> set[str]:
     return {key for key, length in lengths.items() if sizes.get(key) == length}
 
 
-def _commit(environment: lmdb.Environment, batch: dict[str, bytes], lines: TextIO) -> None:
+def commit(environment: lmdb.Environment, batch: dict[str, bytes], lines: TextIO) -> None:
     lines.flush()
     os.fsync(lines.fileno())
     with environment.begin(write=True) as transaction:
@@ -158,7 +159,7 @@ def _commit(environment: lmdb.Environment, batch: dict[str, bytes], lines: TextI
             transaction.put(key.encode('ascii'), content)
 
 
-def _known_lines(partial: str) -> dict[str, str]:
+def known_lines(partial: str) -> dict[str, str]:
     """Lines of ``meta_info.txt`` by key; the newest of a key counts."""
     with open(osp.join(partial, LINES), encoding='ascii') as file:
         matches = (re.fullmatch(r'(.+)\.png \(\d+,\d+,3\) 1\n?', line) for line in file)

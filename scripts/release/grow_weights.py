@@ -1,10 +1,9 @@
-"""Weights of a larger IARN that does what a smaller one does: a start for training it that has already embedded.
+"""Weights of a larger IARN that computes what a smaller one does: a start for training that has already embedded.
 
     python scripts/release/grow_weights.py iarn_light_x1-4 -o start.pth --num-block 8 --width 26
 
-The blocks of the small network are spread evenly over the large one. Their networks are widened: what is new in them
-begins at random and reaches nothing yet. The couplings between begin as the identity. All other options of the
-network stay.
+The blocks of the small network are spread evenly over the large one, and their subnets widened: new channels start at
+random and reach nothing yet. The couplings between them start as the identity. All other options stay.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ import argparse
 import torch
 from torch import nn
 
-from iarn_basicsr.archs.coupling import DenseBlock
 from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.archs.subnets import DenseBlock
 from iarn_basicsr.errors import IARNError, OptionError
 
 
@@ -38,18 +37,19 @@ def grow(small: IARN, num_block: int, width: int) -> IARN:
         for name in ('phi', 'affine'):
             new = getattr(block.maps, name)
             if k % step == 0:
-                _widen(getattr(small.blocks[k // step].maps, name), new)
+                widen(getattr(small.blocks[k // step].maps, name), new)
             else:
                 nn.init.zeros_(new.last.weight)
     return large
 
 
 @torch.no_grad()
-def _widen(small: nn.Module, large: nn.Module) -> None:
+def widen(small: nn.Module, large: nn.Module) -> None:
     """Copy a subnet into a wider one, whose further channels do not reach those of the small one."""
     dense = isinstance(small, DenseBlock)
-    kept: list[int] = []  # where the channels that a convolution of the small one sees are
-    for old, new in zip(_convolutions(small), _convolutions(large)):
+    old_layers, new_layers = ([m for m in net.modules() if isinstance(m, nn.Conv2d)] for net in (small, large))
+    kept: list[int] = []  # the input channels of the large one that the small one has too
+    for old, new in zip(old_layers, new_layers):
         if not dense or not kept:
             kept = list(range(old.in_channels))
         assert new.bias is not None
@@ -58,10 +58,6 @@ def _widen(small: nn.Module, large: nn.Module) -> None:
         new.weight[rows, kept] = old.weight
         new.bias[rows] = old.bias
         kept += range(new.in_channels, new.in_channels + old.out_channels)
-
-
-def _convolutions(subnet: nn.Module) -> list[nn.Conv2d]:
-    return [m for m in subnet.modules() if isinstance(m, nn.Conv2d)]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,12 +1,10 @@
 """Put trained weights into the package: the file, its sha256 and the numbers that ``iarn verify`` expects.
 
     python scripts/release/release_weights.py experiments/RUN/models/net_g_latest.pth --name iarn_light_x1-4 --half \\
-        --training "options/released/iarn_light_x1-4/1_start.yml (4000 of its iterations)" \\
-        --data "BSDS500 train + test, 400 photographs" --steps 4000
+        --training "options/released/iarn_light_x1-4/1_long.yml (48000 of its iterations)" \\
+        --data "BSDS500 train + test, 400 photographs" --steps 48000
 
-The first entry of the registry is what ``default`` means; ``--first`` puts this one there. ``--earlier`` puts the file
-into the folder ``earlier`` of the zoo, which is in the repository and not in installed packages: for weights that have
-been replaced, and that old LR files still need.
+The first entry of the registry is the default; ``--first`` puts this one there.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.inference.verify import measure
 
 SCALES = ['1.5', '2', '2.5', '3', '4', '1.5x3']
-JPEGS = ['1.5 jpeg 90', '2 jpeg 90', '2 jpeg 75', '4 jpeg 90']  # measured too where the LR survives one
+JPEGS = ['1.5 jpeg 90', '2 jpeg 90', '2 jpeg 75', '4 jpeg 90']  # measured too where the LR survives JPEG
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,50 +31,45 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('weights', help='.pth saved by IARNModel; params_ema where it has them')
     parser.add_argument('--name', required=True)
-    parser.add_argument('--training', required=True, help='option files it was trained with, in their order')
+    parser.add_argument('--training', required=True, help='option files it was trained with, in order')
     parser.add_argument('--data', required=True, help='training images, in words')
     parser.add_argument('--steps', required=True, type=int, help='iterations done')
     parser.add_argument('--note', default='', help='what a user must know')
     parser.add_argument('--half', action='store_true', help='store float16, half the size')
-    parser.add_argument('--jpeg', action='store_true', help='its LR may become a JPEG')
-    place = parser.add_mutually_exclusive_group()
-    place.add_argument('--first', action='store_true', help='make it the default')
-    place.add_argument('--earlier', action='store_true', help='put the file into the folder earlier')
+    parser.add_argument('--jpeg', action='store_true', help='its LR survives JPEG')
+    parser.add_argument('--first', action='store_true', help='make it the default')
     args = parser.parse_args(argv)
+    path = osp.join(zoo.FOLDER, f'{args.name}.pth')
     try:
         net = IARN.from_file(args.weights)
-    except IARNError as error:
+        (net.half() if args.half else net).save(path)
+        entry = described(path, [*SCALES, *(JPEGS if args.jpeg else [])])
+    except (IARNError, OSError) as error:
         parser.error(str(error))
-    file = f'earlier/{args.name}.pth' if args.earlier else f'{args.name}.pth'
-    path = osp.join(zoo.FOLDER, *file.split('/'))
-    (net.half() if args.half else net).save(path)
-    entry = {'file': file, **described(path), 'training': args.training, 'training_data': args.data,
-             'steps': args.steps, 'note': args.note, **({'jpeg': True} if args.jpeg else {}),
-             'expected': expected(path, [*SCALES, *(JPEGS if args.jpeg else [])])}
-    present = dict(zoo.entries())
-    entries = {args.name: entry, **{k: v for k, v in present.items() if k != args.name}} if args.first else {
-        **present, args.name: entry}  # which keeps the place of a name that is there
+    entry.update(training=args.training, training_data=args.data, steps=args.steps, note=args.note)
+    if args.jpeg:
+        entry['jpeg'] = True
+    entries = {**zoo.entries(), args.name: entry}  # a name that exists keeps its place
+    if args.first:
+        entries = {args.name: entry, **entries}
     save_json(entries, osp.join(zoo.FOLDER, 'registry.json'))
     print(f'{args.name}: {path}, {osp.getsize(path)} bytes')
-    for scale, row in entry['expected'].items():
-        print(f'  x{scale}: {row}')
+    for way, row in entry['expected'].items():
+        print(f'  x{way}: {row}')
     return 0
 
 
-def described(path: str) -> dict[str, Any]:
-    """What the registry says of a file, read from the file."""
+def described(path: str, ways: list[str]) -> dict[str, Any]:
+    """What the registry says of a weight file, measured from the file."""
     rescaler = Rescaler.load(path, device='cpu')
+    found = measure(rescaler, ways)
     return {
+        'file': osp.basename(path),
         'sha256': hashlib.sha256(Path(path).read_bytes()).hexdigest(), 'weights_hash': rescaler.weights_hash,
         'parameters': sum(p.numel() for p in rescaler.net.parameters()),
         'scales': f'1 to {rescaler.net.max_scale:g}, per axis',
+        'expected': {way: {metric: round(value, 3) for metric, value in row.items()} for way, row in found.items()},
     }
-
-
-def expected(path: str, ways: list[str]) -> dict[str, dict[str, float]]:
-    """way -> metric -> value on the packaged photograph, see ``measure``."""
-    found = measure(Rescaler.load(path, device='cpu'), ways)
-    return {way: {metric: round(value, 3) for metric, value in row.items()} for way, row in found.items()}
 
 
 if __name__ == '__main__':

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from iarn_basicsr.archs.coupling import Coupling, DenseBlock, HRGridMaps, LRGridMaps, ResidualBlock
+from iarn_basicsr.archs.coupling import COUPLINGS, Coupling, GridMaps, HRGridMaps, LRGridMaps
 from iarn_basicsr.archs.grid import Grid, make_grid
+from iarn_basicsr.archs.subnets import DenseBlock, ResidualBlock
 from iarn_basicsr.ops.resample import PAIRS
 
 CPU = torch.device('cpu')
-SIZES = [((9, 13), (4, 8)), ((8, 8), (4, 4)), ((11, 7), (11, 2)), ((6, 10), (6, 10))]
+SIZES = [((9, 13), (4, 8)), ((11, 7), (11, 2)), ((6, 10), (6, 10))]
 dense = partial(DenseBlock, width=4, init_last=0.3)
 BUILD = {
     'lr_grid': lambda **kw: LRGridMaps(**{'subnet': dense, 'order': 2, 'encoding': True, **kw}),
@@ -38,7 +39,7 @@ def small_grid(hr: tuple, lr: tuple, split: str = 'cubic', order: int = 2,
 
 def state(g: Grid, n: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     """A low and a high branch; the low one at HR resolution where D U != I."""
-    dtype = g.scale_encoding(1).dtype
+    dtype = g.encoding.ratios.dtype
     return torch.rand(n, 3, *(g.lr if g.exact else g.hr), dtype=dtype), torch.randn(n, 3, *g.hr, dtype=dtype)
 
 
@@ -55,7 +56,7 @@ def check_round_trip(block: Coupling, g: Grid, tolerance: float) -> None:
             torch.testing.assert_close(after, before, rtol=0, atol=tolerance)
 
 
-class Constant(nn.Module):
+class Constant(GridMaps):
     """Maps with given values in place of networks."""
 
     def __init__(self, phi: torch.Tensor, s: torch.Tensor, t: torch.Tensor) -> None:
@@ -84,12 +85,12 @@ class Directed(nn.Module):
 
 
 @pytest.mark.parametrize(('hr', 'lr'), SIZES)
-@pytest.mark.parametrize('resample', sorted(PAIRS))
+@pytest.mark.parametrize('split', sorted(PAIRS))
 @pytest.mark.parametrize('coupling', sorted(BUILD))
-def test_round_trip(coupling: str, resample: str, hr: tuple, lr: tuple) -> None:
+def test_round_trip(coupling: str, split: str, hr: tuple, lr: tuple) -> None:
     block = randomise(Coupling(BUILD[coupling](), 1.0))
-    check_round_trip(block, small_grid(hr, lr, resample, dtype=torch.float32), 1e-5)
-    check_round_trip(block.double(), small_grid(hr, lr, resample), 1e-10)
+    check_round_trip(block, small_grid(hr, lr, split, dtype=torch.float32), 1e-5)
+    check_round_trip(block.double(), small_grid(hr, lr, split), 1e-10)
 
 
 @pytest.mark.parametrize(('coupling', 'option'), [
@@ -101,7 +102,7 @@ def test_round_trip_of_every_option(coupling: str, option: dict) -> None:
     check_round_trip(block, small_grid((9, 13), (4, 8), order=option.get('order', 2)), 1e-10)
 
 
-@pytest.mark.parametrize('clamp', [0.5, 1.0, 2.0])
+@pytest.mark.parametrize('clamp', [0.5, 2.0])
 def test_formula(clamp: float) -> None:
     """l + phi;  r exp(s) + t with s = clamp (2 sigmoid(raw) - 1), by values known in advance."""
     g = small_grid((4, 6), (2, 3))
@@ -126,9 +127,8 @@ def test_low_branch_of_a_lossy_pair_is_at_hr_resolution() -> None:
     torch.testing.assert_close(new_high, high * torch.exp(torch.tanh(s / 2)) + t, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize('clamp', [0.3, 1.0])
-@pytest.mark.parametrize('coupling', sorted(BUILD))
-def test_log_scale_is_bounded_for_huge_weights(coupling: str, clamp: float) -> None:
+@pytest.mark.parametrize('coupling', sorted(COUPLINGS))
+def test_log_scale_is_bounded_for_huge_weights(coupling: str, clamp: float = 0.3) -> None:
     """d inverse / d r = exp(-s): within [exp(-clamp), exp(clamp)], and the bound is reached."""
     g = small_grid((9, 13), (4, 8))
     block = randomise(Coupling(BUILD[coupling](), clamp), 1000).double()
@@ -137,6 +137,25 @@ def test_log_scale_is_bounded_for_huge_weights(coupling: str, clamp: float) -> N
     factor, = torch.autograd.grad(block.inverse(low, high, g)[1].sum(), high)
     assert math.exp(-clamp) - 1e-12 <= factor.min() <= factor.max() <= math.exp(clamp) + 1e-12
     assert factor.log().abs().max() > 0.99 * clamp
+
+
+@pytest.mark.parametrize('coupling', sorted(COUPLINGS))
+def test_log_determinant_is_the_sum_of_the_log_scale(coupling: str) -> None:
+    """Of the full Jacobian, on an image of 4x4 pixels; that of the inverse is its negative."""
+    g = small_grid((4, 4), (2, 3))
+    block, (low, high) = randomise(Coupling(BUILD[coupling](), 1.0), 0.3).double(), state(g, 1)
+    flat, n = torch.cat([low.flatten(), high.flatten()]), low.numel()
+
+    def run(x: torch.Tensor, direction: str) -> torch.Tensor:
+        moved = getattr(block, direction)(x[:n].view_as(low), x[n:].view_as(high), g)
+        return torch.cat([branch.flatten() for branch in moved])
+
+    there = torch.autograd.functional.jacobian(lambda x: run(x, 'forward'), flat)
+    back = torch.autograd.functional.jacobian(lambda x: run(x, 'inverse'), run(flat, 'forward').detach())
+    expected = torch.tanh(block.maps.scale_and_shift_high(block(low, high, g)[0], g)[0] / 2).sum()
+    assert abs(expected) > 1e-2
+    for jacobian, sign in ((there, 1), (back, -1)):
+        torch.testing.assert_close(torch.linalg.slogdet(jacobian).logabsdet, sign * expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize('raw', [1e4, math.inf, -math.inf])
@@ -148,10 +167,10 @@ def test_log_scale_saturates(raw: float) -> None:
     assert torch.equal(block(zero[..., :2, :3], zero + 2, g)[1], zero + 2 * torch.tensor(factor, dtype=torch.float64))
 
 
-@pytest.mark.parametrize('resample', ['cubic', 'cubic_interp'])
-def test_additions_stay_float32_under_autocast(resample: str) -> None:
+@pytest.mark.parametrize('split', ['cubic', 'cubic_interp'])
+def test_additions_stay_float32_under_autocast(split: str) -> None:
     """1 + 2^-12 is lost in bfloat16; maps that answer in bfloat16 must not pull the state down to it."""
-    g = small_grid((4, 6), (2, 3), resample, dtype=torch.float32)
+    g = small_grid((4, 6), (2, 3), split, dtype=torch.float32)
     fine = 1 + 2**-12
     low, high = (torch.full_like(x, fine) for x in state(g, 1))
     zero = torch.zeros(1, 3, 4, 6, dtype=torch.bfloat16)
@@ -167,7 +186,7 @@ def test_additions_stay_float32_under_autocast(resample: str) -> None:
     torch.testing.assert_close(moved, torch.full_like(moved, expected), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize('coupling', sorted(BUILD))
+@pytest.mark.parametrize('coupling', sorted(COUPLINGS))
 def test_networks_under_autocast(coupling: str) -> None:
     """The networks do run in bfloat16; the block's arithmetic around them is float32 to the bit."""
     g = small_grid((9, 13), (4, 8), dtype=torch.float32)
@@ -223,14 +242,14 @@ def test_hr_grid_maps_are_networks_between_up_and_down() -> None:
     maps, (low, high) = randomise(BUILD['hr_grid']()).double(), state(g)
 
     def net(block: DenseBlock, x: torch.Tensor) -> torch.Tensor:
-        return F.pixel_shuffle(block(F.pixel_unshuffle(torch.cat([x, g.position_aware_encoding(2)], 1), 2)), 2)
+        return F.pixel_shuffle(block(F.pixel_unshuffle(torch.cat([x, g.encoding.scale_and_position(x)], 1), 2)), 2)
 
     torch.testing.assert_close(maps.shift_low(high, g), g.down(net(maps.phi, high)), rtol=0, atol=1e-14)
     s, t = maps.scale_and_shift_high(low, g)
     torch.testing.assert_close(torch.cat([s, t], 1), net(maps.affine, g.up(low)), rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize('fold', [1, 2, 3, 4])
+@pytest.mark.parametrize('fold', [1, 2, 3])
 def test_folding_loses_nothing(fold: int) -> None:
     """With the identity in place of a network the image comes back, whatever its size."""
     g = small_grid((7, 11), (4, 8))
@@ -253,72 +272,8 @@ def test_encoding_tells_the_scale(coupling: str, option: dict, encoding: bool) -
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-# ----------------------------------------------------------------------------------------------------- the subnets
-
-
-def test_dense_block_formula() -> None:
-    block = randomise(DenseBlock(3, 2, 4, 0.3)).double()
-    x = torch.randn(2, 3, 6, 5, dtype=torch.float64)
-    seen = [x]
-    for conv in block.hidden:
-        seen.append(F.leaky_relu(F.conv2d(torch.cat(seen, 1), conv.weight, conv.bias, padding=1), 0.2))
-    expected = F.conv2d(torch.cat(seen, 1), block.last.weight, block.last.bias, padding=1)
-    assert len(seen) == 5
-    torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize('init_last', [0.0, 0.3, 1.0])
-def test_dense_block_initialisation(init_last: float) -> None:
-    """Xavier's deviation sqrt(2 / (fan_in + fan_out)), times 0.1 for hidden convolutions; biases zero."""
-    block = DenseBlock(24, 48, 24, init_last)
-    for conv, gain in [*((conv, 0.1) for conv in block.hidden), (block.last, init_last)]:
-        expected = gain * math.sqrt(2 / (9 * (conv.in_channels + conv.out_channels)))
-        assert conv.weight.std().item() == pytest.approx(expected, rel=0.1)
-        assert not conv.bias.any()
-    assert block(torch.rand(1, 24, 5, 5)).any() == (init_last > 0)
-
-
-def test_dense_block_holds_its_state_in_the_type_of_autocast() -> None:
-    """Bit for bit what float32 between the convolutions gives: a convolution rounds its input to bfloat16 anyway."""
-    block, x = randomise(DenseBlock(5, 7, 4, 0.3)), torch.rand(2, 5, 9, 11)
-    kinds = []
-    for conv in [*block.hidden, block.last]:
-        conv.register_forward_pre_hook(lambda _, args: kinds.append(args[0].dtype))
-    with torch.autocast('cpu', torch.bfloat16):
-        y, z = block(x), x
-        for conv in block.hidden:
-            z = torch.cat([z, F.leaky_relu(conv(z).float(), 0.2)], 1)
-        z = block.last(z)
-    assert torch.equal(y, z)
-    assert kinds[1:5] == [torch.bfloat16] * 4
-
-
-def test_residual_block_formula() -> None:
-    block = randomise(ResidualBlock(3, 2, 4, 2, 0.3)).double()
-    x = torch.randn(2, 3, 6, 5, dtype=torch.float64)
-    weights = [*block.state_dict().values()]
-    convs = [lambda y, w=w, b=b: F.conv2d(y, w, b, padding=1) for w, b in zip(weights[::2], weights[1::2])]
-    first, enter_1, leave_1, enter_2, leave_2, last = convs
-    y = first(x)
-    y = y + leave_1(F.leaky_relu(enter_1(y), 0.2))
-    y = y + leave_2(F.leaky_relu(enter_2(y), 0.2))
-    torch.testing.assert_close(block(x), last(F.leaky_relu(y, 0.2)), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize('init_last', [0.0, 0.3, 1.0])
-def test_residual_block_initialisation(init_last: float) -> None:
-    """Xavier's deviation, a tenth of it where a unit adds to what it got; biases zero."""
-    block = ResidualBlock(24, 48, 24, 2, init_last)
-    for (name, conv), gain in zip(((n, m) for n, m in block.named_modules() if isinstance(m, nn.Conv2d)),
-                                  [1, 1, 0.1, 1, 0.1, init_last]):
-        expected = gain * math.sqrt(2 / (9 * (conv.in_channels + conv.out_channels)))
-        assert conv.weight.std().item() == pytest.approx(expected, rel=0.1), name
-        assert not conv.bias.any()
-    assert block(torch.rand(1, 24, 5, 5)).any() == (init_last > 0)
-
-
-@pytest.mark.parametrize('hr', [(18, 30), (24, 24), (36, 20), (48, 48)])
-@pytest.mark.parametrize('order', [2, 3, 4])
+@pytest.mark.parametrize('hr', [(18, 30), (24, 24), (48, 48)])
+@pytest.mark.parametrize('order', [2, 3])
 def test_no_gradient_is_subnormal(hr: tuple, order: int) -> None:
     """Numbers below 1e-38 make a training step on a CPU ten times slower."""
     block = randomise(Coupling(BUILD['lr_grid'](order=order), 1))

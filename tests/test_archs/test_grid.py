@@ -1,11 +1,12 @@
-"""Grid: the two-dimensional maps, their channel order, gradients and precision."""
+"""Grid and channel split: the two-dimensional maps, their channel order, gradients and precision."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iarn_basicsr.archs.grid import Grid, PaddedGrid, make_grid
+from iarn_basicsr.archs.channel_split import merge, split
+from iarn_basicsr.archs.grid import AxisWindow, Grid, PaddedGrid, make_grid
 from iarn_basicsr.archs.scale_encoding import pooling_matrix, unpooling_matrix
 from iarn_basicsr.ops.resample import PAIRS
 from iarn_basicsr.ops.size import lr_size
@@ -14,8 +15,8 @@ few = settings(max_examples=25, deadline=None, derandomize=True)
 CPU = torch.device('cpu')
 
 
-def make(hr: tuple, lr: tuple, split: str = 'cubic', order: int = 2, dtype: torch.dtype = torch.float64) -> Grid:
-    return make_grid(hr, lr, split, order, dtype, CPU)
+def make(hr: tuple, lr: tuple, pair: str = 'cubic', order: int = 2, dtype: torch.dtype = torch.float64) -> Grid:
+    return make_grid(hr, lr, pair, order, dtype, CPU)
 
 
 def dense(matrices: list) -> list[torch.Tensor]:
@@ -24,10 +25,10 @@ def dense(matrices: list) -> list[torch.Tensor]:
 
 @few
 @given(st.sampled_from(['area', 'cubic']), st.integers(7, 64), st.integers(7, 64), st.floats(1, 4), st.floats(1, 4))
-def test_down_of_up_is_the_identity(resample: str, height: int, width: int, vertical: float, horizontal: float) -> None:
+def test_down_of_up_is_the_identity(pair: str, height: int, width: int, vertical: float, horizontal: float) -> None:
     hr = (height, width)
     lr = lr_size(hr, (vertical, horizontal))
-    g = make(hr, lr, resample)
+    g = make(hr, lr, pair)
     y = torch.rand(1, 3, *lr, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert g.exact
     assert g.up(y).shape == (1, 3, *hr)
@@ -78,37 +79,18 @@ def test_pool_is_haar_at_x2() -> None:
     torch.testing.assert_close(make((6, 8), (3, 4)).pool(x), expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize('order', [1, 2, 4])
-def test_order_one_is_part_of_every_order(order: int) -> None:
-    """The first channel of each colour is the mean over the LR cell."""
-    x = torch.rand(1, 3, 17, 13, dtype=torch.float64)
-    mean = make((17, 13), (7, 9), order=1).pool(x)
-    torch.testing.assert_close(make((17, 13), (7, 9), order=order).pool(x)[:, ::order**2], mean, rtol=0, atol=1e-12)
-    torch.testing.assert_close(mean, make((17, 13), (7, 9), 'area').down(x), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize('resample', sorted(PAIRS))
+@pytest.mark.parametrize('pair', PAIRS)
 @pytest.mark.parametrize('name', ['down', 'up', 'pool', 'unpool'])
-def test_gradcheck(resample: str, name: str) -> None:
-    g = make((6, 5), (3, 4), resample)
+def test_gradcheck(pair: str, name: str) -> None:
+    g = make((6, 5), (3, 4), pair)
     shape = {'down': (1, 2, 6, 5), 'up': (1, 2, 3, 4), 'pool': (1, 1, 6, 5), 'unpool': (1, 4, 3, 4)}[name]
     x = torch.rand(shape, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(getattr(g, name), x)
 
 
-@pytest.mark.parametrize('name', ['down', 'up', 'pool', 'unpool'])
-def test_gradcheck_banded(name: str) -> None:
-    g = make((300, 3), (100, 2))
-    shape = {'down': (300, 3), 'up': (100, 2), 'pool': (300, 3), 'unpool': (100, 2)}[name]
-    channels = 4 if name == 'unpool' else 1
-    x = torch.rand(1, channels, *shape, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(getattr(g, name), x, fast_mode=True)
-
-
-@pytest.mark.parametrize('resample', sorted(PAIRS))
 @pytest.mark.parametrize('hr', [(24, 30), (300, 30)])
-def test_autocast_does_not_lower_the_precision(resample: str, hr: tuple) -> None:
-    g = make(hr, (11, 13), resample, dtype=torch.float32)
+def test_autocast_does_not_lower_the_precision(hr: tuple) -> None:
+    g = make(hr, (11, 13), dtype=torch.float32)
     x, y, z = torch.rand(1, 3, *hr), torch.rand(1, 3, 11, 13), torch.rand(1, 12, 11, 13)
     plain = [g.down(x), g.up(y), g.pool(x), g.unpool(z)]
     with torch.autocast('cpu', torch.bfloat16):
@@ -121,18 +103,37 @@ def test_autocast_does_not_lower_the_precision(resample: str, hr: tuple) -> None
     assert torch.equal(from_low, g.up(y.bfloat16().float()))
 
 
-def test_scale_and_position_aware_encoding() -> None:
-    g = make((12, 30), (6, 10), dtype=torch.float32)
-    planes = g.scale_encoding(2)
-    assert planes.shape == (2, 2, 6, 10)
-    assert torch.equal(planes[:, 0], torch.full((2, 6, 10), 0.5))
-    torch.testing.assert_close(planes[:, 1], torch.full((2, 6, 10), 1 / 3))
-    encoding = g.position_aware_encoding(2)
-    assert encoding.shape == (2, 4, 12, 30)
-    assert encoding.dtype == torch.float32
-    torch.testing.assert_close(encoding[1, 0, :, 0], torch.tensor([-0.25, 0.25] * 6))
-    torch.testing.assert_close(encoding[0, 1, 0], torch.tensor([-1 / 3, 0, 1 / 3] * 10))
-    torch.testing.assert_close(encoding[:, 2:, ::2, ::3], planes)
+@few
+@given(st.sampled_from(PAIRS), st.integers(7, 40), st.integers(7, 40), st.floats(1, 4), st.floats(1, 4))
+def test_channel_split(pair: str, height: int, width: int, vertical: float, horizontal: float) -> None:
+    """(D x, x - U D x), and x comes back; with a right inverse D of the high branch is zero."""
+    lr = lr_size((height, width), (vertical, horizontal))
+    g = make((height, width), lr, pair)
+    x = torch.rand(2, 3, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    low, high = split(x, g)
+    torch.testing.assert_close(low, g.down(x) if g.exact else g.up(g.down(x)), rtol=0, atol=0)
+    torch.testing.assert_close(high, x - g.up(g.down(x)), rtol=0, atol=0)
+    torch.testing.assert_close(merge(low, high, g), x, rtol=0, atol=1e-12)
+    assert g.exact == (pair != 'cubic_interp')
+    if g.exact:
+        torch.testing.assert_close(g.down(high), torch.zeros_like(low), rtol=0, atol=1e-10)
+        torch.testing.assert_close(merge(low + 1, high, g), x + 1, rtol=0, atol=1e-10)  # low carries the mean
+
+
+def test_a_window_keeps_the_geometry_of_the_whole() -> None:
+    """Every map of a window is the part of the whole map; ratios are those of the whole image."""
+    whole = make((40, 36), (19, 11), order=3)
+    window = AxisWindow(8, 30, 4, 15), AxisWindow(3, 36, 1, 11)
+    part = make_grid((40, 36), (19, 11), 'cubic', 3, torch.float64, CPU, window)
+    assert (part.hr, part.lr) == ((22, 33), (11, 10))
+    for name in ('down', 'up', 'pool', 'unpool'):
+        full, found = (getattr(g.vertical, name).blocks[0] for g in (whole, part))
+        hr, lr, cells = slice(8, 30), slice(4, 15), slice(12, 45)
+        rows, cols = {'down': (lr, hr), 'up': (hr, lr), 'pool': (cells, hr), 'unpool': (hr, cells)}[name]
+        assert torch.equal(found, full[rows, cols])
+    assert torch.equal(part.encoding.ratios, whole.encoding.ratios)
+    assert torch.equal(part.encoding.vertical, whole.encoding.vertical[8:30])
+    assert torch.equal(part.encoding.horizontal, whole.encoding.horizontal[3:])
 
 
 def test_grids_are_cached() -> None:

@@ -1,10 +1,10 @@
 """The network: exactness, its start, options, files, precision, and what it may not depend on."""
 
-import inspect
 import os
 import subprocess
 import sys
 import textwrap
+import typing
 from pathlib import Path
 
 import pytest
@@ -15,13 +15,14 @@ from torch.nn import functional as F
 
 from iarn_basicsr.archs.coupling import COUPLINGS
 from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.config.schema import IARNOptions
 from iarn_basicsr.errors import OptionError, WeightsError
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import PAIRS, bicubic_downscale
 from iarn_basicsr.ops.size import lr_size
 
 EXPECTED = Path(__file__).parents[1] / 'expected' / 'iarn_state_dict.txt'
-TINY = {'num_block': 2, 'width': 4}
+TINY = {'num_block': 2, 'width': 4, 'order': 4, 'extra_channels': 0, 'subnet': 'dense'}
 BOTH = sorted(COUPLINGS)
 
 
@@ -47,15 +48,15 @@ def objective(out: dict[str, torch.Tensor], hr: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float64, 1e-8), (torch.float32, 1e-4)])
-@pytest.mark.parametrize('resample', ['area', 'cubic'])
+@pytest.mark.parametrize('split', ['area', 'cubic'])
 @pytest.mark.parametrize('coupling', BOTH)
 @pytest.mark.parametrize('subnet', ['dense', 'residual'])
-def test_round_trip(subnet: str, coupling: str, resample: str, dtype: torch.dtype, tolerance: float) -> None:
-    """x -> (LR, z) -> x for random weights, any size 7 to 64, scales 1 to 4, asymmetric ones and odd sizes too."""
-    net = randomise(IARN(split=resample, coupling=coupling, subnet=subnet, **TINY)).to(dtype)
+def test_round_trip(subnet: str, coupling: str, split: str, dtype: torch.dtype, tolerance: float) -> None:
+    """x -> (LR, z) -> x for random weights, any size 7 to 48, scales 1 to 4, asymmetric ones and odd sizes too."""
+    net = randomise(IARN(split=split, coupling=coupling, **{**TINY, 'subnet': subnet, 'num_unit': 1})).to(dtype)
 
-    @settings(max_examples=20, deadline=None, derandomize=True)
-    @given(st.tuples(st.integers(7, 64), st.integers(7, 64)), st.tuples(st.floats(1, 4), st.floats(1, 4)))
+    @settings(max_examples=12, deadline=None, derandomize=True)
+    @given(st.tuples(st.integers(7, 48), st.integers(7, 48)), st.tuples(st.floats(1, 4), st.floats(1, 4)))
     def check(hr: tuple[int, int], scale: tuple[float, float]) -> None:
         x, size = image(*hr, dtype=dtype), lr_size(hr, scale)
         with torch.no_grad():
@@ -84,8 +85,7 @@ def test_cubic_interp_is_exact_with_the_true_low_branch(coupling: str, size: tup
     assert (net.upscale(lr, (17, 20), latent) - x).abs().max() > 1e-3  # the LR alone does not hold l
 
 
-@pytest.mark.parametrize('n', [1, 3])
-def test_images_of_a_batch_do_not_mix(n: int) -> None:
+def test_images_of_a_batch_do_not_mix(n: int = 3) -> None:
     net, x = randomise(IARN(**TINY)).double(), image(13, 11, dtype=torch.float64, n=n)
     whole = net(x, (6, 7))
     for k in range(n):
@@ -95,11 +95,11 @@ def test_images_of_a_batch_do_not_mix(n: int) -> None:
 # ------------------------------------------------------------------------------------------------------ the start
 
 
-@pytest.mark.parametrize('resample', sorted(PAIRS))
+@pytest.mark.parametrize('split', sorted(PAIRS))
 @pytest.mark.parametrize('coupling', BOTH)
-def test_start_at_zero_is_the_plain_pair(coupling: str, resample: str) -> None:
+def test_start_at_zero_is_the_plain_pair(coupling: str, split: str) -> None:
     """init_last 0: LR = D x, z = x - U D x, and the restoration is U LR."""
-    net = IARN(split=resample, coupling=coupling, init_last=0, **TINY)
+    net = IARN(split=split, coupling=coupling, init_last=0, **TINY)
     x = image(19, 22)
     g = net.grid_of(x, (19, 22), (8, 15))
     lr, latent, _ = net.downscale(x, (8, 15))
@@ -109,35 +109,32 @@ def test_start_at_zero_is_the_plain_pair(coupling: str, resample: str) -> None:
     torch.testing.assert_close(net.upscale(lr, (19, 22)), g.up(lr), rtol=0, atol=1e-6)
 
 
-def test_start_of_cubic_is_the_bicubic_lr() -> None:
+def test_default_start_is_near_the_bicubic_lr_but_not_the_identity() -> None:
     x = image(19, 22)
-    lr = IARN(split='cubic', init_last=0, **TINY).downscale(x, (8, 15)).lr
-    torch.testing.assert_close(lr, bicubic_downscale(x, (8, 15)), rtol=0, atol=1e-6)
-
-
-def test_default_start_is_not_the_identity() -> None:
-    x = image(19, 22)
-    assert (IARN(**TINY).downscale(x, (8, 15)).lr - bicubic_downscale(x, (8, 15))).abs().max() > 1e-3
+    bicubic = bicubic_downscale(x, (8, 15))
+    lr = IARN(split='cubic', **{**TINY, 'init_last': 0}).downscale(x, (8, 15)).lr
+    torch.testing.assert_close(lr, bicubic, rtol=0, atol=1e-6)
+    assert (IARN().downscale(x, (8, 15)).lr - bicubic).abs().max() > 1e-3
 
 
 # -------------------------------------------------------------------------------------------------------- forward
 
 
-@pytest.mark.parametrize('resample', sorted(PAIRS))
+@pytest.mark.parametrize('split', sorted(PAIRS))
 @pytest.mark.parametrize('coupling', BOTH)
-def test_forward(coupling: str, resample: str) -> None:
+def test_forward(coupling: str, split: str) -> None:
     """The documented keys; the LR is 8 bits; what is upscaled is that LR and nothing else."""
-    net, x = randomise(IARN(split=resample, coupling=coupling, **TINY)), image(13, 18, n=2)
+    net, x = randomise(IARN(split=split, coupling=coupling, **TINY)), image(13, 18, n=2)
     out = net(x, (7, 9))
     projected = out.pop('low_projected', None)
-    assert (projected is not None) == (resample == 'cubic_interp')
+    assert (projected is not None) == (split == 'cubic_interp')
     if projected is not None:
         g = net.grid_of(x, (13, 18), (7, 9))
         torch.testing.assert_close(projected, g.up(g.down(out['low'])), rtol=0, atol=1e-6)
     assert set(out) == {'lr', 'sr', 'lr_raw', 'latent', 'low'}
     assert {k: tuple(v.shape[-2:]) for k, v in out.items()} == {
         'lr': (7, 9), 'sr': (13, 18), 'lr_raw': (7, 9), 'latent': (13, 18),
-        'low': (13, 18) if resample == 'cubic_interp' else (7, 9)}
+        'low': (13, 18) if split == 'cubic_interp' else (7, 9)}
     levels = (out['lr'] * 255).round()
     assert torch.equal(out['lr'], levels / 255)
     assert 0 <= levels.min() <= levels.max() <= 255
@@ -156,13 +153,13 @@ def test_latent_is_used() -> None:
     assert not torch.allclose(net.upscale(lr, (13, 18), torch.ones(1, 3, 13, 18)), zero, atol=1e-2)
 
 
-@pytest.mark.parametrize('options', [{}, {'encoding': False}, {'init_last': 0}, {'resample': 'area'},
-                                     {'resample': 'cubic_interp'}, {'order': 1}], ids=str)
-@pytest.mark.parametrize('scale', [1, 2, 4])
+@pytest.mark.parametrize('options', [{}, {'encoding': False}, {'init_last': 0}, {'split': 'cubic_interp'}, {'order': 1}],
+                         ids=str)
+@pytest.mark.parametrize('scale', [1, 4])
 @pytest.mark.parametrize('coupling', BOTH)
 def test_every_parameter_gets_a_gradient(coupling: str, scale: int, options: dict) -> None:
     """DDP with find_unused_parameters=False hangs or raises where one gets none; x1 has no high branch."""
-    net, x = IARN(coupling=coupling, **TINY, **options), image(16, 12)
+    net, x = IARN(**{**TINY, 'coupling': coupling, **options}), image(16, 12)
     objective(net(x, (16 // scale, 12 // scale)), x).backward()
     for name, p in net.named_parameters():
         assert p.grad is not None, name
@@ -180,13 +177,13 @@ def test_guide_gradient_passes_the_quantiser() -> None:
     assert torch.equal(raw, upstream)
 
 
-@pytest.mark.parametrize('resample', sorted(PAIRS))
-def test_x1(resample: str) -> None:
+@pytest.mark.parametrize('split', sorted(PAIRS))
+def test_x1(split: str) -> None:
     """No scale to undo: at the start only the 8-bit rounding is lost."""
     x = image(9, 14)
-    sr = IARN(split=resample, init_last=0, **TINY)(x, (9, 14))['sr']
+    sr = IARN(split=split, init_last=0, **TINY)(x, (9, 14))['sr']
     assert (sr - x).abs().max() <= 0.5 / 255 + 1e-6
-    net = randomise(IARN(split=resample, **TINY))
+    net = randomise(IARN(split=split, **TINY))
     lr, latent, low = net.downscale(x, (9, 14))
     torch.testing.assert_close(net.upscale(lr, (9, 14), latent, None if low is lr else low), x, rtol=0, atol=1e-5)
 
@@ -210,70 +207,56 @@ def test_forward_leaves_nothing_on_the_network(coupling: str) -> None:
 
 # ----------------------------------------------------------------------------------------------- options and input
 
-INVALID = [
-    *(('split', v) for v in ('lanczos', 'Cubic', None, True, 2)),
-    *(('coupling', v) for v in ('lr', None, False)),
-    *(('encoding', v) for v in ('yes', 1, 0, None)),
-    *(('subnet', v) for v in ('rdb', None, True)),
-    *((name, v) for name in ('width', 'order', 'fold') for v in (0, -1, 2.0, '2', True, None, 1000)),
-    *(('num_unit', v) for v in (-1, 2.0, '2', True, None, 1000)),
-    *(('num_block', v) for v in (-1, 2.0, '2', True, None, 1000)),
-    *((name, v) for name in ('clamp', 'init_last', 'max_scale') for v in (-1, '1', True, None, float('nan'), 1e9)),
-    ('clamp', 0), ('max_scale', 0.99),
-]
-CHOICES = {'split': sorted(PAIRS), 'coupling': BOTH, 'encoding': ['True', 'False'], 'subnet': ['dense', 'residual']}
-
-
 def test_without_blocks() -> None:
     """The split alone: the LR is D x, U restores its part, and with the latent the round trip is exact."""
-    net, hr = IARN(num_block=0), image(12, 18, n=1).double()
+    net, hr = IARN(**{**TINY, 'num_block': 0}), image(12, 18, n=1).double()
     down = net.double().downscale(hr, (5, 9))
     torch.testing.assert_close(net.upscale(down.lr, (12, 18), down.latent), hr, rtol=0, atol=1e-12)
     torch.testing.assert_close(net.downscale(net.upscale(down.lr, (12, 18)), (5, 9)).lr, down.lr, rtol=0, atol=1e-9)
     assert net.complexity((12, 18), (5, 9)) == {'params': 0, 'macs': 0, 'macs_per_pixel': 0}
 
 
-@pytest.mark.parametrize(('name', 'value'), INVALID)
-def test_invalid_option_names_itself_and_the_choices(name: str, value: object) -> None:
-    with pytest.raises(ValueError, match=rf'IARN option {name}: ') as error:
-        IARN(**{name: value})
-    message = str(error.value)
-    assert repr(value) in message
-    assert all(choice in message for choice in CHOICES.get(name, [' from ', ' to ']))
-
-
-@pytest.mark.parametrize('options', [
-    {'num_block': 1, 'width': 1}, {'order': 8, **TINY}, {'coupling': 'hr_grid', 'fold': 8, **TINY},
-    {'clamp': 10, 'init_last': 10, 'max_scale': 64, **TINY}, {'clamp': 0.01, 'init_last': 0, 'max_scale': 1, **TINY},
+@pytest.mark.parametrize(('options', 'message'), [
+    ({'split': 'lanczos'}, "IARN.split: 'lanczos'"), ({'coupling': None}, 'IARN.coupling: None'),
+    ({'subnet': 'rdb'}, "IARN.subnet: 'rdb'"), ({'encoding': 1}, 'IARN.encoding: 1; .*bool'),
+    ({'order': 0}, 'IARN.order: 0; .*>= 1'), ({'width': '2'}, "IARN.width: '2'; .*int"),
+    ({'num_block': 1000}, 'IARN.num_block: 1000; .*<= 64'), ({'clamp': 0}, r'IARN.clamp: 0; .*>= 0\.01'),
+    ({'init_last': float('nan')}, 'IARN.init_last: nan'), ({'max_scale': 0.99}, 'IARN.max_scale: 0.99'),
+    ({'blocks': 8}, "unknown option 'blocks'; did you mean 'num_block'"),
+    ({'extra_channels': 2, 'coupling': 'hr_grid'}, 'extra_channels: 2 needs coupling: lr_grid and split: area or'),
+    ({'extra_channels': 2, 'split': 'cubic_interp'}, 'extra_channels: 2 needs coupling: lr_grid and split: area or'),
 ], ids=str)
-def test_limits_of_options_are_accepted(options: dict) -> None:
-    assert {k: IARN(**options).hparams[k] for k in options} == options
+def test_invalid_options(options: dict, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        IARN(**options)
 
 
-def test_options_are_keyword_only() -> None:
+def test_every_choice_is_one_that_the_network_knows() -> None:
+    """The schema, the pairs (D, U) and the couplings name the same."""
+    for name, known in (('split', PAIRS), ('coupling', COUPLINGS)):
+        kind = typing.get_type_hints(IARNOptions)[name]
+        assert {*typing.get_args(kind)} == {*known}
+
+
+def test_default_design() -> None:
+    """The residual design; hparams hold every option, and rebuild it."""
+    hparams = IARN().hparams
+    assert hparams == {
+        'num_block': 2, 'width': 32, 'subnet': 'residual', 'num_unit': 6, 'split': 'cubic', 'coupling': 'lr_grid',
+        'order': 3, 'fold': 2, 'encoding': True, 'clamp': 1.0, 'init_last': 0.3, 'max_scale': 4.0,
+        'extra_channels': 13}
     with pytest.raises(TypeError, match='positional'):
         IARN(8)
 
 
-def test_unknown_option() -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'blocks'"):
-        IARN(blocks=8)
-
-
-def test_hparams_hold_every_option() -> None:
-    names = [n for n in inspect.signature(IARN.__init__).parameters if n not in ('self', 'resample')]
-    assert list(IARN(**TINY).hparams) == names
-    assert IARN(**TINY).hparams['num_block'] == 2
-
-
 def test_options_reach_the_blocks() -> None:
-    net = IARN(num_block=3, width=5, order=3, clamp=0.7)
+    net = IARN(**{**TINY, 'num_block': 3, 'width': 5, 'order': 3, 'clamp': 0.7})
     assert len(net.blocks) == 3
     assert {block.clamp for block in net.blocks} == {0.7}
     assert net.blocks[0].maps.phi.last.in_channels == 27 + 2 + 4 * 5
     x = image(12, 12)
     assert net.grid_of(x, (12, 12), (6, 6)).pool(x).shape == (1, 27, 6, 6)
-    low = IARN(split='area').grid_of(x, (12, 12), (6, 6)).down(x)
+    low = IARN(split='area', **TINY).grid_of(x, (12, 12), (6, 6)).down(x)
     torch.testing.assert_close(low, F.avg_pool2d(x, 2), rtol=0, atol=1e-6)
 
 
@@ -311,12 +294,12 @@ def save(path: Path, net: IARN, **content: object) -> Path:
 
 
 @pytest.mark.parametrize('options', [
-    {}, {'resample': 'area', 'order': 2}, {'resample': 'cubic_interp', 'encoding': False},
-    {'coupling': 'hr_grid', 'fold': 1}, {'coupling': 'hr_grid', 'clamp': 0.5, 'max_scale': 8.0, 'init_last': 0},
+    {'split': 'area', 'order': 2, 'subnet': 'residual', 'num_unit': 1, 'extra_channels': 3},
+    {'coupling': 'hr_grid', 'fold': 1, 'clamp': 0.5, 'max_scale': 8.0, 'split': 'cubic_interp', 'encoding': False},
 ], ids=str)
 def test_from_file(tmp_path: Path, options: dict) -> None:
     """Options and weights come back, from plain containers that ``weights_only`` accepts."""
-    net, x = randomise(IARN(**TINY, **options)), image(13, 18)
+    net, x = randomise(IARN(**{**TINY, **options})), image(13, 18)
     path = save(tmp_path / 'net.pth', net)
     assert torch.load(path, weights_only=True)['arch']['type'] == 'IARN'
     again = IARN.from_file(path)
@@ -336,35 +319,6 @@ def test_from_file_prefers_ema(tmp_path: Path) -> None:
     assert torch.equal(next(IARN.from_file(path, ema=True).parameters()), next(net.parameters()))
 
 
-STATE = {'weight': torch.ones(1)}
-
-
-@pytest.mark.parametrize(('content', 'found'), [
-    ({'params': STATE}, 'no architecture options: expected a file saved by IARNModel'),
-    ({'params': {}}, 'no state dict'),
-    ({}, 'no state dict'),
-    ([1, 2], 'no state dict'),
-    ({'params': STATE, 'arch': {'type': 'EDSR'}},
-     "architecture options {'type': 'EDSR'}: expected a file saved by IARNModel, with arch.type IARN"),
-    ({'params': STATE, 'arch': 'IARN'}, 'no architecture options'),
-], ids=str)
-def test_from_file_of_another_kind(tmp_path: Path, content: object, found: str) -> None:
-    path = tmp_path / 'other.pth'
-    torch.save(content, path)
-    with pytest.raises(WeightsError) as error:
-        IARN.from_file(path)
-    assert f'{path} holds {found}' in str(error.value)
-
-
-@pytest.mark.parametrize('damage', ['text', 'empty', 'cut'])
-def test_from_damaged_file(tmp_path: Path, damage: str) -> None:
-    path = save(tmp_path / 'net.pth', IARN(**TINY))
-    whole = path.read_bytes()
-    path.write_bytes({'text': b'<html>404: Not Found</html>', 'empty': b'', 'cut': whole[:len(whole) // 2]}[damage])
-    with pytest.raises(ValueError, match=r'net\.pth is not a PyTorch weight file'):
-        IARN.from_file(path)
-
-
 def test_from_file_runs_no_code(tmp_path: Path) -> None:
     """A pickled call is refused, not made."""
     marker = tmp_path / 'marker'
@@ -382,7 +336,7 @@ def test_from_file_runs_no_code(tmp_path: Path) -> None:
 def test_state_dict_snapshot() -> None:
     """Keys and shapes are a file format: GENERATE_EXPECTED=1 rewrites the list, a reviewer reads the difference."""
     lines = []
-    for options in ({}, {'coupling': 'hr_grid', 'num_block': 1}):
+    for options in ({}, {**TINY, 'num_block': 1}, {**TINY, 'num_block': 1, 'coupling': 'hr_grid'}):
         lines.append('# IARN(' + ', '.join(f'{k}={v!r}' for k, v in options.items()) + ')')
         lines += sorted(f'{k}: {tuple(v.shape)}' for k, v in IARN(**options).state_dict().items())
     text = '\n'.join(lines) + '\n'
@@ -413,7 +367,7 @@ def train(coupling: str, steps: int) -> float:
     Returns:
         Loss of the last eight steps over that of the first eight.
     """
-    net, x = IARN(coupling=coupling, num_block=2, width=8), image(24, 20, n=2)
+    net, x = IARN(coupling=coupling, **{**TINY, 'width': 8}), image(24, 20, n=2)
     optimiser = torch.optim.Adam(net.parameters(), 2e-3)
     losses = []
     for step in range(steps):
@@ -433,74 +387,26 @@ def train(coupling: str, steps: int) -> float:
 
 @pytest.mark.parametrize('coupling', BOTH)
 def test_bfloat16_training(coupling: str) -> None:
-    assert train(coupling, 32) < 0.85
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('coupling', BOTH)
-def test_bfloat16_training_longer(coupling: str) -> None:
-    assert train(coupling, 200) < 0.7
+    assert train(coupling, 24) < 0.9
 
 
 # --------------------------------------------------------------------------------------------------- dependencies
 
 
 @pytest.mark.slow
-def test_mathematics_needs_torch_numpy_and_scipy_only() -> None:
-    """ops and the network import and run where basicsr, cv2, lmdb and torchvision are not installed."""
+def test_networks_run_without_basicsr() -> None:
+    """Nor cv2, lmdb or torchvision."""
     program = textwrap.dedent('''
         import sys
-
-        HIDDEN = {'basicsr', 'cv2', 'lmdb', 'torchvision'}
-
-        class Hiding:  # a finder that does not find what is hidden
-            def __init__(self, finder):
-                self.finder = finder
-
-            def find_spec(self, name, path=None, target=None):
-                hidden = name.partition('.')[0] in HIDDEN
-                return None if hidden else self.finder.find_spec(name, path, target)
-
-            def __getattr__(self, name):
-                return getattr(self.finder, name)
-
-        sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
-        for name in HIDDEN:
-            try:
-                __import__(name)
-            except ModuleNotFoundError:
-                continue
-            raise SystemExit(f'{name} is not hidden')
-
+        sys.modules.update(dict.fromkeys(['basicsr', 'cv2', 'lmdb', 'torchvision']))  # None: cannot be imported
         import torch
-
-        import iarn_basicsr.ops
         from iarn_basicsr.archs.iarn import IARN
-
-        out = IARN(num_block=1, width=1)(torch.rand(1, 3, 12, 10), (6, 7))
-        assert out['sr'].shape == (1, 3, 12, 10)
-        assert not HIDDEN & {name.partition('.')[0] for name in sys.modules}
-        assert iarn_basicsr.__version__
+        from iarn_basicsr.archs.irn import IRN
+        for net in (IARN(num_block=1, width=1), IRN(scale=2, num_block=1, width=1)):
+            assert net(torch.rand(1, 3, 12, 10), (6, 5))['sr'].shape == (1, 3, 12, 10)
     ''')
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(p for p in sys.path if p)}
-    result = subprocess.run([sys.executable, '-c', program], env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-
-
-# ------------------------------------------------------------------------------------------------- older names
-
-
-def test_resample_is_the_old_name_of_split(tmp_path: Path) -> None:
-    """In calls, in option files and in weight files made before the name was changed."""
-    old = IARN(resample='area', **TINY)
-    assert old.split == 'area' and old.hparams['split'] == 'area' and 'resample' not in old.hparams
-    arch = {'type': 'IARN', **{k: v for k, v in old.hparams.items() if k != 'split'}, 'resample': 'area'}
-    torch.save({'params': old.state_dict(), 'arch': arch}, tmp_path / 'old.pth')
-    assert IARN.from_file(tmp_path / 'old.pth').hparams == old.hparams
-    with pytest.raises(OptionError, match="split: 'area' and resample: 'cubic'.*leave out resample"):
-        IARN(split='area', resample='cubic')
-    with pytest.raises(OptionError, match="IARN option split: 'haar'"):
-        IARN(resample='haar')
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_from_pretrained_is_the_released_file() -> None:
@@ -517,7 +423,7 @@ def test_from_pretrained_is_the_released_file() -> None:
 @given(st.integers(1, 20), st.floats(1, 4), st.floats(1, 4), st.sampled_from(['area', 'cubic']))
 def test_augmented_round_trip_is_exact(extra: int, s_v: float, s_h: float, split: str) -> None:
     """With the true latent and the true low branch; with its extra channels at zero something is lost."""
-    net = randomise(IARN(extra_channels=extra, order=3, split=split, **TINY)).double()
+    net = randomise(IARN(**{**TINY, 'extra_channels': extra, 'order': 3, 'split': split})).double()
     x = image(19, 22).double()
     size = (max(5, round(19 / s_v)), max(6, round(22 / s_h)))
     with torch.no_grad():
@@ -529,26 +435,20 @@ def test_augmented_round_trip_is_exact(extra: int, s_v: float, s_h: float, split
 
 def test_extra_channels_start_at_zero() -> None:
     """An untrained network whose last convolutions are zero gives D x, and nothing in the extra channels."""
-    net, x = IARN(extra_channels=5, init_last=0, **TINY), image(16, 12)
+    net, x = IARN(**{**TINY, 'extra_channels': 5, 'init_last': 0}), image(16, 12)
     down = net.downscale(x, (8, 6))
     assert not down.low[:, 3:].any()
     torch.testing.assert_close(down.lr, net.grid_of(x, (16, 12), (8, 6)).down(x), rtol=0, atol=1e-6)
 
 
 def test_wrong_low_branch_is_refused() -> None:
-    net, lr = IARN(extra_channels=4, **TINY), torch.rand(1, 3, 7, 7)
+    net, lr = IARN(**{**TINY, 'extra_channels': 4}), torch.rand(1, 3, 7, 7)
     with pytest.raises(OptionError, match=r'low of shape \(1, 6, 7, 7\): expected \(1, 7, 7, 7\)'):
         net.upscale(lr, (14, 14), low=torch.rand(1, 6, 7, 7))
 
 
-@pytest.mark.parametrize('options', [{'coupling': 'hr_grid'}, {'split': 'cubic_interp'}])
-def test_extra_channels_need_the_lr_grid_and_an_exact_split(options: dict) -> None:
-    with pytest.raises(OptionError, match='extra_channels: 2 needs coupling: lr_grid and split: area or cubic'):
-        IARN(extra_channels=2, **options)
-
-
 def test_gradient_reaches_the_extra_channels() -> None:
-    net = randomise(IARN(extra_channels=3, **TINY))
+    net = randomise(IARN(**{**TINY, 'extra_channels': 3}))
     net(image(12, 12), (6, 6))['sr'].square().mean().backward()
     for block in net.blocks:
         assert block.maps.phi.last.weight.grad[3:].abs().max() > 0

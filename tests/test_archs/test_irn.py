@@ -1,8 +1,6 @@
 """IRN: the authors' numbers, exactness, its start, keys, cost, errors, and a run through BasicSR's pipeline."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from torch.nn import functional as F
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.archs.irn import IRN, LEVELS, HaarSplit, LearnedSplit
 from iarn_basicsr.config.option_file import read_option_file
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {'num_block': 2, 'width': 4}
@@ -225,13 +223,10 @@ def test_macs_match_an_independent_count(scale: int) -> None:
 
 
 @pytest.mark.parametrize(('options', 'message'), [
-    ({'scale': 5}, r'IRN option scale: 5 is not one of \[2, 3, 4, 8\]'),
-    ({'scale': 2.0}, r'IRN option scale: 2.0 is not one of'),
-    ({'scale': True}, r'IRN option scale: True is not one of'),
-    ({'scale': 2, 'num_block': 0}, 'IRN option num_block: 0 is not a whole number from 1 to 64'),
-    ({'scale': 2, 'width': '8'}, "IRN option width: '8' is not a whole number from 1 to 512"),
-    ({'scale': 2, 'clamp': 0}, 'IRN option clamp: 0 is not a number from 0.01 to 10'),
-])
+    ({}, 'IRN: .*scale'), ({'scale': 5}, 'IRN.scale: 5'), ({'scale': True}, 'IRN.scale: True'),
+    ({'scale': 2, 'num_block': 99}, 'IRN.num_block: 99; .*<= 64'), ({'scale': 2, 'width': '8'}, "IRN.width: '8'"),
+    ({'scale': 2, 'clamp': 0}, 'IRN.clamp: 0'),
+], ids=str)
 def test_options(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         IRN(**options)
@@ -313,7 +308,6 @@ def test_losses_of_the_option_files_are_the_published_sums(scale: int) -> None:
     ({'datasets': {'val': {'scales': [[2, 1.5]]}}}, 'datasets.val.scales: x2x1.5 is out of range'),
     ({'datasets': {'train': {'scale_range': [1, 2]}}}, 'datasets.train.scale_range: x1 is out of range'),
     ({'network_g': {'scale': None}}, "network_g: option 'scale' of IRN is missing"),
-    ({'network_g': {'scale': 6}}, 'IRN option scale: 6 is not one of [2, 3, 4, 8]'),
     ({'network_g': {'type': 'IARN', 'max_scale': 1.5, 'scale': None}},
      'datasets.train.scale_range: x2 is out of range for network_g, IARN for x1 to x1.5'),
     ({'train': {'inv_opt': {'type': 'MSELoss'}}}, 'train.inv_opt serves IARN with split: cubic_interp'),
@@ -331,11 +325,3 @@ def test_mistakes_end_with_one_line_before_training(tmp_path, image_folder, pipe
     with pytest.raises(SystemExit) as stop:
         pipeline('train', write_yaml(options, tmp_path / 'train.yml'))
     assert message in str(stop.value) and '\n' not in str(stop.value)
-
-
-@pytest.mark.slow
-def test_network_without_basicsr() -> None:
-    program = ("import sys; sys.modules['basicsr'] = None; import torch; from iarn_basicsr.archs.irn import IRN; "
-               "IRN(scale=2, num_block=1, width=1)(torch.rand(1, 3, 8, 8), (4, 4))")
-    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

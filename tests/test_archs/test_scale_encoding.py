@@ -52,14 +52,17 @@ def test_offset_range_and_meaning(axis: tuple[int, int]) -> None:
 
 def test_encoding_planes() -> None:
     """Vertical offset, horizontal offset, h/H, w/W, in this order."""
-    planes = make_grid((6, 12), (3, 3), 'cubic', 2, torch.float64, CPU).position_aware_encoding(1)
-    assert planes.shape == (1, 4, 6, 12)
+    encoding = make_grid((6, 12), (3, 3), 'cubic', 2, torch.float64, CPU).encoding
+    planes = encoding.scale_and_position(torch.rand(2, 7, 6, 12))
+    assert planes.shape == (2, 4, 6, 12) and torch.equal(planes[0], planes[1])
     rows = torch.tensor([-0.25, 0.25] * 3, dtype=torch.float64)
     cols = torch.tensor([-0.375, -0.125, 0.125, 0.375] * 3, dtype=torch.float64)
     torch.testing.assert_close(planes[0, 0], rows[:, None].expand(6, 12))
     torch.testing.assert_close(planes[0, 1], cols[None, :].expand(6, 12))
     assert torch.equal(planes[0, 2], torch.full((6, 12), 0.5, dtype=torch.float64))
     assert torch.equal(planes[0, 3], torch.full((6, 12), 0.25, dtype=torch.float64))
+    on_lr = encoding.scale(torch.rand(2, 7, 3, 3))
+    assert torch.equal(on_lr, planes[:, 2:, :3, :3])
 
 
 def test_basis_closed_form() -> None:
@@ -94,13 +97,6 @@ def test_block_dct_against_scipy() -> None:
     x = np.random.default_rng(0).random(24)
     expected = fft.dct(x.reshape(6, 4), norm='ortho', axis=1) / 2
     np.testing.assert_allclose(pooling_matrix(24, 6, 4) @ x, expected.ravel(), atol=1e-14)
-
-
-def test_haar_at_order_two() -> None:
-    """K = 2 and x2: the mean and half the difference."""
-    expected = np.kron(np.eye(5), [[0.5, 0.5], [0.5, -0.5]])
-    np.testing.assert_allclose(pooling_matrix(10, 5, 2).toarray(), expected, atol=1e-14)
-    np.testing.assert_allclose(unpooling_matrix(10, 5, 2).toarray(), 2 * expected.T, atol=1e-14)
 
 
 @few

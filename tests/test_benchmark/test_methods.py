@@ -28,7 +28,7 @@ from iarn_basicsr.benchmark.run import main
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.inference.compare import bicubic_roundtrip
 from iarn_basicsr.inference.rescaler import Rescaler
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
 from iarn_basicsr.ops.size import lr_size
 from iarn_basicsr.zoo.weights import write_weights

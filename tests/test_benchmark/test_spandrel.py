@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from iarn_basicsr.archs.one_way import SpandrelNet, reaches, resized
 from iarn_basicsr.benchmark.methods import UnsupportedSizeError, build_method
 from iarn_basicsr.errors import OptionError, WeightsError
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
 
 spandrel = pytest.importorskip('spandrel')

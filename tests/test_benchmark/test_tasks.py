@@ -15,8 +15,8 @@ from iarn_basicsr.benchmark.methods import build_method
 from iarn_basicsr.inference.picture_file import png_bytes
 from iarn_basicsr.metrics.colour import calculate_ciede2000
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, evaluate
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.jpeg import decoded, jpeg_bytes, jpeg_copy
-from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_lr
 
 SIZE, LR = (96, 84), (48, 42)

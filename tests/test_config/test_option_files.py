@@ -1,9 +1,11 @@
-"""Every file in options/ builds: network, datasets, losses, optimiser; each ablation changes what its name says."""
+"""Every file in options/ builds: network, datasets, losses; each file of the ablation changes what its name says."""
+
+from __future__ import annotations
 
 import inspect
 import json
-import re
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 import yaml
@@ -14,196 +16,132 @@ from basicsr.utils.options import ordered_yaml
 from basicsr.utils.registry import ARCH_REGISTRY
 
 import iarn_basicsr
-from iarn_basicsr import IARN, list_models
+from iarn_basicsr import list_models
 from iarn_basicsr.config.benchmark_schema import check_benchmark
 from iarn_basicsr.config.option_checks import check_options
 from iarn_basicsr.config.option_file import read_option_file
-from iarn_basicsr.zoo.weights import weights_hash
 
-OPTIONS = Path(__file__).resolve().parents[2] / 'options'
+ROOT = Path(__file__).resolve().parents[2]
+OPTIONS = ROOT / 'options'
 BENCHMARKS = sorted(OPTIONS.glob('benchmark*.yml'))
 FILES = sorted({*OPTIONS.rglob('*.yml')} - {*BENCHMARKS})
-RECIPES = sorted({*OPTIONS.glob('train_*.yml'), *OPTIONS.glob('test_*.yml')})
-STAGES = sorted((OPTIONS / 'released').rglob('*.yml'))
-PLUGIN = "plugin: !!python/name:iarn_basicsr.plugin.__version__ ''"
+COMPLETE = [p for p in FILES if 'based_on:' not in p.read_text(encoding='utf-8')]
+SCHEMA = ROOT / 'iarn_basicsr' / 'config' / 'option_file.schema.json'
 
 
-def file_id(path):
+def file_id(path: Path) -> str:
     """The path of an option file for the name of a test."""
-    return str(path.relative_to(OPTIONS))
+    return path.relative_to(OPTIONS).as_posix()
 
 
-def with_images(opt, folder):
-    """The options with every dataset on a small folder."""
-    for phase, dataset in opt['datasets'].items():
-        dataset.update(phase=phase.split('_')[0], dataroot_gt=str(folder), io_backend={'type': 'disk'})
-    return opt
+def options(path: Path | str) -> dict[str, Any]:
+    """The options of a file, or of a name below options/."""
+    return read_option_file(str(OPTIONS / path))
 
 
 @pytest.mark.parametrize('path', FILES, ids=file_id)
-def test_file_builds(path, image_folder, tmp_path):
-    opt = read_option_file(str(path))
-    assert opt['plugin'] == 'iarn_basicsr.plugin.__version__'
-    assert 'resample' not in opt['network_g']  # the old name of split
+def test_file_builds(path, image_folder):
+    opt = options(path)
     is_train = 'train' in opt
     check_options(opt, is_train, files=False)
-    if is_train:
-        assert isinstance(opt['train']['optim_g']['lr'], float)
-    with_images(opt, image_folder('hr', [(160, 160)]))
-    for dataset in opt['datasets'].values():
+    folder = image_folder('hr', [(160, 160)])
+    for phase, dataset in opt['datasets'].items():
+        dataset.update(phase=phase.split('_')[0], dataroot_gt=str(folder), io_backend={'type': 'disk'})
         assert len(build_dataset(dataset)) >= 1
-    net = build_network(opt['network_g'])
-    if opt['network_g']['type'] == 'IARN':
-        assert sum(p.numel() for p in net.parameters()) <= 1.66e6
+    assert opt['network_g']['type'] == 'IRN' or \
+        sum(p.numel() for p in build_network(opt['network_g']).parameters()) <= 1.66e6
     opt.update(is_train=is_train, dist=False, rank=0, world_size=1, num_gpu=0)
     opt['path'].update(pretrain_network_g=None)
     model = build_model(opt)
     if is_train:
+        assert isinstance(opt['train']['optim_g']['lr'], float)
         assert set(model.criteria) >= {'l_rec', 'l_guide'}
         periods = opt['train']['scheduler'].get('periods')
         assert periods is None or sum(periods) >= opt['train']['total_iter']
 
 
-def test_recipes_are_found():
-    assert {p.name for p in RECIPES} >= {'train_IARN_x1-4.yml', 'train_IARN_light_x1-4.yml', 'test_IARN_x1-4.yml'}
+@pytest.mark.parametrize('path', FILES, ids=file_id)
+def test_editors_find_the_schema(path):
+    first = path.read_text(encoding='utf-8').splitlines()[0]
+    key, _, target = first.partition('$schema=')
+    assert key == '# yaml-language-server: '
+    assert (path.parent / target).resolve() == SCHEMA
 
 
-@pytest.mark.parametrize('path', RECIPES, ids=file_id)
-def test_stock_basicsr_reads_recipe(path):
-    """With the loader of BasicSR's own parse_options: complete, the same options, the plugin imported."""
-    text = path.read_text(encoding='utf-8')
-    opt = yaml.load(text, Loader=ordered_yaml()[0])
-    assert text.count(PLUGIN) == 1
+@pytest.mark.parametrize('path', COMPLETE, ids=file_id)
+def test_stock_basicsr_reads_it(path):
+    """With the loader of BasicSR's own parse_options: the same options, and the plugin imported."""
+    opt = yaml.load(path.read_text(encoding='utf-8'), Loader=ordered_yaml()[0])
     assert opt.pop('plugin') == iarn_basicsr.__version__
-    assert 'based_on' not in opt
-    assert opt == {k: v for k, v in read_option_file(str(path)).items() if k != 'plugin'}  # 1e-3 is a number to both
-    assert {'name', 'model_type', 'num_gpu', 'datasets', 'network_g', 'path'} <= opt.keys()
+    assert opt == {k: v for k, v in options(path).items() if k != 'plugin'}  # 1e-3 is a number to both
+
+
+def test_released_weights_bring_their_design():
+    """A file that starts from released weights says nothing of the network; one that tests them says so in its name."""
+    named = {p.name: options(p) for p in FILES if options(p)['path'].get('pretrain_network_g') in list_models()}
+    assert {*named} == {'test_released_IARN_light_x1-4.yml', 'test_released_IARN_x1-4.yml', 'train_IARN_jpeg_x1-4.yml',
+                        'train_IARN_light_x1-4_finetune.yml'}
+    assert all(opt['network_g'] == {'type': 'IARN'} for opt in named.values())
+
+
+def test_a_test_file_tests_the_run_of_its_name():
+    for path in OPTIONS.glob('test_IARN*.yml'):
+        assert options(path)['name'] == options(path.name.replace('test_', 'train_'))['name']
 
 
 # ------------------------------------------------------------------------------------------------------------ released
 
-NAMED = [p for p in RECIPES if read_option_file(str(p))['path']['pretrain_network_g'] in list_models()]
 
-
-def test_the_recipes_with_released_weights():
-    assert {p.name for p in NAMED} >= {'test_IARN_x1-4.yml', 'test_IARN_light_x1-4.yml', 'train_IARN_jpeg_x1-4.yml',
-                                       'train_IARN_light_x1-4_finetune.yml'}
-
-
-@pytest.mark.parametrize('path', NAMED, ids=file_id)
-def test_recipe_takes_released_weights_by_name(path, tmp_path, monkeypatch):
-    """Wherever it is called from: an installed package has them too."""
-    monkeypatch.chdir(tmp_path)
-    opt = read_option_file(str(path))
-    opt.update(is_train='train' in opt, dist=False, rank=0, world_size=1, num_gpu=0)
-    released = IARN.from_pretrained(opt['path']['pretrain_network_g'])
-    nets = [net for net in vars(build_model(opt)).values() if isinstance(net, IARN)]
-    assert len(nets) == 1 + opt['is_train']  # and the averaged one
-    for net in nets:
-        assert weights_hash(net.state_dict()) == weights_hash(released.state_dict())
-
-
-@pytest.mark.parametrize('path', STAGES, ids=file_id)
-def test_released_stage_starts_from_an_earlier_one(path):
-    """Or from a run of the ablation; what was grown, from the light model."""
-    start = read_option_file(str(path))['path']['pretrain_network_g']
-    number = int(path.name.split('_')[0])
-    earlier = [p for p in STAGES if p.parent == path.parent and int(p.name.split('_')[0]) < number]
-    light = [p for p in STAGES if p.parent.name == 'iarn_light_x1-4' and path.stem.endswith('grown')]
-    ablation = (path.parents[2] / 'ablation').glob('*.yml')
-    if not earlier:
-        assert start is None
-    else:
-        assert PurePosixPath(start).parts[1] in {
-            read_option_file(str(p))['name'] for p in (*earlier, *light, *ablation)}
-
-
-@pytest.mark.parametrize('folder', ['iarn_light_x1-4', 'iarn_x1-4'])
-def test_names_of_released_stages_differ(folder):
-    names = [read_option_file(str(p))['name'] for p in STAGES if p.parent.name == folder]
-    assert len(names) == len(set(names)) >= 3
+@pytest.mark.parametrize('path', sorted((OPTIONS / 'released').rglob('*.yml')), ids=file_id)
+def test_released_stage_starts_from_an_earlier_run(path):
+    """An earlier stage, a run of the ablation or, where it was grown, the light model; its name is its own."""
+    opt, number = options(path), int(path.name.split('_')[0])
+    earlier = [*(OPTIONS / 'ablation').glob('*.yml'), *(OPTIONS / 'released/iarn_light_x1-4').glob('*.yml'),
+               *(p for p in path.parent.glob('*.yml') if int(p.name.split('_')[0]) < number)]
+    runs = {options(p)['name'] for p in earlier if p != path}
+    assert opt['name'] not in runs
+    start = opt['path']['pretrain_network_g']
+    assert start is None or PurePosixPath(start).parts[1] in runs
 
 
 # ------------------------------------------------------------------------------------------------------------ ablation
 
+SCALES = {('datasets', 'train', 'scale_range'), ('datasets', 'train', 'curriculum'), ('datasets', 'val', 'scales')}
 ABLATION = {
-    'split_area': {('network_g', 'split')},
-    'split_cubic_interp': {('network_g', 'split'), ('train', 'inv_opt')},
-    'coupling_hr_grid': {('network_g', 'coupling'), ('network_g', 'order'), ('network_g', 'fold'),
-                         ('network_g', 'width')},
-    'order_2': {('network_g', 'order'), ('network_g', 'width')},
-    'order_3': {('network_g', 'order'), ('network_g', 'width')},
-    'extra_13': {('network_g', 'order'), ('network_g', 'width'), ('network_g', 'extra_channels')},
-    'extra_29': {('network_g', 'order'), ('network_g', 'width'), ('network_g', 'extra_channels')},
-    'residual': {('network_g', 'order'), ('network_g', 'width'), ('network_g', 'extra_channels'),
-                 ('network_g', 'subnet'), ('network_g', 'num_unit')},
-    'residual_deep': {('network_g', 'order'), ('network_g', 'width'), ('network_g', 'extra_channels'),
-                      ('network_g', 'subnet'), ('network_g', 'num_unit'), ('network_g', 'num_block')},
-    'extra_13_guide_2': {('network_g', 'order'), ('network_g', 'width'), ('network_g', 'extra_channels'),
-                         ('train', 'guide_opt', 'loss_weight')},
-    'no_curriculum': {('datasets', 'train', 'curriculum')},
-    'init_last_0': {('network_g', 'init_last')},
+    'coupling_hr_grid': {('network_g', key) for key in ('coupling', 'order', 'fold', 'width')},
+    'extra_13': {('network_g', key) for key in ('order', 'width', 'extra_channels')},
     'guide_4': {('train', 'guide_opt', 'loss_weight')},
-    'guide_16': {('train', 'guide_opt', 'loss_weight')},
-    'latent_1': {('train', 'latent_opt')},
+    'irn_x2': {*SCALES, ('network_g', )},
+    'irn_x4': {*SCALES, ('network_g', )},
     'luma': {('train', 'luma_opt')},
-    'fixed_x2': {('datasets', 'train', 'scale_range'), ('datasets', 'train', 'curriculum'),
-                 ('datasets', 'val', 'scales')},
-    'fixed_x4': {('datasets', 'train', 'scale_range'), ('datasets', 'train', 'curriculum'),
-                 ('datasets', 'val', 'scales')},
-    'patch_hr_56': {('datasets', 'train', 'lq_size'), ('datasets', 'train', 'gt_size')},
+    'no_curriculum': {('datasets', 'train', 'curriculum')},
+    'order_3': {('network_g', 'order'), ('network_g', 'width')},
+    'residual_deep': {('network_g', key) for key in ('order', 'width', 'extra_channels', 'subnet', 'num_unit',
+                                                     'num_block')},
+    'split_area': {('network_g', 'split')},
 }
-IRN = {'irn_x2': 'base', 'irn_x4': 'base', 'irn_x2_luma': 'luma'}  # and the run that it stands against
-
-
-def ablation(name):
-    """The options of a file in options/ablation."""
-    return read_option_file(str(OPTIONS / 'ablation' / f'{name}.yml'))
 
 
 def differences(a, b, place=()):
-    """Places where two nested dicts differ."""
-    if isinstance(a, dict) and isinstance(b, dict):
+    """Places where two nested dicts differ; a network of another type differs as a whole."""
+    if isinstance(a, dict) and isinstance(b, dict) and (place != ('network_g', ) or a['type'] == b['type']):
         return {d for k in a.keys() | b.keys() for d in differences(a.get(k), b.get(k), (*place, k))}
     return set() if a == b else {place}
 
 
-def test_all_ablations_are_listed_and_were_run():
+def test_all_ablations_are_listed_and_have_results():
     names = {p.stem for p in (OPTIONS / 'ablation').glob('*.yml')}
-    assert names == {*ABLATION, *IRN, 'base'}
+    assert names == {*ABLATION, 'base'}
     results = json.loads((OPTIONS / 'ablation' / 'results.json').read_text(encoding='utf-8'))
     assert {r.removeprefix('ablation_').removesuffix('_seed1') for r in results} == names
-    assert {ablation(n)['name'] for n in names} <= results.keys()
-
-
-@pytest.mark.parametrize('name', IRN)
-def test_irn_of_the_ablation_has_equal_training_and_as_many_parameters(name):
-    reference, irn = ablation(IRN[name]), ablation(name)
-    scale = irn['network_g']['scale']
-    assert name.startswith(f'irn_x{scale}')
-    assert reference['train'] == irn['train']
-    assert {p[1:] for p in differences(reference['datasets'], irn['datasets'])} == {('scale_range', ), ('curriculum', ),
-                                                                                   ('scales', )}
-    assert irn['datasets']['train']['scale_range'] == [scale, scale]
-    sizes = [sum(p.numel() for p in build_network(o['network_g']).parameters()) for o in (reference, irn)]
-    assert sizes[1] >= sizes[0]
 
 
 @pytest.mark.parametrize('name', ABLATION)
 def test_ablation_changes_one_thing(name):
-    base, variant = ablation('base'), ablation(name)
+    base, variant = options('ablation/base.yml'), options(f'ablation/{name}.yml')
     assert differences(base, variant) == {('name',), *ABLATION[name]}
     sizes = [sum(p.numel() for p in build_network(o['network_g']).parameters()) for o in (base, variant)]
-    assert sizes[1] == pytest.approx(sizes[0], rel=0.065)
-
-
-def test_encoders_of_jpeg_are_compared_alone():
-    files = {p.stem: read_option_file(str(p)) for p in (OPTIONS / 'ablation' / 'jpeg').glob('*.yml')}
-    assert {name: options['train']['jpeg']['encoder'] for name, options in files.items()} == {n: n for n in files}
-    assert len(files) == 3
-    for options in files.values():
-        assert differences(files['libjpeg'], options) <= {('name', ), ('train', 'jpeg', 'encoder')}
-        check_options(options, True, files=False)
+    assert sizes[1] >= sizes[0] if 'irn' in name else sizes[1] == pytest.approx(sizes[0], rel=0.065)
 
 
 # ----------------------------------------------------------------------------------------------------------- benchmark
@@ -211,44 +149,12 @@ def test_encoders_of_jpeg_are_compared_alone():
 
 @pytest.mark.parametrize('path', BENCHMARKS, ids=lambda p: p.name)
 def test_benchmark_file(path):
-    options = yaml.safe_load(path.read_text(encoding='utf-8'))
-    check_benchmark(options)
-    for name, method in options['methods'].items():
+    opt = yaml.safe_load(path.read_text(encoding='utf-8'))
+    check_benchmark(opt)
+    for name, method in opt['methods'].items():
         for entry in method.get('nets', []):
             if 'network' in entry:
                 network = dict(entry['network'])
                 arch = ARCH_REGISTRY.get(network.pop('type'))
                 assert {*network} <= {*inspect.signature(arch).parameters}
                 assert network['upscale' if 'upscale' in network else 'scale'] == entry['scale'], name
-
-
-# ------------------------------------------------------------------------------------------------------------- folders
-
-
-def holds(folder, other):
-    """Whether the images of a folder, read with its sub-folders, include those of another."""
-    folder, other = (PurePosixPath(p.split('{')[0]) for p in (folder, other))
-    return folder == other or folder in other.parents
-
-
-def test_holds():
-    assert holds('datasets/Set5', 'datasets/Set5/LR/{scale}')
-    assert holds('datasets/Set5', 'datasets/Set5')
-    assert holds('datasets/LR/Set5', 'datasets/LR/Set5/{scale}')
-    assert not holds('datasets/Set5', 'datasets/Set50/{scale}')
-    assert not holds('datasets/Set5', 'datasets/LR/Set5/{scale}')
-
-
-def test_no_hr_folder_holds_lr_images():
-    """A dataset reads sub-folders too: LR images in them would count as HR images.
-
-    LR folders are those of the option files and those that options/README.md tells people to make.
-    """
-    datasets = [(path, dataset) for path in (*FILES, *BENCHMARKS)
-                for dataset in read_option_file(str(path))['datasets'].values()]
-    hr = {d['dataroot_gt'] for _, d in datasets if d.get('dataroot_gt')}
-    lr = {d['dataroot_lq'] for _, d in datasets if d.get('dataroot_lq')}
-    told = re.findall(r'(?:dataroot_lq: |make_lr\.py .*-o )[\'"]?([\w./{}-]+)',
-                      (OPTIONS / 'README.md').read_text(encoding='utf-8'))
-    assert told and 'datasets/Set5' in hr
-    assert [(folder, other) for folder in sorted(hr) for other in sorted({*lr, *told}) if holds(folder, other)] == []

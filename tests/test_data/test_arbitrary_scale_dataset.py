@@ -11,7 +11,7 @@ from basicsr.data.data_sampler import EnlargedSampler
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.data.schedule import Draw
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
 from iarn_basicsr.ops.size import lr_size
 

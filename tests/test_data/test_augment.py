@@ -11,7 +11,7 @@ from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.data.augment import Noise, Shrink
 from iarn_basicsr.data.schedule import Draw
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
 
 TRAIN = {'name': 'd', 'phase': 'train', 'type': 'ArbitraryScaleDataset', 'gt_size': 16, 'scale_range': [2, 2],

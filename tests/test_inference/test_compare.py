@@ -38,8 +38,8 @@ from iarn_basicsr.inference.compare import (
 from iarn_basicsr.inference.picture_file import Picture, png_bytes
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.jpeg import jpeg_bytes, jpeg_copy
-from iarn_basicsr.ops.quantise import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
 from iarn_basicsr.ops.size import Scale, Size
 

@@ -14,7 +14,7 @@ from iarn_basicsr.errors import IARNError, OptionError, SizeError
 from iarn_basicsr.inference import onnx as module
 from iarn_basicsr.inference.cli import main
 from iarn_basicsr.inference.onnx import TOLERANCE, OneDirection, export_onnx
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 
 HR, LR = (31, 42), (13, 21)
 

@@ -17,7 +17,7 @@ from iarn_basicsr.inference.picture_file import Picture, read_picture
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.inference.tiling import bicubic_downscale_tiled
 from iarn_basicsr.inference.verify import PHOTOGRAPH
-from iarn_basicsr.ops.pixels import to_pixels, to_tensor
+from iarn_basicsr.ops.image import to_pixels, to_tensor
 from iarn_basicsr.payload import bits, codec
 
 pytestmark = pytest.mark.skipif(not features.check('avif'), reason='this Pillow has no AVIF')

@@ -21,7 +21,7 @@ from iarn_basicsr.inference import memory
 from iarn_basicsr.inference import rescaler as module
 from iarn_basicsr.inference.picture_file import Picture, read_picture, write_picture
 from iarn_basicsr.inference.rescaler import Rescaler
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
 from iarn_basicsr.ops.size import largest_hr_size, lr_size, smallest_lr_size
 from iarn_basicsr.zoo.weights import weights_hash

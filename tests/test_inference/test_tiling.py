@@ -27,7 +27,7 @@ from iarn_basicsr.inference.tiling import (
     tile_count,
     upscale_tiled,
 )
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
 from iarn_basicsr.ops.size import lr_size
 

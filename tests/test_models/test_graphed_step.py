@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from iarn_basicsr.archs.grid import PaddedGrid
 from iarn_basicsr.models.graphed_step import GraphedStep
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
 
 LR = (8, 8)

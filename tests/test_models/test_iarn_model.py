@@ -17,7 +17,7 @@ from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.models.iarn_model import IARNModel, _name_below, luma
-from iarn_basicsr.ops.quantise import quantise
+from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
 
 

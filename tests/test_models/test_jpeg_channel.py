@@ -12,8 +12,8 @@ from iarn_basicsr.inference.picture_file import read_picture
 from iarn_basicsr.inference.verify import PHOTOGRAPH
 from iarn_basicsr.models.iarn_model import IARNModel
 from iarn_basicsr.models.jpeg_channel import JPEGChannel
+from iarn_basicsr.ops.image import to_pixels, to_tensor
 from iarn_basicsr.ops.jpeg import jpeg_bytes, jpeg_copy
-from iarn_basicsr.ops.pixels import to_pixels, to_tensor
 
 
 def psnr(a, b):

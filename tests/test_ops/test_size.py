@@ -10,8 +10,10 @@ from torch.nn import functional as F
 
 from iarn_basicsr.ops.size import (
     SIZE_RULES,
+    check_hr_size,
     check_lr_size,
     compute_padding,
+    largest_hr_size,
     lr_size,
     max_scale_of,
     parse_scale,
@@ -39,8 +41,7 @@ scales = st.floats(1, 8, allow_nan=False)
     (17, 1, 17, 17, 17),
 ])
 def test_rule_values(n: int, scale: float, nearest: int, ceil: int, floor: int) -> None:
-    assert lr_size((n, n), scale) == (nearest, nearest)
-    assert lr_size((n, n), scale, 'round') == (nearest, nearest)
+    assert lr_size((n, n), scale) == lr_size((n, n), scale, 'round') == (nearest, nearest)
     assert lr_size((n, n), scale, 'ceil') == (ceil, ceil)
     assert lr_size((n, n), scale, 'floor') == (floor, floor)
 
@@ -62,10 +63,8 @@ def test_true_ratio_gives_the_size_back(data: st.DataObject, n: int, rule: str) 
 @given(lengths, scales)
 def test_rules_are_ordered_and_near(n: int, scale: float) -> None:
     (floor, _), (nearest, _), (ceil, _) = (lr_size((n, n), scale, rule) for rule in ('floor', 'round', 'ceil'))
-    assert 1 <= floor <= nearest <= ceil <= n
-    assert ceil - floor <= 1
-    if n >= scale:
-        assert abs(nearest - n / scale) <= 0.5 + 1e-8
+    assert 1 <= floor <= nearest <= ceil <= min(n, floor + 1)
+    assert n < scale or abs(nearest - n / scale) <= 0.5 + 1e-8
 
 
 def test_unknown_rule_names_the_choices() -> None:
@@ -91,22 +90,19 @@ def test_parse_and_label(scale: object, pair: tuple[float, float], label: str) -
     assert parse_scale(label) == pair
 
 
-@pytest.mark.parametrize('scale', ['', 'two', 'x', '2x', 'xx2', None, {}, [[1, 2], 3], ['a', 2]])
-def test_parse_not_understood(scale: object) -> None:
-    with pytest.raises(ValueError, match=r'scale .* is not understood: write a number >= 1 \(2\.5\) or a vertical x'):
-        parse_scale(scale)
-
-
-@pytest.mark.parametrize('scale', [0, 0.99, -2, math.nan, math.inf, 'inf', 'nan', [], [1, 2, 3], '1x2x3', (2, 0.5)])
-def test_parse_not_valid(scale: object) -> None:
-    with pytest.raises(ValueError, match=r'scale .* is not a valid scale: write a number >= 1'):
+@pytest.mark.parametrize(('scale', 'message'), [
+    *((scale, r'is not understood: write a number >= 1 \(2\.5\) or a vertical x') for scale in
+      ('', 'two', '2x', 'xx2', None, {}, [[1, 2], 3], ['a', 2])),
+    *((scale, 'is not a valid scale: write a number >= 1') for scale in
+      (0, 0.99, -2, math.nan, math.inf, 'inf', [], [1, 2, 3], '1x2x3', (2, 0.5))),
+], ids=str)
+def test_scales_that_are_none(scale: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         parse_scale(scale)
 
 
 def test_max_scale_is_the_larger_axis() -> None:
-    assert max_scale_of((12, 30), (6, 10)) == 3
-    assert max_scale_of((30, 12), (10, 6)) == 3
-    assert max_scale_of((5, 5), (5, 5)) == 1
+    assert max_scale_of((12, 30), (6, 10)) == max_scale_of((30, 12), (10, 6)) == 3
 
 
 @few
@@ -131,21 +127,24 @@ def test_out_of_range_names_size_and_range(size: tuple[int, int]) -> None:
         check_lr_size((33, 40), size, 4)
 
 
-@pytest.mark.parametrize('size', [(4,), (4, 4, 4), 4, '44', (4.5, 4)])
-def test_size_of_wrong_length(size: tuple) -> None:
+@pytest.mark.parametrize('size', [(4,), (4, 4, 4), 4, '44', (4.5, 4), (10**13, 4)])
+def test_size_that_is_no_pair_of_pixels(size: tuple) -> None:
     with pytest.raises(ValueError, match=r'LR size .* is not \(height, width\) in whole pixels'):
         check_lr_size((8, 8), size, 4)
 
 
-@pytest.mark.parametrize(('size', 'multiple', 'pad'), [
-    ((8, 12), 4, (0, 0, 0, 0)),
-    ((9, 12), 4, (0, 0, 0, 3)),
-    ((8, 13), 4, (0, 3, 0, 0)),
-    ((5, 7), 2, (0, 1, 0, 1)),
-    ((5, 7), 1, (0, 0, 0, 0)),
-])
-def test_padding_values(size: tuple, multiple: int, pad: tuple) -> None:
-    assert compute_padding(size, multiple) == (pad, tuple(-p for p in pad))
+@few
+@given(st.tuples(st.integers(1, 500), st.integers(1, 500)), st.floats(1, 8))
+def test_largest_hr_size_is_the_inverse_of_the_smallest_lr_size(lr: tuple, scale: float) -> None:
+    """It is accepted, and one pixel more is not, on either axis."""
+    height, width = largest_hr_size(lr, scale)
+    assert check_hr_size(lr, (height, width), scale) == (height, width)
+    assert check_lr_size((height, width), lr, scale) == lr
+    for larger in ((height + 1, width), (height, width + 1)):
+        with pytest.raises(ValueError, match='HR size .* is out of range for LR'):
+            check_hr_size(lr, larger, scale)
+        with pytest.raises(ValueError, match='LR size .* is out of range for HR'):
+            check_lr_size(larger, lr, scale)
 
 
 @few

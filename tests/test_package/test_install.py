@@ -76,13 +76,6 @@ def test_own_namespaces_are_used_alone() -> None:
     assert not {'name', 'other'} & {*locals(), *globals()}
 
 
-@pytest.mark.usefixtures('patched')
-def test_own_locals_alone() -> None:
-    own = {}
-    exec('name = __name__', None, own)
-    assert own == {'name': __name__} and 'name' not in globals()
-
-
 @pytest.mark.skipif(sys.version_info < (3, 11), reason='exec has no closure there')
 @pytest.mark.usefixtures('patched')
 def test_closure() -> None:
@@ -93,12 +86,6 @@ def test_closure() -> None:
 
     exec(function.__code__, globals(), closure=function.__closure__)
     assert found == [1]
-
-
-@pytest.mark.skipif(NEEDS_PATCH, reason='there it would be the patch that makes it work')
-def test_older_pythons_are_the_model() -> None:
-    exec('name = 1')
-    assert locals()['name'] == 1
 
 
 # ------------------------------------------------------------------------------------------------------- the script
@@ -128,15 +115,6 @@ def test_install(sdist: Path, tmp_path: Path) -> None:
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / 'site' / 'fake_basicsr.py').is_file()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not NEEDS_PATCH, reason='pip alone can do it')
-def test_pip_alone_fails(sdist: Path, tmp_path: Path) -> None:
-    """Once this fails, the script has no more reason."""
-    done = subprocess.run([sys.executable, '-m', 'pip', 'install', '--use-pep517', '--no-build-isolation', sdist],
-                          env=offline(tmp_path / 'site'), cwd=tmp_path, timeout=300, capture_output=True, text=True)
-    assert done.returncode and "KeyError: '__version__'" in done.stdout + done.stderr
 
 
 @pytest.mark.slow

@@ -94,9 +94,8 @@ def files(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.rglob('*') if p.is_file())
 
 
-@pytest.mark.parametrize('length', [True, False])
-def test_a_file_is_fetched_once_and_checked_again(fetch, server, tmp_path, length):
-    server.length = length
+def test_a_file_is_fetched_once_and_checked_again(fetch, server, tmp_path):
+    server.length = False
     code, line = fetch()
     assert (code, line.rsplit(': ')[1]) == (0, 'ok')
     path, = (tmp_path / 'models/NET').iterdir()
@@ -151,26 +150,6 @@ def test_a_wrong_file_leaves_nothing_behind(fetch, server, tmp_path, digest, mes
     code, line = fetch(digest)
     assert code == 1
     assert re.search(rf'as fetched from http://127\.0\.0\.1:\d+/w\.pth: .*{message}', line)
-    assert files(tmp_path) == []
-
-
-def test_a_part_of_another_file_is_not_kept(fetch, server, tmp_path):
-    server.limit = 9000
-    assert fetch('')[0] == 1
-    part, = (tmp_path / 'models/NET').iterdir()
-    part.write_bytes(bytes(9000))
-    server.limit = None
-    assert fetch('')[0] == 1
-    assert files(tmp_path) == []
-    assert fetch('')[0] == 0
-
-
-def test_a_file_without_weights(fetch, server, tmp_path):
-    buffer = io.BytesIO()
-    torch.save({'epoch': 3}, buffer)
-    server.content = buffer.getvalue()
-    code, line = fetch()
-    assert code == 1 and 'holds no state dict' in line
     assert files(tmp_path) == []
 
 

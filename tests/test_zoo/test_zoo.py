@@ -24,6 +24,7 @@ from iarn_basicsr.files import save_json
 from iarn_basicsr.inference.cli import main
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.inference.verify import PHOTOGRAPH, TOLERANCE, measure, verify
+from iarn_basicsr.zoo.weights import read_weights
 from iarn_basicsr.zoo.weights import weights_hash as hash_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,18 +158,6 @@ def test_empty_registry(folder: Path, capsys: pytest.CaptureFixture) -> None:
 # ---------------------------------------------------------------------------------------------------------- verifying
 
 
-def test_weights_of_the_repository_alone_are_not_asked_for(released: Path) -> None:
-    """As in an installed package, where the folder earlier is not."""
-    registry = released / 'registry.json'
-    known = json.loads(registry.read_text())
-    known['old'] = {**known['best'], 'file': 'earlier/old.pth'}
-    registry.write_text(json.dumps(known))
-    assert [(name, good) for name, good, _ in verify()] == [('best', True), ('second', True), ('none', True)]
-    assert [(name, good) for name, good, _ in verify(['old'])] == [('old', False)]
-    (released / 'best.pth').unlink()
-    assert [(name, good) for name, good, _ in verify()] == [('best', False), ('second', True), ('none', True)]
-
-
 def test_verify(released: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(['verify']) == 0
     out = capsys.readouterr().out.splitlines()
@@ -219,16 +208,25 @@ def test_verify_compares_numbers(released: Path, by: float, good: bool) -> None:
     assert good or f'1.5x4 psnr_rgb {value:.3f}, expected {value + by:.3f}' in text
 
 
+@pytest.mark.parametrize('name', zoo.list_models())
+def test_released_weights(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Every entry: its file, its hash, what it says of itself, and its numbers at x3."""
+    monkeypatch.setattr(sys.modules['iarn_basicsr.inference.verify'], 'PHOTOGRAPH', PHOTOGRAPH)
+    entry, net = zoo.entries()[name], load(name)[0]
+    assert weights_hash(net) == entry['weights_hash']
+    assert entry['parameters'] == sum(p.numel() for p in net.parameters())
+    assert read_weights(zoo.file_of(name)).arch == net.arch  # every option stands in the file
+    recipes = re.findall(r'options/[\w./-]+\.yml', entry['training'])
+    assert recipes and all((ROOT / recipe).is_file() for recipe in recipes)
+    assert entry['training_data'] and entry['steps'] > 0
+    found = measure(Rescaler(net, name, device='cpu'), ['3'])['3']
+    assert found == pytest.approx(entry['expected']['3'], abs=TOLERANCE)
+
+
 @pytest.mark.slow
 def test_real_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every entry: its file, its hash, its numbers, and what it says of itself."""
+    """All numbers."""
     monkeypatch.setattr(sys.modules['iarn_basicsr.inference.verify'], 'PHOTOGRAPH', PHOTOGRAPH)
-    for name, entry in zoo.entries().items():
-        net = load(name)[0]
-        assert entry['parameters'] == sum(p.numel() for p in net.parameters()), name
-        recipes = re.findall(r'options/[\w./-]+\.yml', entry['training'])
-        assert recipes and all((ROOT / recipe).is_file() for recipe in recipes), name
-        assert entry['training_data'] and entry['steps'] > 0, name
     assert [(name, text) for name, good, text in verify() if not good] == []
 
 
@@ -284,14 +282,14 @@ def test_without_the_package_safetensors(folder: Path, monkeypatch: pytest.Monke
 
 def weight_files() -> dict[str, Any]:
     """name -> what to save, and the message."""
-    net = IARN(num_block=1, width=4)
+    net = tiny_net()
     arch, state = {'type': 'IARN', **net.hparams}, net.state_dict()
     return {
         'esrgan': ({'params_ema': {'conv.weight': torch.zeros(3)}}, 'holds no architecture options: expected a file'),
         'other': ({'params': state, 'arch': {'type': 'RRDBNet'}}, r"holds architecture options \{'type': 'RRDBNet'\}"),
         'list': ([1, 2], 'holds no state dict'),
         'width': ({'params': state, 'arch': {**arch, 'width': 5}}, 'do not make an IARN: .*size mismatch'),
-        'option': ({'params': state, 'arch': {**arch, 'order': 99}}, 'do not make an IARN: IARN option order: 99'),
+        'option': ({'params': state, 'arch': {**arch, 'order': 99}}, 'do not make an IARN: IARN.order: 99'),
         'keyword': ({'params': state, 'arch': {**arch, 'new': 1}}, 'do not make an IARN: .*new'),
         'missing': ({'params': dict(list(state.items())[1:]), 'arch': arch}, 'do not make an IARN: .*Missing key'),
         'no_params': ({'arch': arch}, 'holds no state dict'),
@@ -326,7 +324,7 @@ def test_files_that_hold_no_weights(tmp_path: Path, name: str, content: bytes, m
     (None, 'holds no architecture options'),
     ({'arch': '{"type": "RRDBNet"}'}, r"holds architecture options \{'type': 'RRDBNet'\}"),
     ({'arch': '{broken'}, r'is not a safetensors file \(or it is damaged\): Expecting property name'),
-    ({'arch': '{"type": "IARN", "order": 99}'}, 'do not make an IARN: IARN option order: 99'),
+    ({'arch': '{"type": "IARN", "order": 99}'}, 'do not make an IARN: IARN.order: 99'),
 ])
 def test_safetensors_of_another_kind(tmp_path: Path, metadata: dict[str, str] | None, message: str) -> None:
     from safetensors.torch import save_file

@@ -1,0 +1,70 @@
+"""The quantiser and the conversions, to the bit; float32 on GPUs is switched and put back."""
+
+import numpy as np
+import pytest
+import torch
+
+from iarn_basicsr.ops.image import full_float32, quantise, to_levels, to_pixels, to_tensor
+from iarn_basicsr.payload.bits import high_part
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('requires_grad', [False, True])
+def test_every_level_is_k_over_255_to_the_bit(dtype: torch.dtype, requires_grad: bool) -> None:
+    levels = torch.arange(256, dtype=dtype)
+    for shift in (-0.49, 0.0, 0.49):
+        x = ((levels + shift) / 255).requires_grad_(requires_grad)
+        before, y = x.detach().clone(), quantise(x)
+        assert y.dtype == dtype and y.requires_grad == requires_grad
+        assert torch.equal(y.detach(), levels / 255) and torch.equal(quantise(y).detach(), y.detach())
+        assert torch.equal(x.detach(), before)
+
+
+def test_what_is_out_of_range_is_clamped() -> None:
+    x = torch.tensor([-1e30, -0.3, -0.001, 1.001, 1.7, 1e30])
+    assert quantise(x).tolist() == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize('bits', [8, 6])
+def test_gradient_is_exactly_straight_through(bits: int) -> None:
+    """dy/dx = 1 everywhere: inside, on the limits, and for values that are clamped."""
+    x = torch.tensor([-2.0, -0.001, 0.0, 0.3, 0.5 / 255, 1.0, 1.001, 7.0], requires_grad=True)
+    upstream = torch.arange(1.0, 9.0)
+    quantise(x, bits).backward(upstream)
+    assert torch.equal(x.grad, upstream)
+
+
+@pytest.mark.parametrize('bits', [8, 7, 6, 5])
+def test_fewer_bits_are_the_high_part_of_the_stored_image(bits: int) -> None:
+    """But for the samples of the payload's header, of which seven bits are known."""
+    levels = torch.arange(512).remainder(256).to(torch.uint8).reshape(32, 16, 1).numpy()
+    known = torch.from_numpy(high_part(levels, 8 - bits)).permute(2, 0, 1) / 255
+    for shift in (-0.49, 0.0, 0.49):
+        assert torch.equal(quantise(to_tensor(levels) + shift / 255, bits)[:, 16:], known[:, 16:])
+
+
+def test_pixels_and_tensors() -> None:
+    """Channels move, 255 (or 65535) is 1.0, 8-bit pixels come back to the bit, levels are neither rounded nor cut."""
+    pixels = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 4, 3) * 11
+    x = to_tensor(pixels)
+    assert x.shape == (3, 2, 4) and x.dtype == torch.float32
+    assert torch.equal(x, torch.from_numpy(pixels.astype(np.float32) / np.float32(255)).permute(2, 0, 1))
+    assert torch.equal(to_tensor(pixels.astype(np.uint16) * 257), x)
+    assert torch.equal(to_tensor(pixels.astype(np.float32)), x)
+    assert np.array_equal(to_pixels(x[None]), pixels[None]) and to_pixels(x).dtype == np.uint8
+    assert np.array_equal(to_pixels(x + 0.4 / 255), pixels)
+    np.testing.assert_allclose(to_levels(x * 2 - 0.5), pixels * 2.0 - 127.5, rtol=0, atol=1e-4)
+
+
+def test_full_float32() -> None:
+    """TF32 is off inside, also in a decorated function that is called twice, and put back, also after an error."""
+    allowed = full_float32()(lambda: torch.backends.cudnn.allow_tf32)
+    before, torch.backends.cudnn.deterministic = torch.backends.cudnn.allow_tf32, True
+    with full_float32():
+        assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.deterministic and torch.backends.cudnn.enabled
+    torch.backends.cudnn.deterministic = False
+    assert [allowed(), allowed()] == [False, False]
+    with pytest.raises(ZeroDivisionError), full_float32():
+        raise ZeroDivisionError
+    assert torch.backends.cudnn.allow_tf32 == before

@@ -1,0 +1,116 @@
+"""The scripts that draw figures, measure speed and release weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import make_image, tiny_net
+from PIL import Image
+
+from iarn_basicsr import zoo
+from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.inference.verify import verify
+from iarn_basicsr.zoo.weights import weights_hash
+
+
+def test_ablation_table(script, tmp_path, capsys):
+    """The runs of the repository and those in experiments."""
+    metrics = tmp_path / 'ablation_new' / 'metrics'
+    metrics.mkdir(parents=True)
+    mean = {'x2': {'psnr_y': 50.004, 'lr_psnr_y': 45.06}, 'x7': {}}
+    (metrics / 'Set5_3600.json').write_text(json.dumps({'iter': 3600, 'mean': mean}))
+    assert script('figures').main(['ablation', '--experiments', str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == '| run | x1.5 | x2 | x3 | x4 |'
+    assert lines[2] == '| base | 47.48 / 49.4 | 40.65 / 47.4 | 35.30 / 45.9 | 32.46 / 45.0 |'
+    assert lines[-1] == '| new |  | 50.00 / 45.1 |  |  |'
+
+
+@pytest.mark.parametrize('figure', ['rescale', 'lr'])
+def test_figures(script, tmp_path, monkeypatch, capsys, figure):
+    module = script('figures')
+    monkeypatch.setattr(module, 'photograph', lambda name: make_image(200, 210, 0))
+    monkeypatch.setattr(module, 'RESCALED', {'2': (20, 30)})
+    monkeypatch.setattr(module, 'LR_DETAILS', [('a', (0.1, 0.2))])
+    tiny_net().save(tmp_path / 'net.pth')
+    path = tmp_path / 'figure.png'
+    assert module.main([figure, '-o', str(path), '--weights', str(tmp_path / 'net.pth')]) == 0
+    with Image.open(path) as image:
+        assert image.size == ((3 * (300 + 10) + 150, 324) if figure == 'rescale' else (6 * 202 - 10, 216))
+    assert module.main([figure, '--weights', str(tmp_path / 'nowhere.pth')]) == 2
+    assert capsys.readouterr().err.count('\n') == 1
+
+
+def test_speed(script, tmp_path, capsys):
+    module = script('bench/speed')
+    (tmp_path / 'a.yml').write_text('network_g: {type: IARN, num_block: 1, width: 4}')
+    assert module.main(['networks', '--network', str(tmp_path / 'a.yml'), '--patch', '8', '--batch', '1',
+                        '--image', '8', '12', '--repeats', '1', '--threads', '1', '--dtypes', 'fp32']) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('| I')]
+    assert [line.split(' | ')[0] for line in lines] == [f'| {n}' for n in (
+        'IRN x2', 'IRN x4', 'IARN x1.5', 'IARN x2', 'IARN x3', 'IARN x4')]
+    assert module.main(['pictures', '--child', '0.01', '--threads', '1', '--weights', 'none']) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row['size'] == '133x75' and min(row['down'], row['up'], row['memory']) > 0
+    with pytest.raises(SystemExit):
+        module.main(['networks', '--patch', '10'])
+
+
+def test_release(script, tmp_path, monkeypatch, capsys):
+    """Into a copy of the zoo: the default stays unless --first asks, and the numbers can be verified."""
+    copy = tmp_path / 'zoo'
+    copy.mkdir()
+    shutil.copy(Path(zoo.FOLDER) / 'registry.json', copy)
+    monkeypatch.setattr(zoo, 'FOLDER', str(copy))
+    default = zoo.list_models()[0]
+    module = script('release/release_weights')
+    module.SCALES = ['2']
+    net = tiny_net()
+    net.save(tmp_path / 'run.pth')
+    arguments = [str(tmp_path / 'run.pth'), '--name', 'new', '--training', 'options/a.yml', '--data', 'none', '--steps',
+                 '4']
+    assert module.main(arguments) == 0
+    assert 'new: ' in capsys.readouterr().out
+    entry = zoo.entries()['new']
+    assert set(entry) == set(zoo.entries()[default]) and set(entry['expected']) == {'2'}
+    assert entry['weights_hash'] == weights_hash(net.state_dict()) and zoo.list_models()[0] == default
+    assert [good for _, good, _ in verify(['new'])] == [True]
+    assert module.main([*arguments, '--first']) == 0 and zoo.list_models()[0] == 'new'
+    (tmp_path / 'run.pth').write_bytes(b'')
+    with pytest.raises(SystemExit) as stop:
+        module.main(arguments)
+    assert stop.value.code == 2 and 'is not a PyTorch weight file' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('subnet', ['dense', 'residual'])
+def test_grown_weights_do_what_the_small_ones_do(script, tmp_path, capsys, subnet):
+    """Both ways and for any weights, with parts that can still learn."""
+    module = script('release/grow_weights')
+    small = tiny_net(num_block=2, width=5, order=2, extra_channels=4, subnet=subnet, std=0.1)
+    small.save(tmp_path / 'small.pth')
+    command = [str(tmp_path / 'small.pth'), '-o', str(tmp_path / 'large.pth')]
+    assert module.main([*command, '--num-block', '6', '--width', '8']) == 0
+    large = IARN.from_file(tmp_path / 'large.pth')
+    assert large.hparams == {**small.hparams, 'num_block': 6, 'width': 8}
+    assert f'{sum(p.numel() for p in large.parameters())} parameters' in capsys.readouterr().out
+    hr = torch.rand(1, 3, 26, 31, dtype=torch.float64)
+    small, large = small.double(), large.double()
+    there, here = (net(hr, (11, 20)) for net in (small, large))
+    for key, value in there.items():
+        assert (value - here[key]).abs().max() < 1e-12, key
+    here['sr'].square().sum().backward()
+    idle = [name for name, p in large.named_parameters() if not p.grad.any()]
+    assert all('.last.' not in name for name in idle)  # what feeds only convolutions that are still zero
+    assert not any(name.startswith(('blocks.0.', 'blocks.3.')) and name.endswith('weight') for name in idle)
+    for arguments, message in ((['5', '8'], 'expected a multiple of 2 blocks'), (['6', '4'], 'width of at least 5')):
+        with pytest.raises(SystemExit):
+            module.main([*command, '--num-block', arguments[0], '--width', arguments[1]])
+        assert message in capsys.readouterr().err
+    tiny_net(coupling='hr_grid').save(tmp_path / 'small.pth')
+    with pytest.raises(SystemExit):
+        module.main([*command, '--num-block', '8', '--width', '64'])
+    assert 'only lr_grid can be grown' in capsys.readouterr().err
