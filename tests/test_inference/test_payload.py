@@ -101,6 +101,7 @@ def test_tensors_and_sixteen_bits(photo):
     one = Rescaler.load('none', payload=2)
     lr = one.downscale(photo, 2)
     assert np.array_equal(one.downscale(photo.astype(np.uint16) * 257, 2), lr)
+    assert np.array_equal(one.upscale(lr.astype(np.uint16) * 257, photo.shape[:2]), one.upscale(lr, photo.shape[:2]))
     small = one.downscale(to_tensor(photo), 2)
     assert torch.equal(small, to_tensor(lr))
     assert torch.equal(one.upscale(small, photo.shape[:2]), to_tensor(one.upscale(lr, photo.shape[:2])))
