@@ -1,27 +1,50 @@
 """One-way networks of others: they restore an LR that was made without them, by bicubic.
 
 The package spandrel finds architecture and scale from the weight file: ESRGAN, SwinIR, HAT, DAT, SPAN, SAFMN, Compact
-and many more. The file itself is read by :mod:`iarn_basicsr.zoo.weights`, so nothing in it is executed.
+and many more. The file itself is read by ``zoo.weights``, so nothing in it is executed.
 """
 
 from __future__ import annotations
 
 import os
-from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from iarn_basicsr.errors import WeightsError
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
-from iarn_basicsr.ops.size import Size, smallest_lr_size
+from iarn_basicsr.ops.size import Size, compute_padding, smallest_lr_size
 from iarn_basicsr.zoo.weights import read_weights
 
-__all__ = ['SpandrelNet', 'reaches', 'resized']
+__all__ = ['PaddedNet', 'SpandrelNet', 'reaches', 'resized']
+
+
+class PaddedNet(nn.Module):
+    """A one-way network for LR sizes that are no multiple of its window: extended by reflection, and cut again.
+
+    Args:
+        net: (N, 3, h, w) -> (N, 3, k h, k w) in [0, 1].
+        scale: k.
+        multiple: of which h and w must be one.
+    """
+
+    def __init__(self, net: nn.Module, scale: int, multiple: int = 1) -> None:
+        super().__init__()
+        self.net, self.scale, self.multiple = net, scale, multiple
+
+    def padded_side(self, side: int) -> int:
+        """Side of the square that the network computes on when it is given one."""
+        return side + -side % self.multiple
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Restored image of ``scale`` times the size."""
+        pad, unpad = compute_padding((x.shape[-2], x.shape[-1]), self.multiple)
+        return F.pad(self.net(F.pad(x, pad, mode='reflect')), [self.scale * n for n in unpad])
 
 
 class SpandrelNet(nn.Module):
-    """A network that spandrel knows: (N, 3, h, w) -> (N, 3, k h, k w), RGB in [0, 1], h and w as they come.
+    """A network that spandrel knows: (N, 3, h, w) -> (N, 3, k h, k w), RGB in [0, 1], any h and w.
 
     Args:
         descriptor: spandrel's ``ImageModelDescriptor``. Where the network needs another size (a multiple, a minimum, a
@@ -32,6 +55,8 @@ class SpandrelNet(nn.Module):
         scale: k.
         architecture: spandrel's name of it.
     """
+
+    multiple = 1
 
     def __init__(self, descriptor: Any, file: str = '') -> None:
         super().__init__()
@@ -47,10 +72,13 @@ class SpandrelNet(nn.Module):
 
         Raises:
             WeightsError: in one line, naming the file, if it is damaged or holds code, if spandrel does not know the
-                network or is not installed, or if the network is not one from RGB to RGB.
+                network or is not installed, or if the network does not go from RGB to RGB.
         """
         path = os.fspath(path)
-        spandrel = _spandrel(path)
+        try:
+            import spandrel
+        except ImportError:
+            raise WeightsError(f'{path}: needs the package spandrel (pip install spandrel)') from None
         state = read_weights(path).state
         try:
             found = spandrel.ModelLoader().load_from_state_dict(state)
@@ -84,11 +112,3 @@ def resized(x: Tensor, size: Size) -> Tensor:
     low = min(size[0], x.shape[-2]), min(size[1], x.shape[-1])
     x = x if tuple(x.shape[-2:]) == low else bicubic_downscale(x, low)
     return x if low == tuple(size) else bicubic_upscale(x, size)
-
-
-def _spandrel(path: str) -> ModuleType:
-    try:
-        import spandrel
-    except ImportError:
-        raise WeightsError(f'{path}: needs the package spandrel (pip install spandrel)') from None
-    return spandrel

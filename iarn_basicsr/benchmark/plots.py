@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from os import path as osp
 from typing import Any
@@ -11,145 +12,144 @@ from iarn_basicsr.files import atomic_write
 from iarn_basicsr.metrics.rescaling import PSNR_CAP
 from iarn_basicsr.ops.size import parse_scale, scale_label
 
-from .tables import label, means, quality_table
+from .report import label, means, quality_table
 
 __all__ = ['draw_plots']
 
+Point = tuple[float, float, str]  # x, y, what is written beside it
 
-def draw_plots(results: dict[str, Any], folder: str) -> list[str] | str:
+
+def draw_plots(results: Mapping[str, Any], folder: str) -> list[str] | str:
     """File names of the plots in ``folder``, or why there are none."""
     if find_spec('matplotlib') is None:
         return 'None: matplotlib is not installed (pip install matplotlib).'
+    draws: dict[str, Callable[[Mapping[str, Any], str], Any]] = {
+        'scale': _against_scale, 'cost': _against_cost, 'bytes': _against_bytes, 'lr': _against_lr}
     names = []
-    for dataset in results['options']['datasets']:
-        draws = (('scale', _against_scale), ('cost', _against_cost), ('bytes', _bytes), ('lr', _against_lr))
-        for kind, draw in draws:
-            name = f'{dataset}_psnr_{kind}.png'
-            if draw(results, dataset, osp.join(folder, name)):
-                names.append(name)
+    for dataset in results['datasets']:
+        for kind, draw in draws.items():
+            figure = draw(results, dataset)
+            if figure is not None:
+                names.append(f'{dataset}_psnr_{kind}.png')
+                atomic_write(osp.join(folder, names[-1]), figure.savefig)
     return names
 
 
-def _figure(xlabel: str, ylabel: str) -> tuple[Any, Any]:
+def _curves_of_methods(results: Mapping[str, Any], dataset: str, xlabel: str, points: Callable[[str], Sequence[Point]],
+                       published: Mapping[str, Sequence[Point]] | None = None, log: bool = False,
+                       line: str = 'solid') -> Any:
+    """A figure with one curve a method; None where no method has a point."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), dpi=120, layout='constrained')
     axes = figure.add_subplot()
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
+    axes.set(xlabel=xlabel, ylabel=f'{dataset} PSNR-Y (dB)', xscale='log' if log else 'linear')
     axes.grid(alpha=0.3)
-    return figure, axes
-
-
-def _save(figure: Any, axes: Any, path: str) -> bool:
-    """Write the figure, unless nothing is drawn in it."""
+    drawn: list[tuple[dict[str, Any], Sequence[Point]]] = [
+        ({'marker': 'o', 'linestyle': line, 'label': label(results, m)}, points(m)) for m in results['methods']]
+    drawn += [({'marker': 'x', 'linestyle': 'none', 'label': f'{m} (published)'}, found)
+              for m, found in (published or {}).items()]
+    for style, found in drawn:
+        if found:
+            axes.plot([x for x, _, _ in found], [y for _, y, _ in found], **style)
+        for x, y, text in found:
+            axes.annotate(text, (x, y), fontsize=7, textcoords='offset points', xytext=(4, 4))
     if not axes.has_data():
-        return False
+        return None
     axes.legend(fontsize=8)
-    atomic_write(path, lambda temporary: figure.savefig(temporary))
-    return True
+    return figure
 
 
-def _against_scale(results: dict[str, Any], dataset: str, path: str) -> bool:
+def _against_scale(results: Mapping[str, Any], dataset: str) -> Any:
     table = quality_table(results, dataset)
     symmetric = sorted(v for v, h in map(parse_scale, results['options']['scales']) if v == h)
-    figure, axes = _figure('scale', f'{dataset} PSNR-Y (dB)')
-    for method in results['methods']:
-        points = [(s, table[scale_label(s)][method]['psnr_y']) for s in symmetric
-                  if method in table.get(scale_label(s), {})]
-        if points:
-            axes.plot(*zip(*points), marker='o', label=label(results, method))
-    published = results['published'].get(dataset) or {}
-    for method, row in published.items():
-        points = [(s, row[scale_label(s)]) for s in symmetric if scale_label(s) in row]
-        if points:
-            axes.plot(*zip(*points), linestyle='none', marker='x', label=f'{method} (published)')
-    return _save(figure, axes, path)
+
+    def points(values: Mapping[str, float]) -> list[Point]:
+        return [(s, values[scale_label(s)], '') for s in symmetric if scale_label(s) in values]
+
+    published: dict[str, list[Point]] = {}
+    for entry in results['published']:
+        if entry['metric'] == 'psnr_y':
+            published.update({m: points(row) for m, row in (entry['values'].get(dataset) or {}).items()})
+    return _curves_of_methods(
+        results, dataset, 'scale', lambda m: points({s: row[m]['psnr_y'] for s, row in table.items() if m in row}),
+        {m: found for m, found in published.items() if found})
 
 
-def _against_cost(results: dict[str, Any], dataset: str, path: str) -> bool:
-    quality, cost = quality_table(results, dataset), means(results, ('cost',))
-    figure, axes = _figure('seconds per HR megapixel, down + up', f'{dataset} PSNR-Y (dB)')
-    axes.set_xscale('log')
-    for method in results['methods']:
-        points = [(row[method]['seconds_down'] + row[method]['seconds_up'], quality[s][method]['psnr_y'], s)
-                  for s, row in cost.items() if method in row and method in quality.get(s, {})]
-        if points:
-            axes.plot(*zip(*[p[:2] for p in points]), marker='o', label=label(results, method))
-            for x, y, s in points:
-                axes.annotate(s, (x, y), fontsize=7, textcoords='offset points', xytext=(4, 4))
-    return _save(figure, axes, path)
+def _against_cost(results: Mapping[str, Any], dataset: str) -> Any:
+    quality, cost = quality_table(results, dataset), means(results, 'cost')
+    return _curves_of_methods(
+        results, dataset, 'seconds per HR megapixel, down + up',
+        lambda m: [(row[m]['seconds_down'] + row[m]['seconds_up'], quality[s][m]['psnr_y'], s)
+                   for s, row in cost.items() if m in row and m in quality.get(s, {})], log=True)
 
 
-def _bytes(results: dict[str, Any], dataset: str, path: str) -> bool:
-    figure, axes = _figure('LR bytes as PNG, relative to the bicubic LR', f'{dataset} PSNR-Y (dB)')
+def _against_bytes(results: Mapping[str, Any], dataset: str) -> Any:
     table = quality_table(results, dataset)
-    for method in results['methods']:
-        points = [(row[method]['lr_bytes_ratio'], row[method]['psnr_y'], s)
-                  for s, row in table.items() if method in row]
-        if points:
-            axes.plot(*zip(*[p[:2] for p in points]), linestyle='none', marker='o', label=label(results, method))
-            for x, y, s in points:
-                axes.annotate(s, (x, y), fontsize=6, textcoords='offset points', xytext=(3, 3))
-    return _save(figure, axes, path)
+    return _curves_of_methods(
+        results, dataset, 'LR bytes as PNG, relative to the bicubic LR',
+        lambda m: [(row[m]['lr_bytes_ratio'], row[m]['psnr_y'], s) for s, row in table.items() if m in row],
+        line='none')
 
 
-def _against_lr(results: dict[str, Any], dataset: str, path: str) -> bool:
+# -------------------------------------------------------------------------------------------------- coded detail
+
+
+def _against_lr(results: Mapping[str, Any], dataset: str) -> Any:
     """A panel a scale: what k bits of coded detail bring to the HR and cost the LR, with and without a network."""
     from matplotlib.figure import Figure
 
-    table, curves = quality_table(results, dataset), _curves(results)
+    table, curves = quality_table(results, dataset), _payload_curves(results)
     scales = [s for s, row in table.items() if any(m in row for curve in curves.values() for m in curve.values())]
     if not scales:
-        return False
+        return None
     columns = min(3, len(scales))
     rows = -(-len(scales) // columns)
     figure = Figure(figsize=(3.4 * columns + 0.6, 2.9 * rows), dpi=100, layout='constrained')
-    panels = figure.subplots(rows, columns, squeeze=False).flat
-    for scale, axes in zip(scales, panels):  # in this order: the first to end takes nothing of the other
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for scale, axes in zip(scales, panels):
         _panel(axes, {name: {k: table[scale][m] for k, m in curve.items() if m in table[scale]}
                       for name, curve in curves.items()})
         axes.set_title(scale, fontsize=10)
-    for axes in list(panels):  # those that are left
+    for axes in panels[len(scales):]:
         axes.axis('off')
     figure.supxlabel(f'{dataset} LR PSNR-RGB (dB); at the points: bits of coded detail a sample', fontsize=9)
     figure.supylabel('HR PSNR-RGB (dB)', fontsize=9)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=8, loc='outside upper center', ncols=3)
-    atomic_write(path, lambda temporary: figure.savefig(temporary))
-    return True
+    return figure
 
 
-def _curves(results: dict[str, Any]) -> dict[str, dict[float, str]]:
-    """Name of a curve -> bits -> method. That without bits may be an IARN, or least squares where there is none."""
+def _payload_curves(results: Mapping[str, Any]) -> dict[str, dict[float, str]]:
+    """Name of a curve -> bits -> method. Zero bits are an IARN, or least squares where there is no network."""
+
+    def curve(options: Mapping[str, Any]) -> str:
+        weights = options.get('weights', zoo.DEFAULT if options['type'] == 'IARN' else zoo.NONE)
+        effort = f', effort {options["effort"]}' if options.get('effort') else ''
+        return 'no network' if weights == zoo.NONE else f'{osp.basename(weights)}{effort}'
+
     curves: dict[str, dict[float, str]] = {}
     methods = {m: results['options']['methods'][m] for m in results['methods']}
     for method, options in methods.items():
         if options['type'] == 'payload':
-            curves.setdefault(_curve(options), {})[options['bits']] = method
+            curves.setdefault(curve(options), {})[options['bits']] = method
     for method, options in methods.items():
         if options['type'] in ('IARN', 'least_squares'):
-            curves.get(_curve(options), {}).setdefault(0, method)
-    return {name: dict(sorted(curve.items())) for name, curve in curves.items()}
+            curves.get(curve(options), {}).setdefault(0, method)
+    return {name: dict(sorted(found.items())) for name, found in curves.items()}
 
 
-def _curve(options: dict[str, Any]) -> str:
-    weights = options.get('weights', zoo.DEFAULT if options['type'] == 'IARN' else zoo.NONE)
-    effort = f', effort {options["effort"]}' if options.get('effort') else ''
-    return 'no network' if weights == zoo.NONE else f'{osp.basename(weights)}{effort}'
-
-
-def _panel(axes: Any, curves: dict[str, dict[float, dict[str, float]]]) -> None:
+def _panel(axes: Any, curves: Mapping[str, Mapping[float, Mapping[str, float]]]) -> None:
     """An LR without any error stands at the right edge."""
-    near = [row['lr_psnr_rgb'] for curve in curves.values() for row in curve.values()]
-    highest = max((x for x in near if x < PSNR_CAP), default=50.0)
+    fidelity = [row['lr_psnr_rgb'] for curve in curves.values() for row in curve.values()]
+    highest = max((x for x in fidelity if x < PSNR_CAP), default=50.0)
     for n, (name, curve) in enumerate(curves.items()):
         points = [(min(row['lr_psnr_rgb'], highest + 4), row['psnr_rgb'], k) for k, row in curve.items()]
         line, = axes.plot([p[0] for p in points], [p[1] for p in points], marker='o', markersize=4, label=name)
-        place = {'xytext': (3, 3)} if n % 2 == 0 else {'xytext': (-3, -3), 'ha': 'right', 'va': 'top'}
+        offset = {'xytext': (3, 3)} if n % 2 == 0 else {'xytext': (-3, -3), 'ha': 'right', 'va': 'top'}
         for x, y, k in points:
-            axes.annotate(f'{k:g}', (x, y), fontsize=8, color=line.get_color(), textcoords='offset points', **place)
-    if PSNR_CAP in near:
-        ticks = [t for t in range(0, int(highest) + 2, 5) if t >= min(near) - 1]
+            axes.annotate(f'{k:g}', (x, y), fontsize=8, color=line.get_color(), textcoords='offset points', **offset)
+    if PSNR_CAP in fidelity:
+        ticks = [t for t in range(0, int(highest) + 2, 5) if t >= min(fidelity) - 1]
         axes.set_xticks([*ticks, highest + 4], [*map(str, ticks), 'exact'])
     axes.margins(0.1, 0.12)
     axes.grid(alpha=0.3)

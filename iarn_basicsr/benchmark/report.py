@@ -1,24 +1,26 @@
-"""Tables (Markdown, CSV) and plots of a benchmark's results."""
+"""What a benchmark writes: means over images, as tables in Markdown; every value, as CSV."""
 
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import path as osp
+from statistics import fmean
 from typing import Any
 
-from iarn_basicsr.checks import FORMULA
 from iarn_basicsr.files import atomic_write, save_text
 from iarn_basicsr.metrics.rescaling import PROTOCOL, PSNR_CAP
 from iarn_basicsr.ops.size import parse_scale, scale_label
 
-from .plots import draw_plots
-from .tables import Table, label, lossy_table, means, quality_table
+from .methods import ONE_WAY
 
-__all__ = ['summary', 'write_report']
+__all__ = ['Table', 'label', 'lossy_table', 'means', 'quality_table', 'summary', 'write_report']
 
-_DETAIL = {  # column -> (metric, format)
+Row = Mapping[str, float]
+Table = dict[str, dict[str, dict[str, float]]]  # scale -> method -> metric -> value
+Columns = Mapping[str, tuple[str, str]]  # heading -> (metric, format)
+
+DETAIL: Columns = {
     'PSNR-Y': ('psnr_y', '.2f'),
     'SSIM-Y': ('ssim_y', '.4f'),
     'PSNR-RGB': ('psnr_rgb', '.2f'),
@@ -34,14 +36,14 @@ _DETAIL = {  # column -> (metric, format)
     'PNG bits': ('lr_bits', '.2f'),
     'WebP bits': ('lr_bits_webp', '.2f'),
 }
-_BYTES = {
+BYTES: Columns = {
     'PSNR-RGB': ('psnr_rgb', '.2f'),
     'LR as PNG, bytes': ('png bytes', ',.0f'),
     'AVIF': ('png avif', '.2f'),
     'LR as WebP, bytes': ('webp bytes', ',.0f'),
     'AVIF of those': ('webp avif', '.2f'),
 }
-_COST = {
+COST: Columns = {
     'parameters': ('params', ',.0f'),
     'MAC / pixel down': ('macs_down', ',.0f'),
     'MAC / pixel up': ('macs_up', ',.0f'),
@@ -51,31 +53,100 @@ _COST = {
 }
 
 
-def write_report(results: dict[str, Any], folder: str) -> None:
-    """benchmark.md, benchmark.csv and, where matplotlib is installed, the plots."""
-    plots = draw_plots(results, folder)
+# --------------------------------------------------------------------------------------------------------------- means
+
+
+def means(results: Mapping[str, Any], *kind: str, whole: bool = False) -> Table:
+    """Means over the images of all rows whose key begins with ``kind``; ``images`` counts them.
+
+    A value that only some images have is averaged over those; if ``whole``, it is left out.
+    """
+    groups: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for row in results['rows']:
+        key = tuple(row['key'])
+        if key[:len(kind)] == kind and 'unsupported' not in row:
+            groups.setdefault(key[2], {}).setdefault(row['method'], []).append(row)
+    table: Table = {}
+    for scale, methods in groups.items():
+        for method, rows in methods.items():
+            names = [name for name in dict.fromkeys(n for row in rows for n in row) if name not in ('method', 'key')]
+            table.setdefault(scale, {})[method] = {
+                'images': len(rows),
+                **{name: fmean(row[name] for row in rows if name in row) for name in names
+                   if not whole or all(name in row for row in rows)}}
+    return table
+
+
+def quality_table(results: Mapping[str, Any], dataset: str) -> Table:
+    """Means over the images of a data set.
+
+    ``lr_bytes_ratio`` is the LR's share of bicubic's bytes, ``lr_bits`` and ``lr_bits_webp`` are bits per HR pixel.
+    """
+    table = means(results, 'quality', dataset)
+    for row in (row for methods in table.values() for row in methods.values()):
+        if 'lr_bytes' in row:
+            row['lr_bytes_ratio'] = row['lr_bytes'] / row['lr_bytes_bicubic']
+            row['lr_bits'] = 8 * row['lr_bytes'] / row['hr_pixels']
+            row['lr_bits_webp'] = 8 * row['lr_bytes_webp'] / row['hr_pixels']
+    return table
+
+
+def lossy_table(results: Mapping[str, Any]) -> Table:
+    """Means over the images of the section ``lossy``, and ``FILE bits`` per HR pixel.
+
+    A plain file of the same bytes that some of the images lack is left out: a mean over the others would mislead.
+    """
+    table = means(results, 'lossy', whole=True)
+    for row in (row for methods in table.values() for row in methods.values()):
+        row.update({f'{name[:-6]} bits': 8 * row[name] / row['hr_pixels'] for name in list(row)
+                    if name.endswith(' bytes')})
+    return table
+
+
+def label(results: Mapping[str, Any], method: str) -> str:
+    """Name of a method in tables and plots; that of a one-way network says that its LR is bicubic."""
+    options = results['options']['methods'].get(method) or {}
+    return f'{method} (bicubic LR)' if options.get('type') in ONE_WAY else method
+
+
+# -------------------------------------------------------------------------------------------------------------- report
+
+
+def write_report(results: Mapping[str, Any], folder: str, plots: Sequence[str] | str) -> None:
+    """benchmark.md and benchmark.csv.
+
+    Args:
+        results: of ``run``.
+        folder: where the files go.
+        plots: file names of the plots in it, or why there are none.
+    """
     save_text('\n'.join(_markdown(results, plots)) + '\n', osp.join(folder, 'benchmark.md'))
     atomic_write(osp.join(folder, 'benchmark.csv'), lambda path: _write_csv(results, path))
 
 
-def summary(results: dict[str, Any]) -> str:
-    """PSNR-Y of every method at every scale, a table per dataset."""
-    return '\n'.join(line for dataset in results['options']['datasets'] for line in _psnr_table(results, dataset))
+def summary(results: Mapping[str, Any]) -> str:
+    """PSNR-Y of every method at every scale, a table for each data set, and what is published."""
+    return '\n'.join(line for dataset in results['datasets']
+                     for line in (*_psnr_table(results, dataset), *_published_table(results, dataset)))
 
 
-def _markdown(results: dict[str, Any], plots: Sequence[str] | str) -> Iterator[str]:
+def _markdown(results: Mapping[str, Any], plots: Sequence[str] | str) -> Iterator[str]:
     yield f'# {results["name"]}\n'
     yield (f'{PROTOCOL}. PSNR in dB. LR bytes: PNG, relative to the bicubic LR; PNG and WebP bits: of the LR file, '
            'lossless, per HR pixel; 99%: percentile of CIEDE2000 over the pixels, mean over the images. Machine: '
            f'{results["machine"]}.')
-    yield 'Published figures are their authors\', by their own protocol and training data; the others were run here.'
     yield 'Methods with a bicubic LR are one-way networks: they restore an LR that was made without them.'
-    for dataset, options in results['options']['datasets'].items():
-        crop = options.get('mod_crop')
+    for dataset in results['datasets']:
+        crop = results['options']['datasets'][dataset].get('mod_crop')
         yield f'\n## {dataset}\n\nHR cropped to multiples of {crop}.' if crop else f'\n## {dataset}'
         yield from _psnr_table(results, dataset)
+        yield from _published_table(results, dataset)
         yield from _both_table(results, dataset)
-        yield from _detail_tables(results, dataset)
+        for scale, methods in quality_table(results, dataset).items():
+            images = next(iter(methods.values()))['images']
+            columns = {c: v for c, v in DETAIL.items() if any(v[0] in row for row in methods.values())}
+            yield f'\n### {dataset} {scale} ({images:.0f} images)\n'
+            yield from _rows_table(results, methods, columns)
     yield from _cost_tables(results)
     yield from _cycles_tables(results)
     yield from _lossy_tables(results)
@@ -87,87 +158,73 @@ def _markdown(results: dict[str, Any], plots: Sequence[str] | str) -> Iterator[s
     yield from [plots] if isinstance(plots, str) else (f'![{p}]({p})' for p in plots)
 
 
-def _psnr_table(results: dict[str, Any], dataset: str) -> Iterator[str]:
-    table = quality_table(results, dataset)
-    scales = _labels(results['options']['scales'])
-    published = results['published'].get(dataset) or {}
-    shown = [s for s in scales if any(s in row for row in published.values())]
-    methods = [*results['methods'], *(m for m in published if m not in results['methods'])]
-    head = [f'{dataset} PSNR-Y', *scales, *(f'{s} (published)' for s in shown)]
-    rows = [[label(results, m), *(_cell(table.get(s, {}).get(m), 'psnr_y', '.2f') for s in scales),
-             *(_cell(published.get(m), s, '.2f') for s in shown)] for m in methods]
+def _psnr_table(results: Mapping[str, Any], dataset: str) -> Iterator[str]:
+    table, scales = quality_table(results, dataset), _scales(results, dataset)
     yield ''
-    yield from _table(head, rows)
+    yield from _table([f'{dataset} PSNR-Y', *scales],
+                      [[label(results, m), *(_cell(table.get(s, {}).get(m), 'psnr_y', '.2f') for s in scales)]
+                       for m in results['methods']])
 
 
-def _both_table(results: dict[str, Any], dataset: str) -> Iterator[str]:
+def _published_table(results: Mapping[str, Any], dataset: str) -> Iterator[str]:
+    """What others publish, with its source: apart from what was measured here."""
+    scales, rows = _scales(results, dataset), []
+    for entry in results['published']:
+        metric = ('LR ' if entry['metric'].startswith('lr_') else '') + \
+            ('PSNR-Y' if entry['metric'].endswith('_y') else 'PSNR-RGB')
+        rows += [[method, metric, *(_cell(row, s, '.2f') for s in scales), entry['source']]
+                 for method, row in (entry['values'].get(dataset) or {}).items() if any(s in row for s in scales)]
+    if rows:
+        yield '\nPublished by their authors, by their own protocol and training data; not measured here:\n'
+        yield from _table([f'{dataset}, published', 'metric', *scales, 'source'], rows)
+
+
+def _both_table(results: Mapping[str, Any], dataset: str) -> Iterator[str]:
     """HR beside LR, in RGB and Y."""
-    table = quality_table(results, dataset)
-    scales = _labels(results['options']['scales'])
-    rows = [[label(results, m), *(_pair(table.get(s, {}).get(m), of) for s in scales for of in ('', 'lr_'))]
-            for m in results['methods']]
+    table, scales = quality_table(results, dataset), _scales(results, dataset)
     yield ''
-    yield from _table([f'{dataset} PSNR-RGB / Y', *(f'{s} {of}' for s in scales for of in ('HR', 'LR'))], rows)
+    yield from _table([f'{dataset} PSNR-RGB / Y', *(f'{s} {of}' for s in scales for of in ('HR', 'LR'))],
+                      [[label(results, m), *(_pair(table.get(s, {}).get(m), of) for s in scales for of in ('', 'lr_'))]
+                       for m in results['methods']])
 
 
-def _pair(row: dict[str, float] | None, of: str) -> str:
-    """PSNR-RGB / PSNR-Y."""
-    if not row or f'{of}psnr_rgb' not in row:
-        return '–'
-    if row[f'{of}psnr_rgb'] == row[f'{of}psnr_y'] == PSNR_CAP:
-        return 'exact'
-    return f'{row[f"{of}psnr_rgb"]:.2f} / {row[f"{of}psnr_y"]:.2f}'
-
-
-def _detail_tables(results: dict[str, Any], dataset: str) -> Iterator[str]:
-    for scale, methods in quality_table(results, dataset).items():
-        images = next(iter(methods.values()))['images']
-        columns = {c: v for c, v in _DETAIL.items() if any(v[0] in row for row in methods.values())}
-        yield f'\n### {dataset} {scale} ({images:.0f} images)\n'
-        yield from _table(['method', *columns], _rows(results, methods, columns))
-
-
-def _cost_tables(results: dict[str, Any]) -> Iterator[str]:
-    table = means(results, ('cost',))
-    for k, (scale, methods) in enumerate(table.items()):
-        if not k:
-            options = results['options']['cost']
-            height, width = options['hr_size']
-            yield (f'\n## Cost\n\nHR {width}x{height}, median of {options.get("repeats", 5)} after one that warms up; '
-                   'MP: HR megapixel; peak: largest memory of a process that does nothing else.')
+def _cost_tables(results: Mapping[str, Any]) -> Iterator[str]:
+    table = means(results, 'cost')
+    if table:
+        options = results['options']['cost']
+        height, width = options['hr_size']
+        yield (f'\n## Cost\n\nHR {width}x{height}, median of {options.get("repeats", 5)} after one that warms up; '
+               'MP: HR megapixel; peak: largest memory of a process that does nothing else.')
+    for scale, methods in table.items():
         yield f'\n### {scale}\n'
-        yield from _table(['method', *_COST], _rows(results, methods, _COST))
+        yield from _rows_table(results, methods, COST)
 
 
-def _cycles_tables(results: dict[str, Any]) -> Iterator[str]:
-    for k, (scale, methods) in enumerate(means(results, ('cycles', )).items()):
-        if not k:
-            yield ('\n## Repeated down and up\n\nPSNR-Y against the original after n cycles, '
-                   f'{_dataset_of(results, "cycles")}.')
-        names = [n for n in next(iter(methods.values())) if n != 'images']
+def _cycles_tables(results: Mapping[str, Any]) -> Iterator[str]:
+    table = means(results, 'cycles')
+    if table:
+        yield f'\n## Repeated down and up\n\nPSNR-Y against the original after n cycles, {_dataset(results, "cycles")}.'
+    for scale, methods in table.items():
+        counts = [n for n in next(iter(methods.values())) if n != 'images']
         yield f'\n### Repeated down and up, {scale}\n'
-        yield from _table(['method', *names], _rows(results, methods, {n: (n, '.2f') for n in names}))
+        yield from _rows_table(results, methods, {n: (n, '.2f') for n in counts})
 
 
-def _lossy_tables(results: dict[str, Any]) -> Iterator[str]:
+def _lossy_tables(results: Mapping[str, Any]) -> Iterator[str]:
     """What is restored from lossy files of the LR, beside plain files of the HR image of the same bytes."""
     table = lossy_table(results)
     if not table:
         return
     options = results['options']['lossy']
     files = [f'{form} {q}' for form in options['formats'] for q in options['qualities']]
-    yield (f'\n## Lossy LR\n\nPSNR restored from the LR as PNG and as lossy files, {_dataset_of(results, "lossy")}. '
-           'jpeg: 4:2:0; jpeg444: without chroma subsampling; webp, avif: as Pillow writes them. LR: PSNR-RGB of the '
-           'LR, before it became a lossy file, against the bicubic LR.')
+    yield (f'\n## Lossy LR\n\nPSNR restored from the LR as PNG and as lossy files, {_dataset(results, "lossy")}. '
+           'jpeg: 4:2:0; webp, avif: as Pillow writes them. LR: PSNR-RGB of the LR, before it became a lossy file, '
+           'against the bicubic LR.')
     for scale, methods in table.items():
         for kind, metric in (('PSNR-Y', 'psnr_y'), ('PSNR-RGB', 'psnr_rgb')):
             columns = {'LR': ('lr_psnr_rgb', '.2f'), **{f: (f'{f} {metric}', '.2f') for f in ('png', *files)}}
             yield f'\n### Lossy LR, {scale}, {kind}\n'
-            yield from _table(['method', *columns], _rows(results, methods, columns))
-    yield from _same_bytes_tables(results, table, files)
-
-
-def _same_bytes_tables(results: dict[str, Any], table: Table, files: Sequence[str]) -> Iterator[str]:
+            yield from _rows_table(results, methods, columns)
     yield ('\n## The bytes of a lossy LR\n\nBytes of the LR file, and its bits per HR pixel. PSNR-RGB / Y: restored '
            'from it, and of a plain JPEG (4:2:0) and a plain AVIF (4:4:4, tuned for PSNR) of the HR image with at most '
            'its bytes. A dash: not every image has one as small.')
@@ -179,65 +236,67 @@ def _same_bytes_tables(results: dict[str, Any], table: Table, files: Sequence[st
         yield from _table(['method', 'LR as', 'bytes', 'bits', 'restored', 'JPEG', 'AVIF'], rows)
 
 
-def _dataset_of(results: dict[str, Any], section: str) -> str:
-    """Name of the data set of a section."""
-    return results['options'][section].get('dataset') or next(iter(results['options']['datasets']))
-
-
-def _bytes_tables(results: dict[str, Any]) -> Iterator[str]:
+def _bytes_tables(results: Mapping[str, Any]) -> Iterator[str]:
     """What a codec makes of the bytes of an LR file, beside what is restored from it."""
-    table = means(results, ('bytes', ))
+    table = means(results, 'bytes')
     if not table:
         return
-    dataset = _dataset_of(results, 'bytes')
+    dataset = _dataset(results, 'bytes')
     quality = quality_table(results, dataset)
     yield (f'\n## The same bytes as AVIF\n\nPSNR-RGB restored from the LR, and of a plain AVIF of the HR image (4:4:4, '
            f'tuned for PSNR) with at most the bytes of the LR file, {dataset}.')
     for scale, methods in table.items():
         rows = {m: {**row, **quality.get(scale, {}).get(m, {})} for m, row in methods.items()}
         yield f'\n### The same bytes, {scale}\n'
-        yield from _table(['method', *_BYTES], _rows(results, rows, _BYTES))
+        yield from _rows_table(results, rows, BYTES)
 
 
-def _rows(results: dict[str, Any], methods: dict[str, dict[str, float]],
-          columns: dict[str, tuple[str, str]]) -> list[list[str]]:
-    return [[label(results, m), *(_cell(row, name, form) for name, form in columns.values())]
-            for m, row in methods.items()]
+def _scales(results: Mapping[str, Any], dataset: str) -> list[str]:
+    """Names of the scales of a data set: its own, or those of all."""
+    options = results['options']
+    return [scale_label(parse_scale(s)) for s in options['datasets'][dataset].get('scales') or options['scales']]
 
 
-def _cell(row: dict[str, float] | None, name: str, form: str) -> str:
+def _dataset(results: Mapping[str, Any], section: str) -> str:
+    """Name of the data set of a section."""
+    return results['options'][section].get('dataset') or results['datasets'][0]
+
+
+def _cell(row: Row | None, name: str, form: str) -> str:
     return format(row[name], form) if row and name in row else '–'
+
+
+def _pair(row: Row | None, of: str) -> str:
+    """PSNR-RGB / PSNR-Y."""
+    if not row or f'{of}psnr_rgb' not in row:
+        return '–'
+    if row[f'{of}psnr_rgb'] == row[f'{of}psnr_y'] == PSNR_CAP:
+        return 'exact'
+    return f'{row[f"{of}psnr_rgb"]:.2f} / {row[f"{of}psnr_y"]:.2f}'
+
+
+def _rows_table(results: Mapping[str, Any], methods: Mapping[str, Row], columns: Columns) -> Iterator[str]:
+    """One row a method."""
+    yield from _table(['method', *columns], [[label(results, m), *(_cell(row, *of) for of in columns.values())]
+                                             for m, row in methods.items()])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """A Markdown table whose source is readable too."""
     widths = [max(len(line[k]) for line in (head, *rows)) for k in range(len(head))]
-
-    def line(cells: Sequence[str], pad: Callable[[str, int], str]) -> str:
-        return f'| {cells[0].ljust(widths[0])} | ' + ' | '.join(pad(c, w) for c, w in zip(cells[1:], widths[1:])) + ' |'
-
-    yield line(head, str.rjust)
-    yield f'|{"-" * (widths[0] + 2)}|' + '|'.join('-' * (w + 1) + ':' for w in widths[1:]) + '|'
-    for row in rows:
-        yield line(row, str.rjust)
+    for n, (first, *others) in enumerate((head, *rows)):
+        yield f'| {" | ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(others, widths[1:]))])} |'
+        if n == 0:
+            yield f'|{"-" * (widths[0] + 2)}|' + '|'.join('-' * (w + 1) + ':' for w in widths[1:]) + '|'
 
 
-def _labels(scales: Sequence[Any]) -> list[str]:
-    return [scale_label(parse_scale(s)) for s in scales]
-
-
-def _write_csv(results: dict[str, Any], path: str) -> None:
+def _write_csv(results: Mapping[str, Any], path: str) -> None:
     """Long form: one value a line."""
     with open(path, 'w', encoding='utf-8', newline='') as file:
-        writer = csv.writer(file, lineterminator=os.linesep)
+        writer = csv.writer(file)
         writer.writerow(['method', 'what', 'on', 'scale', 'image', 'metric', 'value'])
         for row in results['rows']:
             what, on, scale, image = (*row['key'], '')[:4]
             for metric, value in row.items():
                 if metric not in ('method', 'key'):
-                    writer.writerow([row['method'], what, on, scale, _as_text(image), metric, value])
-
-
-def _as_text(name: str) -> str:
-    """The name of a file that a spreadsheet does not compute; those of methods and data sets are checked."""
-    return f"'{name}" if name.startswith(FORMULA) else name
+                    writer.writerow([row['method'], what, on, scale, image, metric, value])

@@ -1,12 +1,14 @@
-"""What is measured of one method on one image: quality, repeated cycles, a lossy channel, bytes; and its cost."""
+"""What is measured of one method on one image: quality, repeated cycles, a lossy LR, bytes; and what it costs."""
 
 from __future__ import annotations
 
+import functools
+import io
 import itertools
 import multiprocessing
 import os
-import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,28 +16,107 @@ from typing import Any
 
 import numpy as np
 import torch
-from basicsr.metrics import calculate_metric, calculate_psnr
-from basicsr.utils import tensor2img
+from basicsr.metrics import calculate_metric
+from PIL import Image
 from torch import Tensor
 
 from iarn_basicsr.inference.picture_file import png_bytes
 from iarn_basicsr.metrics.colour import calculate_ciede2000
-from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PSNR_CAP, border_of, evaluate
-from iarn_basicsr.ops.image import full_float32, to_tensor
-from iarn_basicsr.ops.jpeg import decoded
+from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, border_of, evaluate
+from iarn_basicsr.ops.image import full_float32, quantise, to_pixels, to_tensor
+from iarn_basicsr.ops.jpeg import QUALITIES, decoded, jpeg_bytes
 from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.ops.size import Size, lr_size, parse_scale
 
-from .codecs import avif_files, jpeg_files, lossy_bytes, webp_bytes
-from .methods import Method, build_method
-from .own import import_networks
+from .methods import Method, build_method, import_networks
 
-__all__ = ['avif_of_same_size', 'cost', 'cycles', 'lossy', 'quality']
+__all__ = ['BestFit', 'avif_bytes', 'avif_of_same_size', 'cost', 'cycles', 'lossy', 'lossy_bytes', 'quality',
+           'webp_bytes']
 
 PSNR = {name: DEFAULT_METRICS[name] for name in ('psnr_y', 'psnr_rgb')}
 LR_PSNR_RGB = {'lr_psnr_rgb': DEFAULT_METRICS['lr_psnr_rgb']}
 NIQE_BLOCK = 96  # pixels; side of the blocks of which NIQE takes statistics
 NIQE_BLOCKS = 4  # fewer blocks give no statistics: smaller LR images have no NIQE
+
+
+# -------------------------------------------------------------------------------------------------------------- codecs
+
+
+def _saved(rgb: np.ndarray, form: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def lossy_bytes(rgb: np.ndarray, form: str, quality: int) -> bytes:
+    """A ``jpeg``, ``webp`` or ``avif`` file of an image (H, W, 3) uint8, as programs write it: with halved chroma."""
+    if form == 'jpeg':
+        return jpeg_bytes(rgb, quality)
+    return _saved(rgb, form, quality=quality, **({'max_threads': 1} if form == 'avif' else {}))
+
+
+def avif_bytes(rgb: np.ndarray, quality: int) -> bytes:
+    """An AVIF at its best: 4:4:4, tuned for PSNR."""
+    return _saved(rgb, 'AVIF', quality=quality, subsampling='4:4:4', codec='aom', max_threads=1,
+                  advanced={'tune': 'psnr'})
+
+
+def webp_bytes(rgb: np.ndarray) -> bytes:
+    """A lossless WebP file of an image (H, W, 3) uint8, without metadata."""
+    return _saved(rgb, 'WEBP', lossless=True)
+
+
+class BestFit:
+    """The files of one image by one codec: the best that fits into a number of bytes. Each file is made once.
+
+    Args:
+        make: the file of a quality.
+        lowest, highest: quality.
+    """
+
+    def __init__(self, make: Callable[[int], bytes], lowest: int, highest: int) -> None:
+        self._make, self._range = functools.cache(make), (lowest, highest)
+
+    def within(self, budget: int) -> bytes:
+        """The file of the highest quality that has at most ``budget`` bytes; empty if none has."""
+        best, (low, high) = b'', self._range
+        while low <= high:
+            middle = (low + high) // 2
+            data = self._make(middle)
+            if len(data) <= budget:
+                best, low = data, middle + 1
+            else:
+                high = middle - 1
+        return best
+
+
+def best_jpeg(rgb: np.ndarray) -> BestFit:
+    """Plain JPEG files (4:2:0) of an image (H, W, 3) uint8."""
+    return BestFit(functools.partial(jpeg_bytes, rgb), *QUALITIES)
+
+
+def best_avif(rgb: np.ndarray) -> BestFit:
+    """Plain AVIF files of an image (H, W, 3) uint8, as of ``avif_bytes``."""
+    return BestFit(functools.partial(avif_bytes, rgb), 0, 100)
+
+
+# ------------------------------------------------------------------------------------------------------------- quality
+
+
+def _size(x: Tensor) -> Size:
+    return x.shape[-2], x.shape[-1]
+
+
+def _rgb(image: Tensor) -> np.ndarray:
+    """(1, 3, H, W) -> (H, W, 3) uint8."""
+    return to_pixels(image)[0]
+
+
+def _evaluate(hr: tuple[np.ndarray, np.ndarray], lr: tuple[np.ndarray, np.ndarray],
+              metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """``metrics.evaluate`` of RGB images."""
+    restored, original, low, reference = (np.ascontiguousarray(image[..., ::-1]) for image in (*hr, *lr))
+    return evaluate((restored, original), (low, reference), metrics)
 
 
 def quality(method: Method, hr: Tensor, reference: Tensor) -> dict[str, float]:
@@ -46,32 +127,30 @@ def quality(method: Method, hr: Tensor, reference: Tensor) -> dict[str, float]:
         hr: original (1, 3, H, W) in [0, 1].
         reference: its bicubic LR (1, 3, h, w) with 8-bit values.
     """
-    size = reference.shape[-2], reference.shape[-1]
+    size = _size(reference)
     lr = method.downscale(hr, size)
-    restored = method.upscale(lr, (hr.shape[-2], hr.shape[-1]))
-    low, bicubic = tensor2img(lr), tensor2img(reference)
-    values = evaluate((tensor2img(restored), tensor2img(hr)), (low, bicubic), DEFAULT_METRICS)
-    border = border_of((hr.shape[-2], hr.shape[-1]), size)
-    border = min(border, (min(size) - 1) // 2)
-    values['lr_ciede2000'] = calculate_ciede2000(low, bicubic, border)
-    values['lr_ciede2000_p99'] = calculate_ciede2000(low, bicubic, border, percentile=99)
-    values['lr_bytes'] = len(png_bytes(low[..., ::-1]))
-    values['lr_bytes_webp'] = len(webp_bytes(low[..., ::-1]))
-    values['lr_bytes_bicubic'] = len(png_bytes(bicubic[..., ::-1]))
-    values['hr_pixels'] = hr.shape[-2] * hr.shape[-1]
+    low, bicubic = _rgb(lr), _rgb(reference)
+    values = _evaluate((_rgb(method.upscale(lr, _size(hr))), _rgb(hr)), (low, bicubic), DEFAULT_METRICS)
+    border = min(border_of(_size(hr), size), (min(size) - 1) // 2)
+    for name, percentile in (('lr_ciede2000', None), ('lr_ciede2000_p99', 99)):
+        values[name] = calculate_ciede2000(low[..., ::-1], bicubic[..., ::-1], border, percentile=percentile)
+    values.update(lr_bytes=len(png_bytes(low)), lr_bytes_webp=len(webp_bytes(low)),
+                  lr_bytes_bicubic=len(png_bytes(bicubic)), hr_pixels=hr.shape[-2] * hr.shape[-1])
     if (size[0] // NIQE_BLOCK) * (size[1] // NIQE_BLOCK) >= NIQE_BLOCKS:
-        values['lr_niqe'] = float(calculate_metric({'img': low}, {'type': 'calculate_niqe', 'crop_border': 0}))
+        bgr = np.ascontiguousarray(low[..., ::-1])
+        values['lr_niqe'] = float(calculate_metric({'img': bgr}, {'type': 'calculate_niqe', 'crop_border': 0}))
     return values
 
 
 def cycles(method: Method, hr: Tensor, size: Size, counts: Sequence[int]) -> dict[str, float]:
     """PSNR-Y against the original after so many times down and up."""
-    image, values = hr, {}
+    image, values, original = hr, {}, _rgb(hr)
     for k in range(1, max(counts) + 1):
         lr = method.downscale(image, size)
-        image = method.upscale(lr, (hr.shape[-2], hr.shape[-1]))
+        image = method.upscale(lr, _size(hr))
         if k in counts:
-            values[str(k)] = _psnr_y(image, hr, lr)
+            low = _rgb(lr)
+            values[str(k)] = _evaluate((_rgb(image), original), (low, low), PSNR)['psnr_y']
     return values
 
 
@@ -85,19 +164,19 @@ def lossy(method: Method, hr: Tensor, size: Size, formats: Sequence[str], qualit
         file, where there is one as small.
     """
     lr, original = method.downscale(hr, size), _rgb(hr)
-    hr_size, low = (hr.shape[-2], hr.shape[-1]), _rgb(lr)
+    low = _rgb(lr)
 
     def measured(name: str, data: bytes, image: np.ndarray) -> dict[str, float]:
-        found = evaluate((image[..., ::-1], original[..., ::-1]), (low, low), PSNR)
+        found = _evaluate((image, original), (low, low), PSNR)
         return {**{f'{name} {metric}': value for metric, value in found.items()}, f'{name} bytes': len(data)}
 
-    values = {**evaluate((original, original), (low, _rgb(bicubic_lr(hr, size))), LR_PSNR_RGB),
-              'hr_pixels': hr_size[0] * hr_size[1],
-              **measured('png', png_bytes(low), _rgb(method.upscale(lr, hr_size)))}
-    plain = {'jpeg': jpeg_files(original), 'avif': avif_files(original)}
+    values = {**_evaluate((original, original), (low, _rgb(bicubic_lr(hr, size))), LR_PSNR_RGB),
+              'hr_pixels': hr.shape[-2] * hr.shape[-1],
+              **measured('png', png_bytes(low), _rgb(method.upscale(lr, _size(hr))))}
+    plain = {'jpeg': best_jpeg(original), 'avif': best_avif(original)}
     for form, q in itertools.product(formats, qualities):
         data, name = lossy_bytes(low, form, q), f'{form} {q}'
-        restored = method.upscale(to_tensor(decoded(data))[None].to(lr), hr_size)
+        restored = method.upscale(to_tensor(decoded(data))[None].to(lr), _size(hr))
         values.update(measured(name, data, _rgb(restored)))
         for codec, files in plain.items():
             same = files.within(len(data))
@@ -112,26 +191,18 @@ def avif_of_same_size(method: Method, hr: Tensor, size: Size) -> dict[str, float
         ``NAME bytes`` of the LR file, ``NAME avif bytes`` and ``NAME avif``, PSNR-RGB of the AVIF by the protocol;
         those of the AVIF are left out where none is as small.
     """
-    lr, original = _rgb(method.downscale(hr, size)), _rgb(hr)
-    border, files = border_of((hr.shape[-2], hr.shape[-1]), size), avif_files(original)
-    values: dict[str, float] = {}
-    for name, count in (('png', len(png_bytes(lr))), ('webp', len(webp_bytes(lr)))):
-        values[f'{name} bytes'] = count
+    low, original = _rgb(method.downscale(hr, size)), _rgb(hr)
+    files, values = best_avif(original), {}
+    for name, count in (('png', len(png_bytes(low))), ('webp', len(webp_bytes(low)))):
+        values[f'{name} bytes'] = float(count)
         data = files.within(count)
         if data:
             values[f'{name} avif bytes'] = len(data)
-            values[f'{name} avif'] = min(calculate_psnr(decoded(data), original, border), PSNR_CAP)
+            values[f'{name} avif'] = _evaluate((decoded(data), original), (low, low), PSNR)['psnr_rgb']
     return values
 
 
-def _rgb(image: Tensor) -> np.ndarray:
-    """(1, 3, H, W) -> (H, W, 3) uint8."""
-    return np.ascontiguousarray(tensor2img(image)[..., ::-1])
-
-
-def _psnr_y(image: Tensor, hr: Tensor, lr: Tensor) -> float:
-    low = tensor2img(lr)
-    return evaluate((tensor2img(image), tensor2img(hr)), (low, low), PSNR)['psnr_y']
+# ---------------------------------------------------------------------------------------------------------------- cost
 
 
 def cost(name: str, options: Mapping[str, Any], hr: Size, scale: str, repeats: int, threads: int, device: str,
@@ -153,15 +224,15 @@ def _cost(name: str, options: dict[str, Any], hr: Size, scale: str, repeats: int
           device: str) -> dict[str, float]:
     torch.set_num_threads(threads)
     where = torch.device(device)
-    method = build_method(name, options).to(where)
+    method = build_method(name, options, where)
     size = lr_size(hr, parse_scale(scale))
     method.check(hr, size)
-    image = torch.rand(1, 3, *hr, generator=torch.Generator().manual_seed(0)).to(where)
+    image = quantise(torch.rand(1, 3, *hr, generator=torch.Generator().manual_seed(0))).to(where)
     values = method.complexity(hr, size)
     lr, down = _timed(lambda: method.downscale(image, size), repeats, where)
     _, up = _timed(lambda: method.upscale(lr, hr), repeats, where)
     megapixels = hr[0] * hr[1] / 1e6
-    return {**values, 'seconds_down': down / megapixels, 'seconds_up': up / megapixels, 'peak_mib': _peak_mib(where)}
+    return {**values, 'seconds_down': down / megapixels, 'seconds_up': up / megapixels, **_peak_mib(where)}
 
 
 def _timed(run: Callable[[], Tensor], repeats: int, device: torch.device) -> tuple[Tensor, float]:
@@ -176,10 +247,16 @@ def _timed(run: Callable[[], Tensor], repeats: int, device: torch.device) -> tup
     return result, statistics.median(seconds[1:])
 
 
-def _peak_mib(device: torch.device) -> float:
+def _peak_mib(device: torch.device) -> dict[str, float]:
+    """``peak_mib``; nothing where the system does not tell it (Windows)."""
     if device.type == 'cuda':
-        return torch.cuda.max_memory_allocated(device) / 2**20
+        return {'peak_mib': torch.cuda.max_memory_allocated(device) / 2**20}
     if os.path.exists('/proc/self/status'):  # ru_maxrss would count the parent's memory before exec
         with open('/proc/self/status', encoding='ascii') as file:
-            return next(int(line.split()[1]) for line in file if line.startswith('VmHWM')) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            return {'peak_mib': next(int(line.split()[1]) for line in file if line.startswith('VmHWM')) / 1024}
+    try:
+        import resource
+    except ImportError:
+        return {}
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {'peak_mib': largest / (2**20 if sys.platform == 'darwin' else 2**10)}

@@ -35,7 +35,7 @@ from iarn_basicsr.version import __version__
 from .picture_file import Picture, channel_mean, eight_bit, png_bytes
 from .rescaler import Rescaler, RoundTrip
 
-__all__ = ['OneWay', 'Result', 'Window', 'bicubic_roundtrip', 'colour_map', 'compare', 'error_map', 'page', 'table',
+__all__ = ['Result', 'Way', 'Window', 'bicubic_roundtrip', 'colour_map', 'compare', 'error_map', 'page', 'table',
            'worst_windows']
 
 VIEW_SIDE = 1280  # pixels; longer full views are reduced by an integer factor
@@ -51,71 +51,62 @@ TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoesca
 
 
 @dataclass(frozen=True, eq=False)
-class OneWay:
-    """What a one-way network makes of the bicubic LR at one scale.
+class Way:
+    """What one way down and up makes of a picture, and how good it is.
 
     Attributes:
-        network: the network.
-        restored: (H, W, 3) uint8 RGB; None where the scale is beyond that of the network.
-        metrics: as those of :class:`Result`; none without a restored picture.
+        name: ``bicubic``, ``IARN``, or architecture and scale of a one-way network.
+        lr: (h, w, 3) uint8 RGB, from which the picture was restored: after JPEG, if that is in between.
+        lr_bytes: of the LR image as a PNG, or as that JPEG, without metadata.
+        restored: (H, W, 3) uint8 RGB; None where the scale is beyond that of a one-way network.
+        metrics: name -> value, see ``metrics.DEFAULT_METRICS``; without SSIM for a picture too small, empty without a
+            restored picture. The LR is measured against the bicubic LR before JPEG.
     """
 
-    network: SpandrelNet
+    name: str
+    lr: np.ndarray
+    lr_bytes: int
     restored: np.ndarray | None
     metrics: dict[str, float]
-
-    @property
-    def name(self) -> str:
-        """Architecture and scale."""
-        return f'{self.network.architecture} x{self.network.scale}'
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One scale: what IARN and bicubic make of a picture, and how good it is.
+    """One scale, with one JPEG or without.
 
     Attributes:
         scale: (vertical, horizontal) as asked for; the true ratio follows from the sizes.
-        lr_size: (h, w).
-        lr, lr_bicubic: (h, w, 3) uint8 RGB, from which the picture was restored: after JPEG, if that is in between.
-        restored, restored_bicubic: (H, W, 3) uint8 RGB.
-        metrics, metrics_bicubic: name -> value, see ``metrics.DEFAULT_METRICS``; a picture too small has no SSIM.
-            The LR is measured against the bicubic LR before JPEG.
-        lr_bytes, lr_bicubic_bytes: of the LR image as a PNG, or as that JPEG, without metadata.
-        model, weights_hash: name and hash of the weights.
-        one_way: the same of a one-way network, if one was given.
         quality: of the JPEG files that the LR images became before they were restored; None for no JPEG.
+        ways: ``bicubic``, ``network`` if a one-way network was given, and ``iarn``.
+        model, weights_hash: name and hash of the weights of IARN.
+        network_file: of the one-way network.
     """
 
     scale: tuple[float, float]
-    lr_size: Size
-    lr: np.ndarray
-    lr_bicubic: np.ndarray
-    restored: np.ndarray
-    restored_bicubic: np.ndarray
-    metrics: dict[str, float]
-    metrics_bicubic: dict[str, float]
-    lr_bytes: int
-    lr_bicubic_bytes: int
+    quality: int | None
+    ways: dict[str, Way]
     model: str
     weights_hash: str
-    one_way: OneWay | None = None
-    quality: int | None = None
+    network_file: str | None = None
+
+    @property
+    def lr_size(self) -> Size:
+        """(h, w)."""
+        return self.ways['iarn'].lr.shape[0], self.ways['iarn'].lr.shape[1]
 
     @property
     def label(self) -> str:
         """Name of the scale, and of the JPEG."""
         return scale_label(self.scale) + ('' if self.quality is None else f' jpeg {self.quality}')
 
-    @property
-    def gain(self) -> float:
-        """PSNR-Y above that of bicubic, in dB."""
-        return self.metrics['psnr_y'] - self.metrics_bicubic['psnr_y']
+    def gain(self, metric: str) -> float:
+        """What IARN is above bicubic."""
+        return self.ways['iarn'].metrics[metric] - self.ways['bicubic'].metrics[metric]
 
     @property
     def bytes_ratio(self) -> float:
         """LR file, as a multiple of that of bicubic."""
-        return self.lr_bytes / self.lr_bicubic_bytes
+        return self.ways['iarn'].lr_bytes / self.ways['bicubic'].lr_bytes
 
 
 class Window(NamedTuple):
@@ -137,31 +128,27 @@ def compare(rescaler: Rescaler, picture: Picture, scales: Sequence[Scale], netwo
             jpeg: Sequence[int] = ()) -> list[Result]:
     """Down and up at every scale, by IARN and by bicubic, from the 8-bit pixels of a picture.
 
-    A picture that is gray is restored gray, as :func:`.picture_file.write_picture` does. A one-way
-    ``network`` restores the bicubic LR too; below its own scale its result is resized to the size of the picture.
-    ``jpeg``: qualities, 1 to 100. For each of them every scale has one more result, where the LR images became JPEG
-    files (4:2:0) of that quality before they were restored.
+    A picture that is gray is restored gray, as ``picture_file.write_picture`` does. A one-way ``network`` restores the
+    bicubic LR too; below its own scale its result is resized to the size of the picture. ``jpeg``: qualities, 1 to 100.
+    For each of them every scale has one more result, where the LR images became JPEG files (4:2:0) of that quality
+    before they were restored.
 
     Raises:
         OptionError, SizeError: before anything is computed, if a scale is none or out of the network's range, or a
             quality is none, or the rescaler writes a payload, which does not survive JPEG.
         OptionError: if there is not enough memory for the one-way network, which takes the picture as a whole.
     """
-    _check_jpeg(rescaler, jpeg)
-    hr = eight_bit(picture.rgb)
-    sizes = [rescaler.lr_size(picture.size, scale=scale) for scale in scales]
-    if network:
-        network.to(rescaler.device)
-    return [result for scale, size in zip(scales, sizes)
-            for result in _compare_one(rescaler, hr, picture.mode == 'L', parse_scale(scale), size, network, jpeg)]
-
-
-def _check_jpeg(rescaler: Rescaler, jpeg: Sequence[int]) -> None:
     for quality in jpeg:
         if type(quality) is not int or not QUALITIES[0] <= quality <= QUALITIES[1]:
             raise OptionError(f'jpeg {quality!r}: expected a whole number from {QUALITIES[0]} to {QUALITIES[1]}')
     if jpeg and rescaler.payload:
         raise OptionError(f'jpeg with payload {rescaler.payload:g}: low bits do not survive JPEG; leave one out')
+    sizes = [rescaler.lr_size(picture.size, scale=scale) for scale in scales]
+    if network:
+        network.to(rescaler.device)
+    hr, gray = eight_bit(picture.rgb), picture.mode == 'L'
+    return [result for scale, size in zip(scales, sizes)
+            for result in _compare_one(rescaler, hr, gray, parse_scale(scale), size, network, jpeg)]
 
 
 def _compare_one(rescaler: Rescaler, hr: np.ndarray, gray: bool, scale: tuple[float, float], size: Size,
@@ -170,20 +157,22 @@ def _compare_one(rescaler: Rescaler, hr: np.ndarray, gray: bool, scale: tuple[fl
     hr_size = hr.shape[0], hr.shape[1]
     made, made_bicubic = rescaler.downscale(hr, size=size), to_pixels(bicubic_lr(to_tensor(hr)[None], size)[0])
 
-    def measure(lr: np.ndarray, restored: np.ndarray) -> dict[str, float]:
-        return evaluate((_bgr(restored), _bgr(hr)), (_bgr(lr), _bgr(made_bicubic)), DEFAULT_METRICS)
+    def way(name: str, lr: np.ndarray, lr_bytes: int, restored: np.ndarray | None) -> Way:
+        if restored is None:
+            return Way(name, lr, lr_bytes, None, {})
+        if gray and name != 'bicubic':  # which is gray as it is
+            restored = np.repeat(channel_mean(restored)[..., None], 3, 2)
+        metrics = evaluate((_bgr(restored), _bgr(hr)), (_bgr(lr), _bgr(made_bicubic)), DEFAULT_METRICS)
+        return Way(name, lr, lr_bytes, restored, metrics)
 
     for quality in (None, *jpeg):
-        (lr, count), (cubic, count_bicubic) = _stored(made, quality), _stored(made_bicubic, quality)
-        restored, restored_bicubic = rescaler.upscale(lr, size=hr_size), _enlarged(cubic, hr_size)
-        by_network = _restored_by(network, cubic, hr_size) if network else None
-        if gray:
-            restored, by_network = _gray(restored), None if by_network is None else _gray(by_network)
-        one_way = OneWay(network, by_network, {} if by_network is None else measure(cubic, by_network)) \
-            if network else None
-        yield Result(scale, size, lr, cubic, restored, restored_bicubic, measure(lr, restored),
-                     measure(cubic, restored_bicubic), count, count_bicubic, rescaler.name, rescaler.weights_hash,
-                     one_way, quality)
+        (lr, lr_bytes), (cubic, cubic_bytes) = _stored(made, quality), _stored(made_bicubic, quality)
+        ways = {'bicubic': way('bicubic', cubic, cubic_bytes, _enlarged(cubic, hr_size))}
+        if network:
+            ways['network'] = way(f'{network.architecture} x{network.scale}', cubic, cubic_bytes,
+                                  _restored_by(network, cubic, hr_size))
+        ways['iarn'] = way('IARN', lr, lr_bytes, rescaler.upscale(lr, size=hr_size))
+        yield Result(scale, quality, ways, rescaler.name, rescaler.weights_hash, network.file if network else None)
 
 
 def _stored(lr: np.ndarray, quality: int | None) -> tuple[np.ndarray, int]:
@@ -206,10 +195,6 @@ def _restored_by(network: SpandrelNet, lr: np.ndarray, size: Size) -> np.ndarray
     except RuntimeError as error:  # of torch, on every device
         raise OptionError(f'{network.file} cannot restore an LR of {lr.shape[1]}x{lr.shape[0]}: '
                           f'{" ".join(str(error).split())[:200]}') from None
-
-
-def _gray(rgb: np.ndarray) -> np.ndarray:
-    return np.repeat(channel_mean(rgb)[..., None], 3, 2)
 
 
 def _bgr(rgb: np.ndarray) -> np.ndarray:
@@ -251,8 +236,8 @@ def worst_windows(hr: np.ndarray, images: Sequence[np.ndarray], count: int = DET
     while len(windows) < count and sums.max() > -1:
         top, left = (int(n) for n in np.unravel_index(sums.argmax(), sums.shape))
         windows.append(Window(top, left, side))
-        near = side + side // 2
-        sums[max(0, top - near + 1):top + near, max(0, left - near + 1):left + near] = -2
+        reach = side + side // 2
+        sums[max(0, top - reach + 1):top + reach, max(0, left - reach + 1):left + reach] = -2
     return windows
 
 
@@ -260,7 +245,7 @@ def worst_windows(hr: np.ndarray, images: Sequence[np.ndarray], count: int = DET
 
 
 def table(results: Sequence[Result]) -> str:
-    """Aligned text for a terminal, about 80 columns wide, and the protocol below."""
+    """Aligned text for a terminal, and the protocol below."""
     groups, headings = _headings(results[0])
     rows = [headings, *(_cells(result) for result in results)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(headings))]
@@ -282,24 +267,28 @@ def _notes(results: Sequence[Result]) -> list[str]:
 
 def _headings(result: Result) -> tuple[list[tuple[str, int]], list[str]]:
     """(title and width in columns of every group, heading of every column) of the table."""
-    names = [name for name, _ in _restorers(result)]
-    groups = [('', 2), ('PSNR-Y (dB)', len(names) + 1), ('SSIM-Y', len(names)), ('LR against bicubic LR', 3)]
-    return groups, ['scale', 'LR size', *names, 'gain', *names, 'PSNR-Y', 'bytes', 'ratio']
-
-
-def _restorers(result: Result) -> list[tuple[str, dict[str, float]]]:
-    """Name and metrics of everything that restored the picture, in the order of the table."""
-    one_way = [(result.one_way.name, result.one_way.metrics)] if result.one_way else []
-    return [('bicubic', result.metrics_bicubic), *one_way, ('IARN', result.metrics)]
+    names = [way.name for way in result.ways.values()]
+    groups = [('', 2), ('PSNR-RGB/Y (dB)', len(names) + 1), ('SSIM-Y', len(names)), ('LR against bicubic LR', 3)]
+    return groups, ['scale', 'LR size', *names, 'gain', *names, 'PSNR-RGB/Y', 'bytes', 'ratio']
 
 
 def _cells(result: Result) -> list[str]:
-    """One row of the table, below :func:`_headings`."""
-    metrics = [values for _, values in _restorers(result)]
-    return [result.label, f'{result.lr_size[1]}x{result.lr_size[0]}',
-            *(_number(values, 'psnr_y') for values in metrics), f'{result.gain:+.2f}',
-            *(_number(values, 'ssim_y') for values in metrics), _number(result.metrics, 'lr_psnr_y'),
-            f'{result.lr_bytes:,}', f'{result.bytes_ratio:.2f}']
+    """One row of the table, below ``_headings``."""
+    metrics = [way.metrics for way in result.ways.values()]
+    return [result.label, f'{result.lr_size[1]}x{result.lr_size[0]}', *map(_pair, metrics),
+            _gain(result),
+            *(_number(values, 'ssim_y') for values in metrics), _pair(metrics[-1], 'lr_'),
+            f'{result.ways["iarn"].lr_bytes:,}', f'{result.bytes_ratio:.2f}']
+
+
+def _gain(result: Result) -> str:
+    """Of IARN against bicubic, in RGB and on Y."""
+    return f'{result.gain("psnr_rgb"):+.2f}/{result.gain("psnr_y"):+.2f}'
+
+
+def _pair(values: Mapping[str, float], of: str = '') -> str:
+    """PSNR in RGB and on Y; a dash without a restored picture."""
+    return f'{values[f"{of}psnr_rgb"]:.2f}/{values[f"{of}psnr_y"]:.2f}' if values else '-'
 
 
 def _number(values: Mapping[str, float], name: str) -> str:
@@ -310,8 +299,7 @@ def _number(values: Mapping[str, float], name: str) -> str:
 # ----------------------------------------------------------------------------------------------------------- page
 
 
-@dataclass(frozen=True)
-class _Layout:
+class _Layout(NamedTuple):
     """What the sections of a page have in common.
 
     Attributes:
@@ -327,18 +315,8 @@ class _Layout:
     map_factor: int
     exact: bool
 
-    @classmethod
-    def of(cls, hr: np.ndarray, results: Sequence[Result]) -> _Layout:
-        """Windows from the bicubic errors of all scales, and the colours too: 99.5 % of them lie below ``top``."""
-        cubic = [result.restored_bicubic for result in results]
-        top = max(float(np.percentile(error_map(image, hr), 99.5)) for image in cubic)
-        factor, map_factor = (math.ceil(max(hr.shape) / side) for side in (VIEW_SIDE, MAP_SIDE))
-        exact = sum(len(_pictures(r, hr)) for r in results) * hr.shape[0] * hr.shape[1] / factor**2 <= EXACT_PIXELS
-        return cls(worst_windows(hr, cubic), max(4, math.ceil(top)), factor, map_factor, exact)
 
-
-@dataclass(frozen=True)
-class _Image:
+class _Image(NamedTuple):
     """What an ``<img>`` needs: its file as a data URI, and its size."""
 
     source: str
@@ -355,43 +333,50 @@ def page(name: str, picture: Picture, results: Sequence[Result], path: str) -> N
 
     Args:
         name: file name of the picture, for the title.
-        picture: what :func:`compare` was given.
+        picture: what ``compare`` was given.
         results: what it returned, at least one.
         path: of the page.
     """
-    hr = eight_bit(picture.rgb)
-    layout = _Layout.of(hr, results)
-    groups, headings = _headings(results[0])
-    one_way = results[0].one_way
+    hr, first = eight_bit(picture.rgb), results[0]
+    layout = _layout(hr, results)
+    groups, headings = _headings(first)
     text = TEMPLATES.get_template('compare.html.jinja').render(
         name=name, picture=picture, width=hr.shape[1], height=hr.shape[0], deep=picture.rgb.dtype == np.uint16,
-        model=results[0].model, weights_hash=results[0].weights_hash, version=__version__, protocol=PROTOCOL,
-        jpeg_notes=_notes(results), groups=groups, headings=headings, one_way=one_way, layout=layout,
-        quality=JPEG_QUALITY,
+        model=first.model, weights_hash=first.weights_hash, version=__version__, protocol=PROTOCOL,
+        jpeg_notes=_notes(results), groups=groups, headings=headings, layout=layout, quality=JPEG_QUALITY,
+        names={'hr': 'original', **{key: way.name for key, way in first.ways.items()}}, network_file=first.network_file,
         colours=[f'#{bytes(colour).hex()}' for colour in colour_map()[::15]],
         scales=[_scale(result, hr, layout) for result in results])
     save_bytes(text.encode('utf-8', 'backslashreplace'), path)  # the name of a file may be no text
 
 
-def _pictures(result: Result, hr: np.ndarray) -> dict[str, np.ndarray]:
+def _layout(hr: np.ndarray, results: Sequence[Result]) -> _Layout:
+    """Windows from the bicubic errors of all scales, and the colours too: 99.5 % of them lie below ``top``."""
+    cubic = [_views(result, hr)['bicubic'] for result in results]
+    top = max(float(np.percentile(error_map(image, hr), 99.5)) for image in cubic)
+    factor, map_factor = (math.ceil(max(hr.shape) / side) for side in (VIEW_SIDE, MAP_SIDE))
+    pixels = sum(len(_views(result, hr)) for result in results) * hr.shape[0] * hr.shape[1] / factor**2
+    return _Layout(worst_windows(hr, cubic), max(4, math.ceil(top)), factor, map_factor, pixels <= EXACT_PIXELS)
+
+
+def _views(result: Result, hr: np.ndarray) -> dict[str, np.ndarray]:
     """The original and what was restored, by the names of the template."""
-    restored = result.one_way.restored if result.one_way else None
-    return {'hr': hr, 'bicubic': result.restored_bicubic, **({} if restored is None else {'network': restored}),
-            'iarn': result.restored}
+    return {'hr': hr, **{key: way.restored for key, way in result.ways.items() if way.restored is not None}}
 
 
 def _scale(result: Result, hr: np.ndarray, layout: _Layout) -> dict[str, Any]:
     """What the template shows of one scale."""
-    images = _pictures(result, hr)
+    images = _views(result, hr)
     rows, columns = _lr_part(result.lr_size, hr, layout.windows[0])
     return {
-        'result': result, 'cells': _cells(result), 'lr_psnr': _number(result.metrics, 'lr_psnr_y'),
-        'measurements': [(name, *(_number(values, name) for _, values in _restorers(result)))
+        'result': result, 'cells': _cells(result), 'gain': _gain(result),
+        'lr_psnr': _pair(result.ways['iarn'].metrics, 'lr_'),
+        'measurements': [(name, *(_number(way.metrics, name) for way in result.ways.values()))
                          for name in DEFAULT_METRICS],
         'full': _panel(images, layout.top, layout.factor, layout.map_factor, layout.exact),
         'details': [_panel({name: window.cut(image) for name, image in images.items()}, layout.top)
                     for window in layout.windows],
-        'lr': {'bicubic': _view(result.lr_bicubic[rows, columns]), 'iarn': _view(result.lr[rows, columns])},
+        'lr': {key: _view(result.ways[key].lr[rows, columns]) for key in ('bicubic', 'iarn')},
     }
 
 
@@ -409,10 +394,10 @@ def _lr_part(size: Size, hr: np.ndarray, window: Window) -> tuple[slice, slice]:
     if size[0] * size[1] <= LR_PIXELS:
         return slice(None), slice(None)
 
-    def part(n: int, hr_n: int, shown: int, start: int) -> slice:
+    def part(n: int, hr_n: int, part_n: int, start: int) -> slice:
         centre = (start + window.side / 2) * n / hr_n
-        first = round(min(max(0, centre - shown / 2), max(0, n - shown)))
-        return slice(first, min(n, first + shown))
+        first = round(min(max(0, centre - part_n / 2), max(0, n - part_n)))
+        return slice(first, min(n, first + part_n))
 
     return (part(size[0], hr.shape[0], LR_PART[0], window.top), part(size[1], hr.shape[1], LR_PART[1], window.left))
 

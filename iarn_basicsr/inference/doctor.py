@@ -1,4 +1,4 @@
-"""``iarn doctor``: what most questions about an installation come down to."""
+"""``iarn doctor``: checks an installation."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from importlib.machinery import ModuleSpec, PathFinder
+from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, version
 from os import path as osp
 
@@ -18,8 +18,8 @@ from iarn_basicsr.ops.image import cpu_has_bf16
 
 __all__ = ['checks']
 
-PACKAGES = ('torch', 'torchvision', 'basicsr', 'opencv-python', 'lmdb', 'pyyaml', 'numpy', 'scipy', 'pillow',
-            'safetensors')
+PACKAGES = ('torch', 'torchvision', 'basicsr', 'opencv-python', 'lmdb', 'pyyaml', 'numpy', 'scipy', 'pillow', 'msgspec',
+            'click', 'safetensors')
 TESTED = 'Python 3.9 to 3.13'
 
 
@@ -38,29 +38,24 @@ def checks() -> Iterator[tuple[str, bool, str]]:
     for name, check in (('import basicsr', _basicsr), ('BasicSR\'s own commands', _stock_commands),
                         ('registration', _registration), ('LMDB', _lmdb), ('distributed', _distributed),
                         ('write here', _write), ('released weights', _weights)):
-        yield name, *_guarded(check)
+        try:
+            yield name, True, check()
+        except Exception as error:  # a check that fails is a finding, whatever it raised
+            yield name, False, f'{type(error).__name__}: {" ".join(str(error).split())}'
     yield 'CUDA', True, _cuda()
-
-
-def _guarded(check: Callable[[], str]) -> tuple[bool, str]:
-    """A check that fails is a finding, whatever it raised."""
-    try:
-        return True, check()
-    except Exception as error:
-        return False, f'{type(error).__name__}: {" ".join(str(error).split())}'
 
 
 def _basicsr() -> str:
     importlib.import_module('iarn_basicsr.compat').prepare_import()
-    place = importlib.import_module('basicsr').__file__ or '?'
-    return f'from {osp.dirname(place)}'
+    return f'from {osp.dirname(importlib.import_module("basicsr").__file__ or "?")}'
 
 
 def _stock_commands() -> str:
-    """Which BasicSR they import and why, and whether what it misses is found for it."""
+    """Which BasicSR they import and why, and whether the import hook that it needs is installed."""
     here = os.getcwd()
     rest = [folder for folder in sys.path if osp.realpath(folder or here) != osp.realpath(here)]
-    local, installed = (_place(PathFinder.find_spec('basicsr', path)) for path in ([here], rest))
+    specs = [PathFinder.find_spec('basicsr', path) for path in ([here], rest)]
+    local, installed = (osp.dirname(spec.origin) if spec and spec.origin else None for spec in specs)
     script = installed or 'none: BasicSR is not installed'  # Python puts the script's folder on its path, not this one
     why = '' if not local else f'; the checkout in {here} is not installed, so the script alone is from there'
     text = f'python basicsr/train.py imports {script}{why}; python -m basicsr.train imports {local or script}'
@@ -68,10 +63,6 @@ def _stock_commands() -> str:
         return f'{text}; with the import hook of this package'
     return (f'{text}; the import hook is not installed, without which BasicSR 1.4.2 fails on torchvision 0.17 and '
             'newer: pip install this package again')
-
-
-def _place(spec: ModuleSpec | None) -> str | None:
-    return osp.dirname(spec.origin) if spec and spec.origin else None
 
 
 def _registration() -> str:

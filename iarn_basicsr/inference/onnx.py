@@ -1,4 +1,4 @@
-"""A network as ONNX: one direction, one pair of sizes, the maps between the grids as constants."""
+"""A network as ONNX: one direction, one pair of sizes, the matrices between the grids as constants."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEEDED = ('onnx', 'onnxscript', 'onnxruntime')
 
 
 class OneDirection(nn.Module):
-    """One direction of a network between two sizes: RGB in [0, 1], not rounded and not clamped.
+    """One direction of a network between two sizes. RGB in [0, 1]; the result is neither rounded nor clamped.
 
     Args:
         net: the network.
@@ -48,17 +48,17 @@ class OneDirection(nn.Module):
 
 
 def export_onnx(net: IARN, path: str, direction: Literal['down', 'up'], hr: Size, lr: Size) -> float:
-    """Write the file, atomically, after its result was compared with that of torch.
+    """Compare onnxruntime with torch, then write the file, atomically.
 
-    Input ``image`` and output ``result`` are float32 RGB (1, 3, height, width) in [0, 1]; the LR is to be rounded to 8
-    bits before it is stored or restored, as everywhere.
+    Input ``image`` and output ``result`` are float32 RGB (1, 3, height, width) in [0, 1]. As everywhere, the LR must be
+    rounded to 8 bits before it is stored or restored.
 
     Returns:
-        largest difference between onnxruntime and torch, on random pixels or on the LR made of them.
+        Largest difference between onnxruntime and torch, on random pixels or on their LR.
 
     Raises:
         OptionError: if a package is missing.
-        IARNError: if the results differ by more than :data:`TOLERANCE`; nothing is written then.
+        IARNError: if the results differ by more than ``TOLERANCE``; nothing is written then.
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:

@@ -1,4 +1,4 @@
-"""Coded detail without a network: the LR is the bicubic one, and the payload holds all that it lacks."""
+"""Coded detail without a network: a bicubic LR, and a payload with all that it lacks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ['without_network']
 
 
 def without_network(hr: Size, lr: Size, k: float) -> tuple[Predict, MakePull]:
-    """Prediction and pull where the LR is the bicubic one and nothing is hidden in it.
+    """Prediction and pull for a bicubic LR in which no network has hidden anything.
 
-    The prediction is U of the right-inverse pair ``cubic``, and for more than max(1, log2(scale)) bits a sample, whose
-    errors that would magnify, plain bicubic interpolation. The pull brings an image back to the LR that is known.
+    The prediction is U of the right-inverse pair ``cubic``. Above max(1, log2(scale)) bits a sample, whose errors that
+    would magnify, it is plain bicubic interpolation. The pull brings an image back to the known part of the LR.
     """
     scale = math.sqrt(hr[0] * hr[1] / (lr[0] * lr[1]))
     split = 'cubic' if k <= max(1.0, math.log2(scale)) else 'cubic_interp'

@@ -25,7 +25,7 @@ METRICS = {name: DEFAULT_METRICS[name] for name in ('psnr_y', 'psnr_rgb')}
 def measure(rescaler: Rescaler, ways: Sequence[str]) -> dict[str, dict[str, float]]:
     """Way -> metric -> value of the round trip of the packaged photograph.
 
-    A way is a scale (``2``), or one with the quality of a JPEG that the LR becomes (``2 jpeg 90``).
+    A way is a scale (``2``), or a scale and the quality of a JPEG that the LR becomes (``2 jpeg 90``).
     """
     hr = read_picture(PHOTOGRAPH).rgb
     values = {}
@@ -39,45 +39,39 @@ def measure(rescaler: Rescaler, ways: Sequence[str]) -> dict[str, dict[str, floa
 
 
 def verify(names: Sequence[str] = ()) -> Iterator[tuple[str, bool, str]]:
-    """(name, good, text) of released models: the file's sha256 and every expected number; ``none``: the payload.
+    """(name, good, text) of released weights: the file's hash and every expected number; ``none``: the payload.
 
-    Without names: of all that are part of this installation.
+    Without names: of all in this installation.
 
     Raises:
         WeightsError: for a name that is not released.
     """
-    released = zoo.entries()
+    known = [*zoo.entries(), zoo.NONE]
     for name in names:
-        if name == zoo.NONE:
-            continue
-        if name not in (zoo.DEFAULT, *released) or not released:
-            hint = suggestion(name, [zoo.DEFAULT, *released])
-            raise WeightsError(f'no released weights {name!r}; {hint}' if released else
-                               'no released weights in this package')
-    for name in names or (*zoo.list_models(), *([zoo.NONE] if released else [])):
-        if name == zoo.NONE:
-            yield zoo.NONE, *_verify_payload()
-            continue
-        try:
-            rescaler = Rescaler.load(name, device='cpu')
-        except WeightsError as error:
-            yield name, False, str(error)
-            continue
-        known = released[rescaler.name]
-        if rescaler.weights_hash != known['weights_hash']:
-            yield name, False, f'weights {rescaler.weights_hash}, expected {known["weights_hash"]}'
-            continue
-        expected = known['expected']
-        found = measure(rescaler, list(expected))
-        wrong = [f'{scale} {metric} {found[scale][metric]:.3f}, expected {value:.3f}'
-                 for scale, row in expected.items() for metric, value in row.items()
-                 if abs(found[scale][metric] - value) > TOLERANCE]
-        numbers = ', '.join(f'{scale} {row["psnr_y"]:.2f} dB' for scale, row in found.items())
-        yield name, not wrong, '; '.join(wrong) or f'PSNR-Y {numbers}, as expected (within {TOLERANCE} dB)'
+        if name not in (zoo.DEFAULT, *known):
+            raise WeightsError(f'no released weights {name!r}; {suggestion(name, [zoo.DEFAULT, *known])}')
+    for name in names or known:
+        yield name, *(_verify_payload() if name == zoo.NONE else _verify_weights(name))
+
+
+def _verify_weights(name: str) -> tuple[bool, str]:
+    try:
+        rescaler = Rescaler.load(name, device='cpu')
+    except WeightsError as error:
+        return False, str(error)
+    entry = zoo.entries()[rescaler.name]
+    if rescaler.weights_hash != entry['weights_hash']:
+        return False, f'weights {rescaler.weights_hash}, expected {entry["weights_hash"]}'
+    found = measure(rescaler, list(entry['expected']))
+    wrong = [f'{way} {metric} {found[way][metric]:.3f}, expected {value:.3f}'
+             for way, row in entry['expected'].items() for metric, value in row.items()
+             if not abs(found[way][metric] - value) <= TOLERANCE]
+    numbers = ', '.join(f'{way} {row["psnr_y"]:.2f} dB' for way, row in found.items())
+    return not wrong, '; '.join(wrong) or f'PSNR-Y {numbers}, as expected (within {TOLERANCE} dB)'
 
 
 def _verify_payload() -> tuple[bool, str]:
-    """Coded detail, written and read, without a network: versions of the codec differ, but all restore more with it."""
+    """Coded detail without a network. Versions of the codec differ, but with each the payload restores more."""
     try:
         plain, found = (measure(Rescaler.load(zoo.NONE, payload=bits), [PAYLOAD_SCALE])[PAYLOAD_SCALE]['psnr_rgb']
                         for bits in (0, PAYLOAD))

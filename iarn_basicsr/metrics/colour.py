@@ -1,4 +1,4 @@
-"""How far the colours of an image are from those of another, as people see it: CIEDE2000, by scikit-image."""
+"""Difference in colour as people see it: CIEDE2000, by scikit-image."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ['calculate_ciede2000']
 @METRIC_REGISTRY.register()
 def calculate_ciede2000(img: np.ndarray, img2: np.ndarray, crop_border: int, percentile: float | None = None,
                         **kwargs: Any) -> float:
-    """CIEDE2000 between two images, pixel by pixel; about 1 can just be seen, 100 is black against white.
+    """CIEDE2000 between two images, pixel by pixel; about 1 is just visible, 100 is black against white.
 
     Args:
         img, img2: uint8 BGR (H, W, 3), taken as sRGB under D65.
-        crop_border: pixels left out on every side.
+        crop_border: pixels to leave out on every side.
         percentile: 0 to 100, in place of the mean over the pixels.
-        kwargs: of BasicSR's other metrics, not used.
+        kwargs: options of BasicSR's other metrics, ignored.
 
     Raises:
         ValueError: for images of different shapes.

@@ -1,7 +1,7 @@
 """How rescaling results are measured: 8-bit LR, 8-bit result, border of ceil(max scale) cropped, PSNR capped.
 
-The figures come from BasicSR's metric functions; here is only what they leave open for rescaling: the border at a
-non-integer scale, the comparison of the LR with the bicubic LR, and identical images (``inf`` there, 100 dB here).
+BasicSR's metric functions compute; this module adds what they leave open for rescaling: the border at a non-integer
+scale, the comparison of the LR with the bicubic LR, and identical images (``inf`` there, 100 dB here).
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def evaluate(hr: tuple[np.ndarray, np.ndarray], lr: tuple[np.ndarray, np.ndarray
     Args:
         hr: (restored, original), uint8 BGR (H, W, 3).
         lr: (LR image, bicubic LR image), uint8 BGR (h, w, 3).
-        metrics: name -> options of a BasicSR metric, see :data:`DEFAULT_METRICS`.
+        metrics: name -> options of a BasicSR metric, see ``DEFAULT_METRICS``.
 
     Returns:
-        name -> value; a metric that an image is too small for is left out.
+        name -> value, without SSIM of an image that is too small for it.
     """
     auto = border_of(hr[1].shape[:2], lr[1].shape[:2])
     values = {}

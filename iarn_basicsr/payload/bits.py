@@ -1,13 +1,13 @@
 """A message in the low digits of an 8-bit image.
 
-k bits a sample are k = log2(r) for cells of r grey levels: the sample's cell, r floor(x / r), stays, and its place in
-the cell becomes a digit of the message. Cells of 2, 4 and 8 levels are 1, 2 and 3 low bits. For an r that is not whole,
-e eighths of the samples have cells of one level more: those with e (x + 3 y + 5 c) mod 8 < e, a regular grid. (Mixing
-2 and 3 bits instead brings the image 1 dB farther at the same capacity.) Digits are taken in groups that hold a whole
-number of bits. First the samples with the smaller cells are filled, then the others, each in the order of memory. What
-a short message leaves over stays as it was, and the image is nearer.
+A sample is divided into cells of r grey levels. Its cell, r floor(x / r), stays; its place in the cell becomes a digit
+of the message, which is k = log2(r) bits a sample. Cells of 2, 4 and 8 levels are 1, 2 and 3 low bits. Where r is not
+an integer, e eighths of the samples have cells of one level more: those with e (x + 3 y + 5 c) mod 8 < e, a regular
+grid. (Mixing 2 and 3 bits instead costs the image 1 dB more at the same capacity.) Digits are taken in groups that hold
+a whole number of bits. The samples with the smaller cells are filled first, then the others, each in memory order. A
+short message leaves the remaining samples unchanged.
 
-The header stands in bit 0 of the first 88 samples whatever k is. So the picture itself says k.
+The header stands in bit 0 of the first 88 samples whatever k is, so that the picture itself says k.
 
 ====== ======================================================
 bits   header, high bits first
@@ -40,14 +40,14 @@ _HEAD, _CRC = struct.Struct('>HBI'), struct.Struct('>I')
 _HEADER = _HEAD.size + _CRC.size  # bytes
 _HEADER_SAMPLES = 8 * _HEADER
 _GROUPS = {2: (1, 1), 3: (12, 19), 4: (1, 2), 5: (25, 58), 6: (12, 31), 7: (5, 14), 8: (1, 3)}  # levels: digits, bits
-_BLOCK = 2**18  # groups that are worked on together
+_BLOCK = 2**18  # groups in one numpy operation
 
 
 class PayloadError(IARNError):
-    """A picture whose low bits hold no message, or one that cannot be used.
+    """A picture whose low bits hold no message, or none that can be used.
 
     Attributes:
-        reason: ``none``, ``version``, ``length`` or ``damaged``; ``codec`` where a reader does not know the codec.
+        reason: ``none``, ``version``, ``length`` or ``damaged``; ``codec`` if the reader does not know the codec.
     """
 
     def __init__(self, message: str, reason: str) -> None:
@@ -68,12 +68,12 @@ def capacity(h: int, w: int, c: int, k: float) -> int:
 
 
 def write(image: np.ndarray, message: bytes, codec: int, k: float) -> np.ndarray:
-    """The image with a message in its low bits; an empty message leaves the image as it is.
+    """The image with a message in its low bits; with an empty message, an unchanged copy.
 
     Args:
         image: (h, w, c) uint8.
-        message: at most :func:`capacity` bytes.
-        codec: 0 to 3, what the message is.
+        message: at most ``capacity`` bytes.
+        codec: 0 to 3, how the message is coded.
         k: bits a sample.
 
     Raises:
@@ -87,12 +87,25 @@ def write(image: np.ndarray, message: bytes, codec: int, k: float) -> np.ndarray
     if not 0 <= codec <= 3:
         raise OptionError(f'codec {codec!r} is not from 0 to 3')
     stored = image.copy()
-    if message:
-        head = _HEAD.pack(_MAGIC | VERSION, codec << 6 | eighths - 1, len(message))
-        bits = np.unpackbits(np.frombuffer(head + _CRC.pack(zlib.crc32(head + message)), np.uint8))
-        samples = stored.reshape(-1)
-        samples[:_HEADER_SAMPLES] = samples[:_HEADER_SAMPLES] & 0xFE | bits
-        _put(stored, message, eighths)
+    if not message:
+        return stored
+    head = _HEAD.pack(_MAGIC | VERSION, codec << 6 | eighths - 1, len(message))
+    header = np.unpackbits(np.frombuffer(head + _CRC.pack(zlib.crc32(head + message)), np.uint8))
+    samples = stored.reshape(-1)
+    samples[:_HEADER_SAMPLES] = samples[:_HEADER_SAMPLES] & 0xFE | header
+    rest = np.unpackbits(np.frombuffer(message, np.uint8))
+    for r, index in _groups(image.shape, eighths, rest.size):
+        width = _GROUPS[r][1]
+        bits = np.zeros((len(index), width), np.uint8)
+        part = rest[:bits.size]
+        bits.reshape(-1)[:part.size] = part
+        rest = rest[part.size:]
+        number = np.zeros(len(index), np.uint64)
+        for column in range(width):
+            number = number << np.uint64(1) | bits[:, column]
+        for column in index.T:
+            number, digit = np.divmod(number, np.uint64(r))
+            samples[column] = _cells(samples[column], np.uint8(r)) + digit.astype(np.uint8)
     return stored
 
 
@@ -103,14 +116,24 @@ def read(image: np.ndarray) -> tuple[bytes, int, float]:
         PayloadError: if there is none, or it is damaged or cut, or a newer version wrote it.
     """
     head, crc, codec, eighths, length = _header(image)
-    message = _get(image, length, eighths)
+    samples, parts = image.reshape(-1), []
+    for r, index in _groups(image.shape, eighths, 8 * length):
+        number = np.zeros(len(index), np.uint64)
+        for column in reversed(index.T):
+            number = number * np.uint64(r) + (samples[column] - _cells(samples[column], np.uint8(r)))
+        width = _GROUPS[r][1]
+        bits = np.empty((len(index), width), np.uint8)
+        for column in range(width):
+            bits[:, column] = number >> np.uint64(width - 1 - column) & np.uint64(1)
+        parts.append(bits.reshape(-1))
+    message = np.packbits(np.concatenate(parts)[:8 * length]).tobytes()
     if zlib.crc32(head + message) != crc:
         raise PayloadError('its payload is damaged: some of its pixels were changed, or cut off', 'damaged')
     return message, codec, _bits(eighths)
 
 
 def declared(image: np.ndarray) -> float:
-    """k of the payload that the header of an image speaks of, whole or damaged; 0 without a header that can be."""
+    """k of the payload that an image has a header for, even if it is damaged; 0 without a valid header."""
     try:
         return _bits(_header(image)[3])
     except PayloadError:
@@ -118,7 +141,7 @@ def declared(image: np.ndarray) -> float:
 
 
 def _header(image: np.ndarray) -> tuple[bytes, int, int, int, int]:
-    """(what the CRC covers of it, CRC, codec, eighths of levels, bytes of the message)."""
+    """(its part that the CRC covers, CRC, codec, eighths of levels, bytes of the message)."""
     if image.size < _HEADER_SAMPLES:
         raise PayloadError('it is too small to hold a payload', 'none')
     data = np.packbits(image.reshape(-1)[:_HEADER_SAMPLES] & 1).tobytes()
@@ -136,7 +159,7 @@ def _header(image: np.ndarray) -> tuple[bytes, int, int, int, int]:
 def high_part(image: np.ndarray, k: float) -> np.ndarray:
     """What no message at k bits a sample changes: the middle of every sample's cell, float32 levels.
 
-    The middle, (r - 1) / 2 above the lowest level, leaves the least squared error, whatever the message says.
+    The middle, (r - 1) / 2 above the lowest level, has the least mean squared error.
     """
     eighths = _eighths(k)
     if eighths == 8:
@@ -146,7 +169,7 @@ def high_part(image: np.ndarray, k: float) -> np.ndarray:
 
 
 def _eighths(k: float) -> int:
-    """Eighths of levels, 8 to 64, whose capacity is nearest to k bits a sample."""
+    """Eighths of levels, 8 to 64, with the capacity nearest to k bits a sample."""
     if not 0 <= k <= MAX_BITS:
         raise OptionError(f'{k!r} bits a sample: expected a number from 0 to {MAX_BITS}')
     whole = math.floor(2**k + 1e-9)
@@ -154,13 +177,13 @@ def _eighths(k: float) -> int:
 
 
 def _bits(eighths: int) -> float:
-    """Bits a sample, of which :func:`_eighths` is the inverse."""
+    """Bits a sample; the inverse of ``_eighths``."""
     whole, more = divmod(eighths, 8)
     return math.log2(whole) + more / 8 * math.log2((whole + 1) / whole)
 
 
 def _levels(shape: tuple[int, ...], eighths: int) -> np.ndarray:
-    """How many levels the cell of each sample has, (h, w, c) uint8; two for those of the header."""
+    """Levels in the cell of each sample, (h, w, c) uint8; two for samples of the header."""
     whole, more = divmod(eighths, 8)
     y, x, c = (axis.astype(np.uint8) for axis in np.ogrid[:shape[0], :shape[1], :shape[2]])
     levels = (whole + (np.arange(8) * more % 8 < more)).astype(np.uint8)[(x + 3 * y + 5 * c) & 7]
@@ -169,12 +192,12 @@ def _levels(shape: tuple[int, ...], eighths: int) -> np.ndarray:
 
 
 def _cells(samples: np.ndarray, levels: np.ndarray | np.uint8) -> np.ndarray:
-    """The lowest level of each sample's cell; levels above the last whole cell count to it."""
+    """The lowest level of each sample's cell; levels above the last whole cell belong to it."""
     return np.minimum(samples // levels, (256 // levels.astype(np.int16) - 1).astype(np.uint8)) * levels
 
 
-def _places(shape: tuple[int, ...], eighths: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(levels, samples in the order of memory) of those that carry the message; the header's do not."""
+def _carriers(shape: tuple[int, ...], eighths: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(levels, indices of the samples with so many, in memory order); without the header's."""
     levels = _levels(shape, eighths).reshape(-1)[_HEADER_SAMPLES:]
     for r in (eighths // 8, eighths // 8 + 1):
         if r in _GROUPS:
@@ -184,49 +207,15 @@ def _places(shape: tuple[int, ...], eighths: int) -> Iterator[tuple[int, np.ndar
 def _capacity(shape: tuple[int, ...], eighths: int) -> int:
     if math.prod(shape) <= _HEADER_SAMPLES:
         return 0
-    return sum(len(index) // _GROUPS[r][0] * _GROUPS[r][1] for r, index in _places(shape, eighths)) // 8
+    return sum(len(index) // _GROUPS[r][0] * _GROUPS[r][1] for r, index in _carriers(shape, eighths)) // 8
 
 
-def _blocks(shape: tuple[int, ...], eighths: int, count: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(levels, (groups, digits) samples) block by block, for ``count`` bits."""
-    for r, index in _places(shape, eighths):
+def _groups(shape: tuple[int, ...], eighths: int, count: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(levels, indices (groups, digits) of samples), block by block, for ``count`` bits."""
+    for r, index in _carriers(shape, eighths):
         digits, bits = _GROUPS[r]
         groups = min(len(index) // digits, max(0, -(-count // bits)))
         count -= groups * bits
-        places = index[:groups * digits].reshape(groups, digits)
+        grouped = index[:groups * digits].reshape(groups, digits)
         for start in range(0, groups, _BLOCK):
-            yield r, places[start:start + _BLOCK]
-
-
-def _put(image: np.ndarray, message: bytes, eighths: int) -> None:
-    """Write into a contiguous image."""
-    samples, rest = image.reshape(-1), np.unpackbits(np.frombuffer(message, np.uint8))
-    for r, places in _blocks(image.shape, eighths, rest.size):
-        width = _GROUPS[r][1]
-        bits = np.zeros((len(places), width), np.uint8)
-        part = rest[:bits.size]
-        bits.reshape(-1)[:part.size] = part
-        rest = rest[part.size:]
-        number = np.zeros(len(places), np.uint64)
-        for column in range(width):
-            number = number << np.uint64(1) | bits[:, column]
-        for column in range(places.shape[1]):
-            number, digit = np.divmod(number, np.uint64(r))
-            index = places[:, column]
-            samples[index] = _cells(samples[index], np.uint8(r)) + digit.astype(np.uint8)
-
-
-def _get(image: np.ndarray, length: int, eighths: int) -> bytes:
-    """The first bytes of what :func:`_put` wrote."""
-    samples, parts = image.reshape(-1), [np.zeros(0, np.uint8)]
-    for r, places in _blocks(image.shape, eighths, 8 * length):
-        number = np.zeros(len(places), np.uint64)
-        for column in reversed(range(places.shape[1])):
-            found = samples[places[:, column]]
-            number = number * np.uint64(r) + (found - _cells(found, np.uint8(r)))
-        width = _GROUPS[r][1]
-        bits = np.empty((len(places), width), np.uint8)
-        for column in range(width):
-            bits[:, column] = number >> np.uint64(width - 1 - column) & np.uint64(1)
-        parts.append(bits.reshape(-1))
-    return np.packbits(np.concatenate(parts)[:8 * length]).tobytes()
+            yield r, grouped[start:start + _BLOCK]

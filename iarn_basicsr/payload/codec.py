@@ -1,9 +1,9 @@
 """The residual between an image and its prediction, lossy, within a number of bytes: AVIF by Pillow.
 
-The three colours become three planes by an orthonormal matrix, so that an error of the planes is the same error in RGB,
-and the planes go below each other into one gray AVIF: AVIF's own colours weigh RGB unevenly and round. A gain on the
-planes tunes the size between AVIF's steps of quality. Of the file only the coded picture is kept; the container, 269
-bytes, is made anew. A large residual is cut into tiles.
+An orthonormal matrix turns the three colours into three planes, so that an error of the planes is the same error in
+RGB, and the planes are stacked into one gray AVIF: AVIF's own colours weigh RGB unevenly and round. A gain on the
+planes tunes the size between AVIF's steps of quality. Only the coded picture of the file is kept; the container, 269
+bytes, is rebuilt. A large residual is cut into tiles.
 
 ======= ======================================================
 bytes   message
@@ -30,16 +30,16 @@ from .bits import PayloadError
 
 __all__ = ['CODEC', 'SPEED', 'MissingCodecError', 'Pull', 'check_codec', 'decode', 'encode']
 
-CODEC = 1  # what the framing calls this codec
+CODEC = 1  # its number in the header of ``bits``
 SPEED = 6
 Pull = Callable[[np.ndarray], np.ndarray]
 
 # Columns: brightness, red against blue, green against both.
 _COLOURS = np.array([[1, 1, 1], [1, 0, -2], [1, -1, 1]], np.float32) / np.sqrt(np.array([3, 2, 6], np.float32))
-_TILE_SIDE, _TILE_SAMPLES = 8192, 2**23  # the latter of the three planes
-_PART_SAMPLES = 2**18  # of a large residual, on which the quality is found
+_TILE_SIDE, _TILE_SAMPLES = 8192, 2**23  # samples of the three planes together
+_PART_SAMPLES = 2**18  # of a large residual, which serve to find the quality
 _GUESS_SPEED = 9  # AVIF's fastest
-_ENCODES = 4  # at the speed that was asked for; more only where none of them fits
+_ENCODES = 4  # at the speed that was asked for; more only if none of them fits
 _CLOSE = 0.985  # share of the budget that is close enough
 _LEAST = 20  # bytes of a tile
 _STEPS, _UNITY = 64, 128  # of the gain: steps of an octave, and the one that is 1
@@ -59,14 +59,14 @@ class MissingCodecError(IARNError):
 
 
 def encode(residual: np.ndarray, budget: int, pull: Pull | None = None, speed: int = SPEED) -> bytes:
-    """At most ``budget`` bytes for a residual; empty where not even its coarsest form fits.
+    """At most ``budget`` bytes for a residual; empty if not even its coarsest form fits.
 
     Args:
         residual: (H, W, 3) RGB original minus prediction, in levels of 8 bits.
         budget: bytes.
-        pull: what would bring the image that is the prediction plus a decoded residual (the argument) back to the LR
-            that is known: U (LR - D image). A share of it, which the message holds, is added after decoding: the
-            decoded residual need not repeat what the LR says. It must be the same when decoding.
+        pull: U (LR - D image) of the image that is the prediction plus a decoded residual (the argument): what brings
+            it back to the known LR. The decoder adds a share of it, which the message holds, so that the residual
+            need not repeat what the LR says. Decoding needs the same ``pull``.
         speed: of AVIF, 0 (slow, best) to 10.
 
     Raises:
@@ -86,9 +86,9 @@ def decode(message: bytes, size: tuple[int, int], pull: Pull | None = None) -> n
     """Float32 (H, W, 3) residual of a message; zeros for an empty one.
 
     Args:
-        message: from :func:`encode`.
+        message: of ``encode``.
         size: (H, W).
-        pull: as of :func:`encode`.
+        pull: that of ``encode``.
 
     Raises:
         PayloadError: for a message that is damaged, or of another size. No more is decoded than ``size`` says.
@@ -123,16 +123,19 @@ class _Setting(NamedTuple):
 
 def _best_fit(planes: np.ndarray, budget: int, speed: int) -> bytes:
     """The longest message that fits among a few. A large residual is tried on a part of its rows first."""
-    if budget < 2 + _LEAST * len(list(_tiles(planes.shape[:2]))):
+    height, width = planes.shape[:2]
+    if budget < 2 + _LEAST * len(list(_tiles((height, width)))):
         return b''
-    part, highest = _part(planes), _best_gain(planes) + _HEADROOM
-    share, gain = len(part) / len(planes), highest - _HEADROOM
-    start = _Setting(_guess_quality(part, gain, int(share * budget)), gain)
+    part, strips = planes, max(2, _PART_SAMPLES // (64 * width))
+    if 64 * strips < height:  # strips of 64 rows, spread evenly
+        part = np.concatenate([planes[top:top + 64] for top in np.linspace(0, height - 64, strips).astype(int)])
+    share, gain = len(part) / height, _best_gain(planes)
+    setting, highest = _Setting(_guess_quality(part, gain, int(share * budget)), gain), gain + _HEADROOM
     if share < 1:
-        _, start = _search(part, int(0.98 * share * budget), speed, start, highest, _ENCODES - 2, _CLOSE)
-        best, setting = _search(planes, budget, speed, start, highest, 2, 0.95)
+        _, setting = _search(part, int(0.98 * share * budget), speed, setting, highest, _ENCODES - 2, _CLOSE)
+        best, setting = _search(planes, budget, speed, setting, highest, 2, 0.95)
     else:
-        best, setting = _search(planes, budget, speed, start, highest, _ENCODES, _CLOSE)
+        best, setting = _search(planes, budget, speed, setting, highest, _ENCODES, _CLOSE)
     while not best and any(setting):
         setting = _Setting(setting.quality // 2, max(setting.gain - _STEPS // 4, 0))
         message = _message(planes, setting, speed)
@@ -161,17 +164,8 @@ def _search(planes: np.ndarray, budget: int, speed: int, setting: _Setting, high
     return best, found if best else setting
 
 
-def _part(planes: np.ndarray) -> np.ndarray:
-    """Rows in strips of 64, spread evenly over a large residual; all of a small one."""
-    height, width = planes.shape[:2]
-    count = max(2, _PART_SAMPLES // (64 * width))
-    if 64 * count >= height:
-        return planes
-    return np.concatenate([planes[start:start + 64] for start in np.linspace(0, height - 64, count).astype(int)])
-
-
 def _best_gain(planes: np.ndarray) -> int:
-    """The gain of least error before any coding: 8 bits cut what is large, and round, here and in AVIF."""
+    """The gain of least error before any coding: 8 bits clip large values and round, here and in AVIF."""
     height, width = planes.shape[:2]
     sizes = np.abs(planes[::max(1, height * width // _PART_SAMPLES)])
     gains = np.arange(0, 256, 8)
@@ -181,7 +175,7 @@ def _best_gain(planes: np.ndarray) -> int:
 
 
 def _guess_quality(part: np.ndarray, gain: int, budget: int) -> int:
-    """The largest quality that fits, by AVIF's fastest speed."""
+    """The highest quality that fits, at AVIF's fastest speed."""
     low, high = 0, 100
     while low < high:
         middle = (low + high + 1) // 2
@@ -223,7 +217,7 @@ def _tiles(size: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
 
 
 def check_codec() -> None:
-    """Raise :class:`MissingCodecError` where Pillow has no AVIF, or one that cannot encode."""
+    """Raise ``MissingCodecError`` if Pillow has no AVIF, or one that cannot encode."""
     _check_pillow()
     _write_picture(np.zeros((8, 8), np.uint8), 50, _GUESS_SPEED)
 
@@ -244,7 +238,7 @@ def _write_picture(gray: np.ndarray, quality: int, speed: int) -> bytes:
     start = 0
     while data[start + 4:start + 8] != b'mdat':
         start += int.from_bytes(data[start:start + 4], 'big')
-    units = data[start + 8:].removeprefix(b'\x12\x00')  # the mark of a new picture: nothing in it
+    units = data[start + 8:].removeprefix(b'\x12\x00')  # temporal delimiter, which is empty
     if _check_units(units, gray.shape[:2]) != len(units):
         raise _damaged()
     return units

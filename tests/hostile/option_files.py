@@ -111,8 +111,8 @@ BENCHMARK = {
     'datasets': {'two': {'dataroot_gt': 'hr', 'mod_crop': 12}},
     'methods': {'ours': {'type': 'IARN', 'weights': 'default'}, 'bicubic': {'type': 'bicubic'},
                 'EDSR': {'type': 'SR', 'nets': [{'scale': 2, 'path': 'x.pth', 'network': {'type': 'EDSR'}}]},
-                'own': {'type': 'spandrel', 'paths': ['x.pth']}},
+                'own': {'type': 'spandrel', 'path': ['x.pth']}},
     'cost': {'hr_size': [32, 48], 'scales': [2], 'repeats': 1}, 'cycles': {'scales': [2], 'counts': [1, 3]},
     'lossy': {'scales': [2], 'formats': ['jpeg'], 'qualities': [95], 'methods': ['bicubic'], 'dataset': 'two'},
-    'published': {'two': {'ours': {'x2': 12.34}}},
+    'published': [{'source': 'x', 'metric': 'psnr_y', 'values': {'two': {'ours': {'x2': 12.34}}}}],
 }

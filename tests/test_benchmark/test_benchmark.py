@@ -1,9 +1,10 @@
-"""``iarn-benchmark`` end to end on two tiny images: tables, resuming, missing weights, messages."""
+"""``iarn-benchmark`` end to end on two tiny images: tables, resuming, what is left out, messages."""
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,14 +12,14 @@ import torch
 import yaml
 from helpers import make_image, tiny_net
 
-from iarn_basicsr.benchmark import tasks
+from iarn_basicsr.benchmark import plots, report, run, tasks
 from iarn_basicsr.benchmark.methods import build_method
-from iarn_basicsr.benchmark.records import Records
-from iarn_basicsr.benchmark.run import main
-from iarn_basicsr.benchmark.tables import quality_table
-from iarn_basicsr.inference.picture_file import png_bytes
-from iarn_basicsr.ops.image import quantise
-from iarn_basicsr.ops.resample import bicubic_downscale
+from iarn_basicsr.benchmark.report import lossy_table, means, quality_table
+from iarn_basicsr.benchmark.run import Records, main
+from iarn_basicsr.ops.resample import bicubic_lr
+from iarn_basicsr.payload import codec
+
+SIZES = [(48, 36), (49, 40)]  # both are 48 x 36 when cropped to multiples of 12
 
 
 @pytest.fixture
@@ -26,7 +27,8 @@ def options(tmp_path, image_folder):
     tiny_net(order=2).save(tmp_path / 'net.pth')
     return {
         'name': 'tiny', 'threads': 1, 'device': 'cpu',
-        'datasets': {'two': {'dataroot_gt': str(image_folder('hr', [(48, 36), (49, 40)])), 'mod_crop': 12}},
+        'datasets': {'two': {'dataroot_gt': str(image_folder('hr', SIZES)), 'mod_crop': 12},
+                     'gone': {'dataroot_gt': 'nowhere'}},
         'scales': [2, 2.5, [1.5, 3]],
         'methods': {
             'ours': {'type': 'IARN', 'weights': str(tmp_path / 'net.pth')},
@@ -34,8 +36,9 @@ def options(tmp_path, image_folder):
             'bicubic': {'type': 'bicubic'},
         },
         'cycles': {'scales': [2], 'counts': [1, 3]},
-        'lossy': {'scales': [2], 'formats': ['jpeg', 'webp'], 'qualities': [95, 50], 'methods': ['bicubic']},
-        'published': {'two': {'ours': {'x2': 12.34}, 'others': {'x2.5': 56.78}}},
+        'lossy': {'scales': [2], 'formats': ['jpeg', 'webp'], 'qualities': [90, 1], 'methods': ['bicubic']},
+        'published': [{'source': 'the paper', 'metric': 'psnr_y', 'values': {
+            'two': {'ours': {'x2': 12.34}, 'others': {'x2.5': 56.78}}}}],
     }
 
 
@@ -43,97 +46,129 @@ def options(tmp_path, image_folder):
 def benchmark(tmp_path, options):
     """Runs the command: returns its exit code; files are in tmp_path / 'out'."""
 
-    def run() -> int:
+    def call(*arguments: str) -> int:
         (tmp_path / 'b.yml').write_text(yaml.safe_dump(options, sort_keys=False), encoding='utf-8')
-        return main(['-opt', str(tmp_path / 'b.yml'), '-o', str(tmp_path / 'out')])
+        return main(['-opt', str(tmp_path / 'b.yml'), '-o', str(tmp_path / 'out'), *arguments])
 
-    return run
+    return call
 
 
-def test_report(tmp_path, options, benchmark, capsys):
+def results_of(tmp_path) -> dict:
+    return json.loads((tmp_path / 'out/benchmark.json').read_text())
+
+
+def table_of(text: str, title: str) -> list[list[str]]:
+    """The cells of the table whose first heading, or the heading above it, is ``title``."""
+    lines = text[text.index(title):].splitlines()
+    first = next(n for n, line in enumerate(lines) if '|' in line)
+    end = next((n for n, line in enumerate(lines) if n > first and not line.startswith('|')), len(lines))
+    lines[first] = lines[first] if lines[first].startswith('|') else f'| {lines[first]}'
+    return [[c.strip() for c in line.split('|')[1:-1]] for line in lines[first:end] if '---' not in line]
+
+
+def test_report(tmp_path, benchmark, capsys):
     assert benchmark() == 0
-    out = tmp_path / 'out'
-    shown = capsys.readouterr()
-    assert 'absent: left out, weights not found: nope.pth' in shown.err
+    shown, out, results = capsys.readouterr(), tmp_path / 'out', results_of(tmp_path)
     text = (out / 'benchmark.md').read_text()
-    assert '8-bit LR, 8-bit result, border of ceil(max scale) cropped' in text
-    assert 'multiples of 12' in text
-    assert '- absent: weights not found: nope.pth' in text
-    rows = {line.split('|')[1].strip(): [c.strip() for c in line.split('|')[2:-1]]
-            for line in shown.out.splitlines() if line.startswith('|')}
-    assert rows['two PSNR-Y'] == ['x2', 'x2.5', 'x1.5x3', 'x2 (published)', 'x2.5 (published)']
-    assert rows['ours'][3:] == ['12.34', '–']
-    assert rows['others'] == ['–', '–', '–', '–', '56.78']
-    assert rows['absent (bicubic LR)'][:3] == ['–'] * 3
-    results = json.loads((out / 'benchmark.json').read_text())
-    values = [r['psnr_y'] for r in results['rows']
-              if (r['method'], r['key'][:3]) == ('ours', ['quality', 'two', 'x2'])]
-    assert len(values) == 2
-    assert rows['ours'][0] == f'{np.mean(values):.2f}'
-    ours = [r for r in results['rows'] if r['method'] == 'ours' and r['key'][:3] == ['quality', 'two', 'x2']]
-    ratio = sum(r['lr_bytes'] for r in ours) / sum(r['lr_bytes_bicubic'] for r in ours)
-    assert ratio != 1
-    assert quality_table(results, 'two')['x2']['ours']['lr_bytes_ratio'] == pytest.approx(ratio)
+    assert 'absent: left out, weights not found: nope.pth' in shown.err and '- absent: weights not found' in text
+    assert 'gone: left out, there is no folder nowhere\n' in shown.err and '- gone: there is no folder' in text
+    assert '8-bit LR, 8-bit result, border of ceil(max scale) cropped' in text and 'multiples of 12' in text
+
+    head, ours, absent, _ = table_of(shown.out, 'two PSNR-Y')
+    assert head[1:] == ['x2', 'x2.5', 'x1.5x3'] and absent == ['absent (bicubic LR)', '–', '–', '–']
+    rows = [r for r in results['rows'] if r['method'] == 'ours' and r['key'][:3] == ['quality', 'two', 'x2']]
+    assert len(rows) == 2 and ours[1] == f'{np.mean([r["psnr_y"] for r in rows]):.2f}'
+    for where in (shown.out, text):
+        assert table_of(where, 'two, published') == [
+            ['two, published', 'metric', 'x2', 'x2.5', 'x1.5x3', 'source'],
+            ['ours', 'PSNR-Y', '12.34', '–', '–', 'the paper'], ['others', 'PSNR-Y', '–', '56.78', '–', 'the paper']]
+    mean = quality_table(results, 'two')['x2']
+    both = {line[0]: line for line in table_of(text, 'two PSNR-RGB / Y')}
+    assert both['two PSNR-RGB / Y'][1:3] == ['x2 HR', 'x2 LR'] and both['bicubic'][2] == 'exact'
+    assert both['ours'][1:3] == [f'{mean["ours"][k + "psnr_rgb"]:.2f} / {mean["ours"][k + "psnr_y"]:.2f}'
+                                 for k in ('', 'lr_')]
+    ratio = sum(r['lr_bytes'] for r in rows) / sum(r['lr_bytes_bicubic'] for r in rows)
+    assert mean['ours']['lr_bytes_ratio'] == pytest.approx(ratio) != 1
+    assert mean['ours']['lr_bits'] == pytest.approx(8 * np.mean([r['lr_bytes'] for r in rows]) / (48 * 36))
+
     with open(out / 'benchmark.csv', encoding='utf-8', newline='') as file:
         table = list(csv.DictReader(file))
     assert {r['method'] for r in table} == {'ours', 'bicubic'}
     assert {r['what'] for r in table} == {'quality', 'cycles', 'lossy'}
-    assert [float(r['value']) for r in table
-            if (r['method'], r['scale'], r['metric'], r['what']) == ('ours', 'x2', 'psnr_y', 'quality')] == values
-    for which, size in enumerate([(48, 36), (48, 36)]):  # 49 x 40 is cropped to multiples of 12
-        hr = torch.from_numpy(make_image(*[(48, 36), (49, 40)][which], seed=which)[:size[0], :size[1], ::-1].copy())
-        hr = hr.permute(2, 0, 1)[None] / 255
-        method = build_method('m', {'type': 'bicubic'})
-        for scale, lr in (('x2', (24, 18)), ('x2.5', (19, 14)), ('x1.5x3', (32, 12))):
-            row = next(r for r in results['rows'] if r['method'] == 'bicubic' and
-                       r['key'][:4] == ['quality', 'two', scale, f'image{which}.png'])
-            direct = tasks.quality(method, hr, quantise(bicubic_downscale(hr, lr)))
-            assert {k: v for k, v in row.items() if k not in ('method', 'key')} == pytest.approx(direct)
-        row = next(r for r in results['rows'] if r['method'] == 'bicubic' and r['key'][0] == 'cycles' and
-                   r['key'][3] == f'image{which}.png')
-        assert row['3'] == pytest.approx(tasks.cycles(method, hr, (24, 18), [3])['3'])
-    bicubic = [r for r in results['rows'] if r['method'] == 'bicubic' and r['key'][0] == 'quality']
-    assert len(bicubic) == 6
-    assert all(r['lr_psnr_y'] == 100 and r['lr_bytes'] == r['lr_bytes_bicubic'] for r in bicubic)
-    assert all(r['lr_ciede2000'] == 0 for r in bicubic) and all(r['lr_ciede2000'] > 0 for r in ours)
+    assert [float(r['value']) for r in table if (r['method'], r['scale'], r['metric'], r['what']) == (
+        'ours', 'x2', 'psnr_y', 'quality')] == [r['psnr_y'] for r in rows]
     assert {p.name for p in out.glob('*.png')} == {'two_psnr_scale.png', 'two_psnr_bytes.png'}  # no cost was asked for
 
 
+def test_rows_are_what_is_measured_of_each_image(tmp_path, benchmark):
+    assert benchmark() == 0
+    rows, method = results_of(tmp_path)['rows'], build_method('m', {'type': 'bicubic'})
+    for which, size in enumerate(SIZES):
+        pixels = make_image(*size, seed=which)[:48, :36, ::-1].copy()
+        hr = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+        expected = {('quality', s): tasks.quality(method, hr, bicubic_lr(hr, lr))
+                    for s, lr in (('x2', (24, 18)), ('x2.5', (19, 14)), ('x1.5x3', (32, 12)))}
+        expected['cycles', 'x2'] = tasks.cycles(method, hr, (24, 18), [1, 3])
+        expected['lossy', 'x2'] = tasks.lossy(method, hr, (24, 18), ['jpeg', 'webp'], [90, 1])
+        for (kind, scale), values in expected.items():
+            row, = (r for r in rows if r['method'] == 'bicubic' and r['key'][:4] == [
+                kind, 'two', scale, f'image{which}.png'])
+            assert {k: v for k, v in row.items() if k not in ('method', 'key')} == pytest.approx(values)
+
+
+def test_tables_of_a_lossy_lr(tmp_path, benchmark):
+    assert benchmark('--method', 'bicubic') == 0
+    text = (tmp_path / 'out/benchmark.md').read_text()
+    row = lossy_table(results_of(tmp_path))['x2']['bicubic']
+    head, line = table_of(text, '### Lossy LR, x2, PSNR-RGB')
+    assert head == ['method', 'LR', 'png', 'jpeg 90', 'jpeg 1', 'webp 90', 'webp 1']
+    assert line == ['bicubic', '100.00', *(f'{row[f"{file} psnr_rgb"]:.2f}' for file in head[2:])]
+    head, *lines = table_of(text, '### The bytes of a lossy LR, x2')
+    assert [line[1] for line in lines] == [
+        'jpeg 90', 'jpeg 1', 'webp 90', 'webp 1']
+    assert lines[0][2:4] == [f'{row["jpeg 90 bytes"]:,.0f}', f'{8 * row["jpeg 90 bytes"] / row["hr_pixels"]:.3f}']
+    assert lines[-1][5] == '–', 'no JPEG is as small as that WebP'
+
+
+def test_a_plain_file_that_one_image_lacks_is_not_averaged():
+    rows = [{'method': 'm', 'key': ['lossy', 'two', 'x2', str(k)], 'hr_pixels': 100 * (1 + k), 'jpeg 9 bytes': 50.0,
+             'jpeg 9 as jpeg psnr_rgb': 30.0, 'jpeg 9 as avif psnr_rgb': 20.0 + k} for k in (0, 1)]
+    del rows[0]['jpeg 9 as jpeg psnr_rgb']
+    row = lossy_table({'rows': rows})['x2']['m']
+    assert 'jpeg 9 as jpeg psnr_rgb' not in row and row['jpeg 9 as avif psnr_rgb'] == 20.5
+    assert row['jpeg 9 bits'] == 8 * 50 / 150
+
+
 def test_nothing_is_measured_twice(tmp_path, options, benchmark, monkeypatch):
+    options['lossy'] = None
+    monkeypatch.setattr(run, 'draw_plots', lambda results, folder: [])
     assert benchmark() == 0
     first = (tmp_path / 'out/benchmark.md').read_text()
     measured = []
     quality = tasks.quality
     monkeypatch.setattr(tasks, 'quality', lambda method, hr, lr: measured.append(1) or quality(method, hr, lr))
-    assert benchmark() == 0
-    assert not measured
-    assert (tmp_path / 'out/benchmark.md').read_text() == first
 
+    def again() -> int:
+        measured.clear()
+        assert benchmark() == 0
+        return len(measured)
+
+    assert again() == 0
+    assert (tmp_path / 'out/benchmark.md').read_text() == first
     lines = (tmp_path / 'out/records.jsonl').read_text().splitlines(keepends=True)
-    kept = [line for line in lines if '"cycles"' in line or '"lossy"' in line]
-    kept += [line for line in lines if '"quality"' in line][:7]
+    kept = [line for line in lines if '"cycles"' in line] + [line for line in lines if '"quality"' in line][:7]
     (tmp_path / 'out/records.jsonl').write_text(''.join(kept) + lines[-1][:20])  # cut short in the middle of a line
-    assert benchmark() == 0
-    assert len(measured) == 12 - 7
+    assert again() == 12 - 7
     assert (tmp_path / 'out/benchmark.md').read_text() == first
 
     tiny_net(order=2, seed=1).save(tmp_path / 'net.pth')  # other weights under the same name
-    measured.clear()
-    assert benchmark() == 0
-    assert len(measured) == 6
+    assert again() == 6
     assert (tmp_path / 'out/benchmark.md').read_text() != first
-
     options['datasets']['two']['mod_crop'] = 4
-    measured.clear()
-    assert benchmark() == 0
-    assert len(measured) == 12
-    options['datasets']['two']['mod_crop'] = 12
-
-    options['scales'] = [2]
-    measured.clear()
-    assert benchmark() == 0
-    assert not measured
-    assert 'x2.5' not in (tmp_path / 'out/benchmark.md').read_text().replace('x2.5 (published)', '')
+    assert again() == 12
+    options['datasets']['two'].update(mod_crop=12, scales=[2])  # a data set may have scales of its own
+    assert again() == 0
+    assert table_of((tmp_path / 'out/benchmark.md').read_text(), 'two PSNR-Y')[0] == ['two PSNR-Y', 'x2']
 
 
 def test_every_section_has_the_size_rule_of_the_dataset(options, benchmark, monkeypatch):
@@ -142,6 +177,7 @@ def test_every_section_has_the_size_rule_of_the_dataset(options, benchmark, monk
     options.update(scales=[2.5], cycles={'scales': [2.5], 'counts': [1]}, methods={'bicubic': {'type': 'bicubic'}})
     options['lossy'].update(scales=[2.5], formats=['jpeg'], qualities=[95])
     sizes = {'quality': lambda lr: tuple(lr.shape[-2:]), 'cycles': tuple, 'lossy': tuple}
+    monkeypatch.setattr(run, 'draw_plots', lambda results, folder: [])
     seen = []
     for section, of in sizes.items():
         measure = getattr(tasks, section)
@@ -151,14 +187,23 @@ def test_every_section_has_the_size_rule_of_the_dataset(options, benchmark, monk
     assert len(seen) == 6 and {size for hr, size in seen if hr == (48, 36)} == {(20, 15)}
 
 
+def test_chosen_methods_and_data_sets(tmp_path, benchmark, capsys):
+    assert benchmark('--method', 'bicubic', '--dataset', 'two') == 0
+    results = results_of(tmp_path)
+    assert {r['method'] for r in results['rows']} == {'bicubic'} and not results['skipped']
+    assert benchmark('--method', 'bicubik') == 2
+    assert "--method 'bicubik': not in the option file; did you mean 'bicubic'?" in capsys.readouterr().err
+    assert benchmark('--dataset', 'gone') == 2
+    assert capsys.readouterr().err == 'iarn-benchmark: datasets: none is there; gone: there is no folder nowhere\n'
+
+
 @pytest.mark.slow
 def test_cost(options, benchmark, tmp_path):
     options.update(cost={'hr_size': [32, 48], 'scales': [2], 'repeats': 1}, scales=[2], cycles=None, lossy=None)
     del options['methods']['bicubic']
     assert benchmark() == 0
-    row = next(r for r in json.loads((tmp_path / 'out/benchmark.json').read_text())['rows'] if r['key'][0] == 'cost')
-    net = tiny_net(order=2)
-    cost = net.complexity((32, 48), (16, 24))
+    row = next(r for r in results_of(tmp_path)['rows'] if r['key'][0] == 'cost')
+    cost = tiny_net(order=2).complexity((32, 48), (16, 24))
     assert row['params'] == cost['params']
     assert row['macs_down'] == row['macs_up'] == pytest.approx(cost['macs_per_pixel'])
     assert 0 < row['seconds_down'] < 1e4
@@ -166,26 +211,46 @@ def test_cost(options, benchmark, tmp_path):
     assert (tmp_path / 'out/two_psnr_cost.png').is_file()
 
 
+def test_coded_detail(tmp_path, options, benchmark, monkeypatch, capsys):
+    """Its columns, the section ``bytes``, the plot; without AVIF they are left out, and come with it."""
+    coded = {'type': 'payload', 'bits': 1}
+    options.update(scales=[2], cycles=None, lossy=None, bytes={'scales': [2], 'methods': ['plain 1', 'ours']}, methods={
+        'ours': options['methods']['ours'], 'coded 1': {**coded, 'weights': str(tmp_path / 'net.pth')},
+        'plain 1': coded, 'least squares': {'type': 'least_squares'}})
+    with monkeypatch.context() as patch:
+        patch.setattr(codec.features, 'check', lambda name: False)
+        assert benchmark() == 0
+    assert {*results_of(tmp_path)['skipped']} == {'gone', 'bytes', 'coded 1', 'plain 1'}
+    assert 'plain 1: left out, the payload needs Pillow with AVIF' in capsys.readouterr().err
+    assert benchmark() == 0
+    results, text = results_of(tmp_path), (tmp_path / 'out/benchmark.md').read_text()
+    assert plots._payload_curves(results) == {'net.pth': {0: 'ours', 1: 'coded 1'},
+                                              'no network': {0: 'least squares', 1: 'plain 1'}}
+    assert '![two_psnr_lr.png](two_psnr_lr.png)' in text and (tmp_path / 'out/two_psnr_lr.png').is_file()
+    assert {*means(results, 'bytes')['x2']} == {'plain 1', 'ours'}
+    head, line, _ = table_of(text, '### The same bytes, x2')
+    assert head == ['method', *report.BYTES]
+    row = {r['method']: r for r in results['rows'] if r['key'][0] == 'bytes' and r['key'][3] == 'image0.png'}
+    both = quality_table(results, 'two')['x2']['ours']
+    assert line[:3] == ['ours', f'{both["psnr_rgb"]:.2f}', f'{both["lr_bytes"]:,.0f}'] and 'png avif' in row['ours']
+
+
 @pytest.mark.parametrize(('change', 'message'), [
     ({'method': {}}, "unknown option 'method'; did you mean 'methods'"),
-    ({'scales': []}, "option 'scales' is missing or empty"),
-    ({'scales': [0.5]}, 'scales: .*0.5'),
-    ({'cycles': {'scales': [2]}}, 'cycles.counts is missing'),
-    ({'cycles': {'scales': [2], 'counts': [1], 'methods': ['our']}}, "cycles.methods: 'our' is not among ours"),
-    ({'lossy': {'scales': [2], 'formats': ['gif'], 'qualities': [9]}}, "lossy.formats: 'gif'"),
-    ({'lossy': {'scales': [2], 'formats': ['jpeg'], 'qualities': [9], 'dataset': 'three'}}, "'three' is not among two"),
-    ({'threads': 0}, 'threads: 0; expected a whole number from 1'),
-    ({'datasets': {'two': {'dataroot_gt': 'nowhere'}}}, 'nowhere'),
-    ({'methods': {'x': {'type': 'y'}}, 'lossy': None}, "methods.x.type: 'y' is no method"),
+    ({'datasets': {'two': {'dataroot_gt': '.', 'meta_info_file': 'nowhere.txt'}}}, 'nowhere.txt'),
+    ({'methods': {'x': {'type': 'SR', 'nets': [{'scale': 2, 'path': 'NET', 'network': {'type': 'EDRS'}}]}},
+      'lossy': None}, "did you mean .*'EDSR'"),
+    ({'device': 'tpu'}, "device: 'tpu'; PyTorch finds here: cpu"),
 ])
-def test_mistakes_end_with_one_line(options, benchmark, capsys, change, message):
-    import re
+def test_mistakes_end_with_one_line(tmp_path, options, benchmark, capsys, change, message):
     options.update(change)
+    for method in change.get('methods', {}).values():
+        method['nets'][0]['path'] = str(tmp_path / 'net.pth')
     assert benchmark() == 2
     error = capsys.readouterr().err
     assert re.search(message, error)
-    assert error.startswith('iarn-benchmark: ')
-    assert error.count('\n') == 1
+    assert error.startswith('iarn-benchmark: ') and error.count('\n') == 1
+    assert not list(tmp_path.glob('out/*.json'))
 
 
 def test_damaged_records(tmp_path):
@@ -196,36 +261,3 @@ def test_damaged_records(tmp_path):
     path.write_text('nonsense\n' + path.read_text())
     with pytest.raises(ValueError, match=r'r\.jsonl, line 1 is damaged'):
         Records(str(path))
-
-
-def image(height: int, width: int) -> torch.Tensor:
-    return torch.from_numpy(make_image(height, width, 0)).permute(2, 0, 1)[None] / 255
-
-
-def test_quality_counts_the_bytes_of_the_lr():
-    hr = image(48, 36)
-    reference = quantise(bicubic_downscale(hr, (24, 18)))
-    values = tasks.quality(build_method('m', {'type': 'area'}), hr, reference)
-    lr = (build_method('m', {'type': 'area'}).downscale(hr, (24, 18))[0] * 255).round().byte().permute(1, 2, 0).numpy()
-    assert values['lr_bytes'] == len(png_bytes(lr))
-    assert values['lr_psnr_y'] < 100
-    assert 'lr_niqe' not in values  # too small for its statistics
-
-
-def test_niqe_of_a_large_lr():
-    hr = image(400, 404)
-    lr = quantise(bicubic_downscale(hr, (200, 202)))
-    values = tasks.quality(build_method('m', {'type': 'bicubic'}), hr, lr)
-    assert np.isfinite(values['lr_niqe'])
-    assert values['lr_psnr_y'] == 100
-
-
-def test_cycles_of_a_projection_and_of_a_blur():
-    """Least squares projects: after the first time hardly anything changes. Bicubic blurs again and again."""
-    hr = image(48, 48)
-    squares, blur = (tasks.cycles(build_method('m', {'type': k}), hr, (20, 24), [1, 2, 5])
-                     for k in ('least_squares', 'bicubic'))
-    assert list(squares) == ['1', '2', '5']
-    assert squares['1'] - squares['5'] < 0.2
-    assert blur['1'] - blur['2'] > 0.5
-    assert blur['2'] > blur['5']

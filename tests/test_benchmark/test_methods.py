@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import torch
+from basicsr.utils.registry import ARCH_REGISTRY
 from helpers import make_image, tiny_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from iarn_basicsr.benchmark import methods
+from iarn_basicsr.archs.one_way import PaddedNet
 from iarn_basicsr.benchmark.methods import (
     MissingWeightsError,
     SRMethod,
     UnsupportedSizeError,
     build_method,
     fingerprint,
+    import_networks,
 )
-from iarn_basicsr.errors import OptionError, WeightsError
+from iarn_basicsr.benchmark.run import main
+from iarn_basicsr.errors import OptionError
 from iarn_basicsr.inference.compare import bicubic_roundtrip
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
 from iarn_basicsr.ops.size import lr_size
-from iarn_basicsr.zoo.weights import read_weights
+from iarn_basicsr.zoo.weights import write_weights
 
 ZERO_PARAMETERS = ['bicubic', 'least_squares', 'area', 'lanczos']
 
@@ -109,7 +114,7 @@ def test_iarn_is_what_the_rescaler_makes(tmp_path):
 
 
 def sr(*scales: int, multiple: int = 1) -> SRMethod:
-    return SRMethod({k: Enlarge(k) for k in scales}, (), dict.fromkeys(scales, multiple))
+    return SRMethod({k: PaddedNet(Enlarge(k), k, multiple) for k in scales}, (), torch.device('cpu'))
 
 
 @torch.no_grad()
@@ -154,7 +159,7 @@ def test_extending_to_a_window_is_cut_off_again():
     lr = lr_of(image(22, 34), (11, 17))
     seen = []
     method = sr(2, multiple=8)
-    method.nets[2].register_forward_pre_hook(lambda net, args: seen.append(args[0]))
+    method.nets[2].net.register_forward_pre_hook(lambda net, args: seen.append(args[0]))
     assert torch.equal(method.upscale(lr, (22, 34)), sr(2).upscale(lr, (22, 34)))
     assert seen[0].shape[-2:] == (16, 24)
     assert torch.equal(seen[0][..., 11:, 17:], lr[..., 5:10, 9:16].flip(-1, -2))  # reflected
@@ -201,59 +206,23 @@ def test_irn_between_its_scales(tmp_path):
         assert method.complexity((24, 36), size)['macs_up'] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize('wrap', [
-    lambda s: s, lambda s: {'params': s}, lambda s: {'params_ema': s, 'params': {k: 0 * v for k, v in s.items()}},
-    lambda s: {'state_dict': s, 'epoch': 3}, lambda s: {f'module.{k}': v for k, v in s.items()},
-    lambda s: {'params': {f'module.{k}': v for k, v in s.items()}},
-], ids=['bare', 'params', 'params_ema', 'state_dict', 'module', 'params, module'])
-def test_layouts_of_weight_files(tmp_path, wrap):
-    state = Enlarge(2).state_dict()
-    torch.save(wrap(state), tmp_path / 'w.pth')
-    loaded, arch = read_weights(str(tmp_path / 'w.pth'))
-    assert arch is None
-    assert loaded.keys() == state.keys()
-    assert all(torch.equal(loaded[k], state[k]) for k in state)
-
-
-class Evil:
-    def __reduce__(self):
-        return (print, ('executed',))
-
-
-@pytest.mark.parametrize('content', [{'a': 1}, {}, [1], {'params': Evil()}, {'params': {}}])
-def test_files_that_hold_no_weights(tmp_path, capsys, content):
-    torch.save(content, tmp_path / 'w.pth')
-    with pytest.raises(WeightsError, match=r'w\.pth'):
-        read_weights(str(tmp_path / 'w.pth'))
-    assert 'executed' not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(('options', 'message'), [
-    ({'type': 'bicubicc'}, r"methods\.m\.type: 'bicubicc' is no method; did you mean 'bicubic'"),
-    ({'type': 'bicubic', 'nets': []}, "methods.m: unknown option 'nets'"),
-    ({'type': 'IARN', 'weight': 'x'}, "did you mean 'weights'"),
-    ({'type': 'SR'}, r"methods\.m: option 'nets' is missing; expected a list"),
-    ({'type': 'SR', 'nets': [{'scale': 2}]}, r'methods\.m\.nets\[0\]\.path: None; expected the name of a file'),
-    ({'type': 'SR', 'nets': [{'scale': 1.5, 'path': 'x'}]}, r'nets\[0\]\.scale: 1\.5'),
-    ({'type': 'SR', 'nets': [{'scale': 2, 'path': 'WEIGHTS', 'network': {'type': 'EDRS'}}]}, "did you mean .*'EDSR'"),
-    ({'type': 'SR', 'nets': [{'scale': 2, 'path': 'WEIGHTS', 'network': {'type': 'EDSR', 'feat': 3}}]},
-     r"nets\[0\]\.network: unknown option 'feat'; did you mean 'num_feat'"),
-    ({'type': 'SR', 'nets': [{'scale': 2, 'path': 'WEIGHTS', 'network': {'type': 'MSRResNet', 'num_block': 1}}]},
-     'does not fit network MSRResNet'),
-    ({'type': 'IRN', 'nets': [{'scale': 2, 'path': 'WEIGHTS'}]}, 'does not fit network IRN'),
+@pytest.mark.parametrize(('network', 'message'), [
+    ({'type': 'EDRS'}, r"methods\.m\.nets\[0\]\.network\.type: 'EDRS' is not registered .* did you mean .*'EDSR'"),
+    ({'type': 'EDSR', 'feat': 3}, 'does not fit network EDSR'),
+    ({'type': 'MSRResNet', 'num_block': 1}, 'does not fit network MSRResNet'),
+    (None, 'does not fit network IRN'),
 ])
-def test_mistakes_in_the_options(tmp_path, options, message):
+def test_networks_that_do_not_fit(tmp_path, network, message):
     torch.save(Enlarge(2).state_dict(), tmp_path / 'w.pth')
-    for entry in options.get('nets') or []:
-        entry['path'] = str(tmp_path / 'w.pth') if entry.get('path') == 'WEIGHTS' else entry.get('path')
+    entry = {'scale': 2, 'path': str(tmp_path / 'w.pth'), 'network': network}
     with pytest.raises(OptionError, match=message):
-        build_method('m', options)
+        build_method('m', {'type': 'SR' if network else 'IRN', 'nets': [entry]})
 
 
 @pytest.mark.parametrize('options', [
     {'type': 'IARN', 'weights': 'nope.pth'},
     {'type': 'SR', 'nets': [{'scale': 2, 'path': 'nope.pth', 'network': {'type': 'EDSR'}}]},
-    {'type': 'IRN', 'nets': [{'scale': 2, 'path': 'nope.pth'}]},
+    {'type': 'payload', 'bits': 1, 'weights': 'nope.pth'}, {'type': 'spandrel', 'path': 'nope.pth'},
 ])
 def test_missing_weights(options):
     with pytest.raises(MissingWeightsError, match=r'weights not found: nope\.pth'):
@@ -275,5 +244,100 @@ def test_network_of_the_registry_and_fingerprint(tmp_path):
     assert fingerprint(options, build_method('m', options)) == before
     torch.save({'params': {k: v + 1e-3 for k, v in net.state_dict().items()}}, tmp_path / 'w.pth')
     assert fingerprint(options, method) != before
-    assert fingerprint({'type': 'area'}, methods.build_method('m', {'type': 'area'})) != \
-        fingerprint({'type': 'bicubic'}, methods.build_method('m', {'type': 'bicubic'}))
+
+
+# -------------------------------------------------------------------------------------------------- IARN and payload
+
+
+@pytest.mark.parametrize(('bits', 'effort', 'with_network'), [(0, 0, True), (1, 2, True), (2.5, 0, False)])
+@torch.no_grad()
+def test_payload_is_what_the_rescaler_makes(tmp_path, bits, effort, with_network):
+    """Also of a checkpoint of a training run, of which the averaged weights count."""
+    net = tiny_net(order=2)
+    write_weights(tmp_path / 'net_g_latest.pth', net.arch, params=tiny_net(order=2, seed=1).state_dict(),
+                  params_ema=net.state_dict())
+    weights, hr, size = str(tmp_path / 'net_g_latest.pth') if with_network else 'none', image(96, 84), (48, 42)
+    options = {'type': 'payload', 'bits': bits, 'weights': weights, 'effort': effort}
+    method = build_method('m', options)
+    assert method.two_way and method.weights == ((weights, ) if with_network else ())
+    lr = method.downscale(hr, size)
+    direct = Rescaler.load(weights, device='cpu', payload=bits, effort=effort)
+    assert torch.equal(lr, direct.downscale(hr, size=size))
+    assert torch.equal(method.upscale(lr, (96, 84)), direct.upscale(lr, size=(96, 84)))
+    assert fingerprint(options, method) != fingerprint({**options, 'bits': 3}, method)
+
+
+def test_cost_of_a_payload(tmp_path):
+    tiny_net(order=2).save(tmp_path / 'net.pth')
+    weights = {'weights': str(tmp_path / 'net.pth')}
+    none = build_method('m', {'type': 'payload', 'bits': 2}).complexity((96, 84), (48, 42))
+    assert none == {'params': 0, 'macs_down': 0, 'macs_up': 0}
+    alone = build_method('m', {'type': 'IARN', **weights}).complexity((96, 84), (48, 42))
+    for bits, effort, passes in ((0, 0, 1), (1, 0, 2), (0, 5, 17), (1, 5, 18)):
+        method = build_method('m', {'type': 'payload', 'bits': bits, 'effort': effort, **weights})
+        assert method.complexity((96, 84), (48, 42)) == {**alone, 'macs_down': passes * alone['macs_down']}
+
+
+# ----------------------------------------------------------------------------------------------- networks of one's own
+
+
+NETWORK = """
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+
+
+@ARCH_REGISTRY.register()
+class NAME(nn.Module):
+
+    def __init__(self, scale=2):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+
+    def forward(self, x):
+        return self.body(x)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A current directory with weights, and BasicSR's registry as it was afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path / 'modules'))
+    monkeypatch.setattr(ARCH_REGISTRY, '_obj_map', dict(ARCH_REGISTRY._obj_map))
+    body = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))
+    torch.save({f'body.{k}': v for k, v in body.state_dict().items()}, 'w.pth')
+    return {'type': 'SR', 'nets': [{'scale': 2, 'path': 'w.pth', 'network': {'type': 'FileNet'}}]}
+
+
+def test_a_network_of_a_file_and_one_of_a_module(own):
+    """Results change with the file of the network, or a run would keep what an earlier version of it measured."""
+    with pytest.raises(OptionError, match="'FileNet' is not registered with BasicSR"):
+        build_method('mine', own)
+    Path('modules').mkdir()
+    Path('modules/own_module.py').write_text(NETWORK.replace('NAME', 'ModuleNet'))
+    Path('my_net.py').write_text('from helper_beside import NOTHING\n' + NETWORK.replace('NAME', 'FileNet'))
+    Path('helper_beside.py').write_text('NOTHING = 0\n')
+    import_networks(['my_net.py', 'own_module'])
+    assert 'ModuleNet' in ARCH_REGISTRY
+    method = build_method('mine', own)
+    assert method.complexity((32, 48), (16, 24)) == {'params': 27 * 12 + 12, 'macs_down': 0,
+                                                     'macs_up': pytest.approx(81)}
+    before = fingerprint(own, method)
+    Path('my_net.py').write_text('\n')
+    assert fingerprint(own, method) != before
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+    (None, 'cannot be imported (FileNotFoundError: there is no such file)'),
+    ('raise ValueError("two\\nlines")', 'cannot be imported (ValueError: two lines)'),
+    ('raise SystemExit(3)', 'cannot be imported (SystemExit: 3)'),
+    (NETWORK.replace('NAME', 'EDSR'), "cannot be imported (AssertionError: An object named 'EDSR' was already "),
+    ('from basicsr.archs.edsr_arch import EDSR', 'registers no new network; write @ARCH_REGISTRY.register() above'),
+])
+def test_modules_that_are_of_no_use(own, capsys, text, message):
+    if text is not None:
+        Path('my_net.py').write_text(text)
+    assert main(['-opt', 'b.yml', '--import', 'my_net.py']) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f'iarn-benchmark: --import my_net.py: {message}')
+    assert shown.err.count('\n') == 1 and not shown.out

@@ -25,6 +25,7 @@ from iarn_basicsr.inference import compare as module
 from iarn_basicsr.inference.cli import main
 from iarn_basicsr.inference.compare import (
     Result,
+    Way,
     Window,
     bicubic_roundtrip,
     colour_map,
@@ -34,7 +35,7 @@ from iarn_basicsr.inference.compare import (
     table,
     worst_windows,
 )
-from iarn_basicsr.inference.picture_file import Picture, eight_bit, png_bytes
+from iarn_basicsr.inference.picture_file import Picture, png_bytes
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.image import quantise
@@ -44,16 +45,24 @@ from iarn_basicsr.ops.size import Scale, Size
 
 pytestmark = pytest.mark.filterwarnings('error:The given NumPy array is not writable')
 SCALES: list[Scale] = [2, (1.5, 3.0), '2.5']
+LABELS = ('x2', 'x1.5x3', 'x2.5')
+
+
+class Enlarge(torch.nn.Module):
+    """A one-way network of known result: replication, then a value that may leave [0, 1]."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale, self.architecture, self.file = scale, 'Net <b>', 'net & co.pth'
+        self.gain = torch.nn.Parameter(torch.tensor([1.1, 1.0, 0.9])[:, None, None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gain * x.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
 
 
 @pytest.fixture(scope='module')
 def rescaler() -> Rescaler:
-    torch.manual_seed(0)
-    net = IARN(num_block=1, width=4, max_scale=4)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    return Rescaler(net, 'tiny', device='cpu')
+    return Rescaler(tiny_net(), 'tiny', device='cpu')
 
 
 @pytest.fixture(scope='module')
@@ -66,6 +75,12 @@ def picture() -> Picture:
 @pytest.fixture(scope='module')
 def results(rescaler: Rescaler, picture: Picture) -> list[Result]:
     return compare(rescaler, picture, SCALES)
+
+
+@pytest.fixture(scope='module')
+def all_ways(rescaler: Rescaler, picture: Picture) -> list[Result]:
+    """Beside a network, and with JPEG in between."""
+    return compare(rescaler, picture, [2, '1.5x3'], Enlarge(2), jpeg=(90, 20))
 
 
 class Page(HTMLParser):
@@ -98,74 +113,110 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def _bgr(rgb: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-
-
 def make_page(tmp_path: Path, picture: Picture, results: Sequence[Result], name: str = 'picture.png') -> Page:
     page(name, picture, results, str(tmp_path / 'page.html'))
     assert [p.name for p in tmp_path.iterdir()] == ['page.html']
     return Page(tmp_path / 'page.html')
 
 
+def tensor_of(rgb: np.ndarray) -> torch.Tensor:
+    return torch.tensor(rgb).permute(2, 0, 1)[None] / 255
+
+
+def pixels_of(x: torch.Tensor) -> np.ndarray:
+    return (quantise(x)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+def check_way(way: Way, lr: np.ndarray, restored: np.ndarray, hr: np.ndarray, reference: np.ndarray) -> None:
+    np.testing.assert_array_equal(way.lr, lr)
+    np.testing.assert_array_equal(way.restored, restored)
+    bgr = [cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR) for rgb in (restored, hr, lr, reference)]
+    assert way.metrics == evaluate((bgr[0], bgr[1]), (bgr[2], bgr[3]), DEFAULT_METRICS)
+
+
 # ------------------------------------------------------------------------------------------------------ measuring
 
 
 def test_values_equal_a_direct_computation(rescaler: Rescaler, picture: Picture, results: list[Result]) -> None:
-    assert [r.scale for r in results] == [(2, 2), (1.5, 3), (2.5, 2.5)]
-    assert [r.lr_size for r in results] == [(33, 45), (44, 30), (26, 36)]
+    assert [(r.scale, r.lr_size, r.quality) for r in results] == [
+        ((2, 2), (33, 45), None), ((1.5, 3), (44, 30), None), ((2.5, 2.5), (26, 36), None)]
     hr = picture.rgb
-    x = torch.tensor(hr).permute(2, 0, 1)[None] / 255
     for r in results:
-        small = quantise(bicubic_downscale(x, r.lr_size))
-        for ours, theirs in ((r.lr_bicubic, small), (r.restored_bicubic, quantise(bicubic_upscale(small, (66, 90))))):
-            np.testing.assert_array_equal(ours, (theirs[0].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8))
-        np.testing.assert_array_equal(r.lr, rescaler.downscale(hr, size=r.lr_size))
-        np.testing.assert_array_equal(r.restored, rescaler.upscale(r.lr, size=(66, 90)))
-        hr_bgr, lr_bgr = cv2.cvtColor(hr, cv2.COLOR_RGB2BGR), cv2.cvtColor(r.lr_bicubic, cv2.COLOR_RGB2BGR)
-        restored, lr = cv2.cvtColor(r.restored, cv2.COLOR_RGB2BGR), cv2.cvtColor(r.lr, cv2.COLOR_RGB2BGR)
-        assert r.metrics == evaluate((restored, hr_bgr), (lr, lr_bgr), DEFAULT_METRICS)
-        cubic = cv2.cvtColor(r.restored_bicubic, cv2.COLOR_RGB2BGR)
-        assert r.metrics_bicubic == evaluate((cubic, hr_bgr), (lr_bgr, lr_bgr), DEFAULT_METRICS)
-        assert r.metrics != r.metrics_bicubic
-        assert (r.lr_bytes, r.lr_bicubic_bytes) == (len(png_bytes(r.lr)), len(png_bytes(r.lr_bicubic)))
-        assert (r.model, r.weights_hash) == ('tiny', rescaler.weights_hash)
+        assert [*r.ways] == ['bicubic', 'iarn'] and (r.model, r.weights_hash) == ('tiny', rescaler.weights_hash)
+        small = pixels_of(bicubic_downscale(tensor_of(hr), r.lr_size))
+        check_way(r.ways['bicubic'], small, pixels_of(bicubic_upscale(tensor_of(small), (66, 90))), hr, small)
+        lr = rescaler.downscale(hr, size=r.lr_size)
+        check_way(r.ways['iarn'], lr, rescaler.upscale(lr, size=(66, 90)), hr, small)
+        assert [w.lr_bytes for w in r.ways.values()] == [len(png_bytes(small)), len(png_bytes(lr))]
+    assert bicubic_roundtrip(hr, (33, 45)).restored.tolist() == results[0].ways['bicubic'].restored.tolist()
 
 
-def test_a_scale_out_of_range_is_refused_before_the_work(picture: Picture) -> None:
-    class Lazy(Rescaler):
-        def _down(self, rgb: np.ndarray, size: Size) -> np.ndarray:
-            raise AssertionError('worked')
+def test_a_jpeg_row_is_what_one_gets_by_hand(rescaler: Rescaler, picture: Picture, results: list[Result],
+                                             all_ways: list[Result]) -> None:
+    """The network restores the JPEG of the bicubic LR; x1.5x3 is beyond it."""
+    assert [r.label for r in all_ways] == [f'{scale}{more}' for scale in LABELS[:2]
+                                           for more in ('', ' jpeg 90', ' jpeg 20')]
+    for n, r in enumerate(all_ways):
+        plain, net = results[n // 3], r.ways['network']
+        reference = plain.ways['bicubic'].lr  # before JPEG
+        lr, cubic = (w.lr if r.quality is None else jpeg_copy(w.lr, r.quality)
+                     for w in (plain.ways['iarn'], plain.ways['bicubic']))
+        check_way(r.ways['iarn'], lr, rescaler.upscale(lr, size=(66, 90)), picture.rgb, reference)
+        check_way(r.ways['bicubic'], cubic, pixels_of(bicubic_upscale(tensor_of(cubic), (66, 90))), picture.rgb,
+                  reference)
+        if n < 3:
+            check_way(net, cubic, pixels_of(Enlarge(2)(tensor_of(cubic))), picture.rgb, reference)
+        else:
+            assert net.restored is None and net.metrics == {}
+        if r.quality:
+            assert r.ways['iarn'].lr_bytes == len(jpeg_bytes(plain.ways['iarn'].lr, r.quality))
 
+
+def test_below_its_scale_the_result_of_a_network_is_resized(rescaler: Rescaler, picture: Picture) -> None:
+    result, = compare(rescaler, picture, [1.5], Enlarge(2))
+    way = result.ways['network']
+    np.testing.assert_array_equal(
+        way.restored, pixels_of(bicubic_downscale(Enlarge(2)(tensor_of(way.lr)), (66, 90)).detach()))
+
+
+def test_what_is_refused_before_the_work(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def worked(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError('worked')
+
+    monkeypatch.setattr(Rescaler, 'downscale', worked)
+    rescaler = Rescaler(IARN(num_block=1, width=4, max_scale=4), 'tiny', device='cpu')
     with pytest.raises(SizeError, match='out of range'):
-        compare(Lazy(IARN(num_block=1, width=4, max_scale=4), 'tiny'), picture, [2, 9])
+        compare(rescaler, picture, [2, 9])
+    for quality in (0, 101, 90.0, True, '90'):
+        with pytest.raises(OptionError, match=f'jpeg {quality!r}: expected a whole number from 1 to 100'):
+            compare(rescaler, picture, [2], jpeg=[90, quality])
+    with pytest.raises(OptionError, match='jpeg with payload 2: low bits do not survive JPEG'):
+        compare(Rescaler.load('none', device='cpu', payload=2), picture, [2], jpeg=[90])
+
+
+def test_a_network_without_memory_is_one_line(rescaler: Rescaler, picture: Picture) -> None:
+    class Large(Enlarge):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError('not enough memory:\nyou tried to allocate')
+
+    with pytest.raises(OptionError, match='net & co.pth cannot restore an LR of 45x33: not enough memory: you tried'):
+        compare(rescaler, picture, [2], Large(2))
 
 
 def test_16_bits_are_rounded_to_8(rescaler: Rescaler, picture: Picture, results: list[Result]) -> None:
-    deep = picture.rgb.astype(np.uint16) * 257
-    noisy = Picture(np.clip(deep.astype(int) + np.random.default_rng(0).integers(-128, 129, deep.shape), 0,
-                            65535).astype(np.uint16))
-    np.testing.assert_array_equal(eight_bit(noisy.rgb), picture.rgb)
-    result, = compare(rescaler, noisy, [2])
-    np.testing.assert_array_equal(result.restored, results[0].restored)
-    assert result.metrics == results[0].metrics
-    assert eight_bit(picture.rgb) is picture.rgb
+    deep = picture.rgb.astype(int) * 257 + np.random.default_rng(0).integers(-128, 129, picture.rgb.shape)
+    result, = compare(rescaler, Picture(np.clip(deep, 0, 65535).astype(np.uint16)), [2])
+    assert result.ways['iarn'].metrics == results[0].ways['iarn'].metrics
 
 
 def test_a_gray_picture_is_restored_gray(rescaler: Rescaler) -> None:
     gray = Picture(np.repeat(make_image(48, 40, seed=1)[..., :1], 3, 2), mode='L')
-    result, = compare(rescaler, gray, [2])
-    colours = rescaler.upscale(result.lr, size=(48, 40))
-    assert np.ptp(colours, axis=2).any()
-    np.testing.assert_array_equal(result.restored, np.round(colours.mean(2, keepdims=True)).repeat(3, 2))
-    assert not np.ptp(result.restored_bicubic, axis=2).any()
-
-
-def test_bicubic_roundtrip_of_a_constant() -> None:
-    hr = np.full((20, 30, 3), (3, 250, 77), np.uint8)
-    lr, restored = bicubic_roundtrip(hr, (7, 11))
-    np.testing.assert_array_equal(restored, hr)
-    np.testing.assert_array_equal(lr, hr[:7, :11])
+    for result in compare(rescaler, gray, [2], Enlarge(2), jpeg=[60]):
+        colours = rescaler.upscale(result.ways['iarn'].lr, size=(48, 40))
+        assert np.ptp(colours, axis=2).any()
+        expected = np.round(colours.mean(2, keepdims=True)).repeat(3, 2)
+        np.testing.assert_array_equal(result.ways['iarn'].restored, expected)
+        assert not any(np.ptp(way.restored, axis=2).any() for way in result.ways.values())
 
 
 def test_error_map_is_the_mean_difference_of_the_channels() -> None:
@@ -177,7 +228,7 @@ def test_error_map_is_the_mean_difference_of_the_channels() -> None:
     np.testing.assert_array_equal(error_map(image, hr), expected)
 
 
-def test_worst_windows_are_where_the_error_is() -> None:
+def test_worst_windows_are_where_the_squared_error_is() -> None:
     hr = np.zeros((400, 500, 3), np.uint8)
     image = hr.copy()
     image[300:348, 100:148] = 60
@@ -190,17 +241,11 @@ def test_worst_windows_are_where_the_error_is() -> None:
     assert len(windows) == 3
     for k, a in enumerate(windows):
         assert all(max(abs(a.top - b.top), abs(a.left - b.left)) >= 72 for b in windows[:k])
-        assert a.cut(hr).shape == (48, 48, 3)
-
-
-def test_errors_are_squared_where_the_worst_are_chosen() -> None:
-    hr = np.zeros((200, 300, 3), np.uint8)
-    image = hr.copy()
-    image[10:58, 10:58] = 10  # 48 * 48 * 10 = 23040, squared 230400
-    image[100:108, 200:208] = 100  # 8 * 8 * 100 = 6400, squared 640000
-    window = worst_windows(hr, [image], 1)[0]
-    assert window.top <= 100 <= window.top + 40
-    assert window.left <= 200 <= window.left + 40
+    few = hr.copy()
+    few[10:58, 10:58] = 10  # 48 * 48 * 10 = 23040, squared 230400
+    few[100:108, 200:208] = 100  # 8 * 8 * 100 = 6400, squared 640000
+    window = worst_windows(hr, [few], 1)[0]
+    assert window.top <= 100 <= window.top + 40 and window.left <= 200 <= window.left + 40
 
 
 @pytest.mark.parametrize(('size', 'side', 'count'), [((9, 12), 8, 1), ((5, 40), 5, 3), ((100, 100), 25, 3),
@@ -215,19 +260,37 @@ def test_windows_fit_small_pictures(size: Size, side: int, count: int) -> None:
 # ---------------------------------------------------------------------------------------------------------- table
 
 
-def test_table_shows_the_numbers(results: list[Result]) -> None:
+def test_table_shows_the_numbers(results: list[Result], all_ways: list[Result]) -> None:
     lines = table(results).splitlines()
     assert lines[-1] == PROTOCOL
     assert len({len(line) for line in lines[:-1]}) == 1, 'aligned'
-    assert lines[1].split() == ['scale', 'LR', 'size', 'bicubic', 'IARN', 'gain', 'bicubic', 'IARN', 'PSNR-Y', 'bytes',
-                                'ratio']
-    for r, line in zip(results, lines[2:]):
-        ours, cubic = r.metrics, r.metrics_bicubic
-        label = {(2, 2): 'x2', (1.5, 3): 'x1.5x3', (2.5, 2.5): 'x2.5'}[r.scale]
+    assert lines[1].split() == ['scale', 'LR', 'size', 'bicubic', 'IARN', 'gain', 'bicubic', 'IARN', 'PSNR-RGB/Y',
+                                'bytes', 'ratio']
+    for label, r, line in zip(LABELS, results, lines[2:]):
+        ours, cubic = r.ways['iarn'].metrics, r.ways['bicubic'].metrics
         assert line.split() == [
-            label, f'{r.lr_size[1]}x{r.lr_size[0]}', f'{cubic["psnr_y"]:.2f}', f'{ours["psnr_y"]:.2f}',
-            f'{ours["psnr_y"] - cubic["psnr_y"]:+.2f}', f'{cubic["ssim_y"]:.4f}', f'{ours["ssim_y"]:.4f}',
-            f'{ours["lr_psnr_y"]:.2f}', f'{r.lr_bytes:,}', f'{r.lr_bytes / r.lr_bicubic_bytes:.2f}']
+            label, f'{r.lr_size[1]}x{r.lr_size[0]}', f'{cubic["psnr_rgb"]:.2f}/{cubic["psnr_y"]:.2f}',
+            f'{ours["psnr_rgb"]:.2f}/{ours["psnr_y"]:.2f}',
+            f'{ours["psnr_rgb"] - cubic["psnr_rgb"]:+.2f}/{ours["psnr_y"] - cubic["psnr_y"]:+.2f}',
+            f'{cubic["ssim_y"]:.4f}', f'{ours["ssim_y"]:.4f}', f'{ours["lr_psnr_rgb"]:.2f}/{ours["lr_psnr_y"]:.2f}',
+            f'{r.ways["iarn"].lr_bytes:,}', f'{r.ways["iarn"].lr_bytes / r.ways["bicubic"].lr_bytes:.2f}']
+
+    lines = table(all_ways).splitlines()
+    assert lines[-1] == module.JPEG_NOTE and len({len(line) for line in lines[:-2]}) == 1
+    names = ['bicubic', 'Net', '<b>', 'x2', 'IARN']
+    assert lines[1].split() == ['scale', 'LR', 'size', *names, 'gain', *names, 'PSNR-RGB/Y', 'bytes', 'ratio']
+    values = all_ways[0].ways['network'].metrics
+    assert lines[2].split()[3] == f'{values["psnr_rgb"]:.2f}/{values["psnr_y"]:.2f}'
+    assert lines[5].split()[3] == lines[5].split()[7] == '-', 'beyond the network'
+
+
+def test_a_picture_too_small_for_ssim(tmp_path: Path, rescaler: Rescaler) -> None:
+    small = Picture(make_image(9, 12, seed=0))
+    results = compare(rescaler, small, [2, 4])
+    assert table(results).splitlines()[2].split()[5:7] == ['-', '-']
+    shown = make_page(tmp_path, small, results)
+    window, = worst_windows(small.rgb, [r.ways['bicubic'].restored for r in results])
+    np.testing.assert_array_equal(shown.images['IARN, detail 1, x4'], window.cut(results[1].ways['iarn'].restored))
 
 
 # ----------------------------------------------------------------------------------------------------------- page
@@ -241,58 +304,41 @@ def test_page_needs_nothing_from_outside(tmp_path: Path, picture: Picture, resul
     rest = re.sub(r'data:image/\w+;base64,[\w+/=]+', '', shown.source)
     assert not re.search(r'https?:|//\w+\.|@import|url\(|<link[^>]+stylesheet|<script[^>]+src', rest)
     assert not re.search(r'\{\{|\{%|\{#|\$', rest), 'every placeholder is filled'
+    for word in ('one-way', 'value="network', 'class="detail more"', 'before JPEG'):
+        assert word not in shown.source, 'there is no network and no JPEG'
 
 
-def test_page_holds_the_right_pixels(tmp_path: Path, picture: Picture, results: list[Result]) -> None:
-    shown = make_page(tmp_path, picture, results)
-    windows = worst_windows(picture.rgb, [r.restored_bicubic for r in results])
-    assert len(windows) == 3
-    expected = {}
-    for label, r in zip(('x2', 'x1.5x3', 'x2.5'), results):
-        images = {'original': picture.rgb, 'bicubic': r.restored_bicubic, 'IARN': r.restored}
-        for name, image in images.items():
-            expected[f'{name}, {label}'] = image
-            expected.update({f'{name}, detail {n + 1}, {label}': w.cut(image) for n, w in enumerate(windows)})
-        expected.update({f'LR by bicubic, {label}': r.lr_bicubic, f'LR by IARN, {label}': r.lr})
-    maps = {alt: image for alt, image in shown.images.items() if alt.startswith('error of')}
-    assert set(expected) | set(maps) == set(shown.images)
-    assert len(maps) == 2 * (1 + 3) * 3
-    for alt, image in expected.items():
-        np.testing.assert_array_equal(shown.images[alt], image, alt)
-
-
-def test_error_maps_share_one_scale_of_colours(tmp_path: Path, picture: Picture, results: list[Result]) -> None:
-    shown = make_page(tmp_path, picture, results)
-    errors = {(kind, label): error_map(image, picture.rgb) for label, r in zip(('x2', 'x1.5x3', 'x2.5'), results)
-              for kind, image in (('bicubic', r.restored_bicubic), ('IARN', r.restored))}
-    top = int(np.ceil(max(np.percentile(e, 99.5) for (kind, _), e in errors.items() if kind == 'bicubic')))
-    assert f'{top} levels of 255 and more' in shown.text
-    palette = colour_map()
-    assert palette.shape == (256, 3)
-    assert palette[0].tolist() == [0, 0, 4]
-    assert palette[255].tolist() == [252, 253, 191]
-    assert re.search(r'linear-gradient\(90deg, #000004, (#\w{6}, )+#fcfdbf\)', shown.source)
-    for (kind, label), error in errors.items():
-        index = np.clip(np.round(error * 255 / top), 0, 255).astype(int)
-        np.testing.assert_array_equal(shown.images[f'error of {kind}, {label}'], palette[index])
-        for n, window in enumerate(worst_windows(picture.rgb, [r.restored_bicubic for r in results])):
-            part = shown.images[f'error of {kind}, detail {n + 1}, {label}']
-            np.testing.assert_array_equal(part, palette[window.cut(index)])
-
-
-def test_page_shows_numbers_and_names(tmp_path: Path, picture: Picture, results: list[Result]) -> None:
-    shown = make_page(tmp_path, picture, results, '<b>&"x.png')
-    assert '<title>&lt;b&gt;&amp;&#34;x.png · IARN tiny</title>' in shown.source
-    assert '<b>&"x.png' in shown.text
-    assert '<b>&"x' not in shown.source
-    assert shown.source.count('type="range"') == 3
-    assert PROTOCOL in shown.text
-    assert results[0].weights_hash in shown.text
-    for r in results:
-        assert ' '.join(module._cells(r)) in shown.text
-        for name in DEFAULT_METRICS:
-            row = f'{name} {module._number(r.metrics_bicubic, name)} {module._number(r.metrics, name)}'
-            assert row in re.sub(r'\s+', ' ', re.sub(r'<[^>]+>', ' ', shown.source))
+def test_page_holds_the_right_pixels_and_numbers(tmp_path: Path, picture: Picture, results: list[Result],
+                                                 all_ways: list[Result]) -> None:
+    for given, name in ((results, 'a.png'), (all_ways, '<b>&"x.png')):
+        shown = make_page(tmp_path, picture, given, name)
+        windows = worst_windows(picture.rgb, [r.ways['bicubic'].restored for r in given])
+        expected = {}
+        for r in given:
+            views = {'original': picture.rgb, **{w.name: w.restored for w in r.ways.values() if w.restored is not None}}
+            for kind, image in views.items():
+                expected[f'{kind}, {r.label}'] = image
+                expected.update({f'{kind}, detail {n + 1}, {r.label}': w.cut(image) for n, w in enumerate(windows)})
+            expected.update({f'LR by {r.ways[k].name}, {r.label}': r.ways[k].lr for k in ('bicubic', 'iarn')})
+        maps = {alt for alt in shown.images if alt.startswith('error of')}
+        assert {*expected} | maps == {*shown.images}
+        assert maps == {f'error of {alt}' for alt in expected if not alt.startswith(('original', 'LR by'))}
+        for alt, image in expected.items():
+            np.testing.assert_array_equal(shown.images[alt], image, alt)
+        text = re.sub(r'\s+', ' ', re.sub(r'<[^>]+>', ' ', shown.source)).replace('&lt;', '<').replace('&gt;', '>')
+        assert shown.source.count('type="range"') == len(given)
+        assert PROTOCOL in shown.text and given[0].weights_hash in shown.text
+        for r in given:
+            assert ' '.join(module._cells(r)) in shown.text
+            for metric in DEFAULT_METRICS:
+                numbers = (module._number(way.metrics, metric) for way in r.ways.values())
+                assert ' '.join([metric, *numbers]) in text
+    assert '<title>&lt;b&gt;&amp;&#34;x.png · IARN tiny</title>' in shown.source and '<b>&"x' not in shown.source
+    assert shown.source.count('value="network iarn"') == shown.source.count('value="hr network"') == 3
+    for words in ('one-way network Net <b> x2 (net & co.pth)', module.JPEG_NOTE):
+        assert words in shown.text
+    assert shown.text.count('as JPEG of quality 20') == 2 and 'Net <b>' not in shown.source
+    assert shown.text.count('against the bicubic LR before JPEG: ') == 4
 
 
 def test_names_of_weights_are_escaped(tmp_path: Path, picture: Picture, results: list[Result]) -> None:
@@ -300,12 +346,20 @@ def test_names_of_weights_are_escaped(tmp_path: Path, picture: Picture, results:
     assert '<title>{{ model }}.png · IARN &lt;i&gt;{{ name }}</title>' in shown.source
 
 
-def test_a_hostile_file_name_is_only_text(tmp_path: Path, picture: Picture, results: list[Result]) -> None:
-    name = '<img src=x onerror=alert(1)>.png'
-    shown = make_page(tmp_path, picture, results, name)
-    assert shown.source.count('&lt;img src=x onerror=alert(1)&gt;.png') == 2, 'title and heading'
-    assert name not in shown.source
-    assert shown.text.count(name) == 2
+def test_error_maps_share_one_scale_of_colours(tmp_path: Path, picture: Picture, results: list[Result]) -> None:
+    shown = make_page(tmp_path, picture, results)
+    errors = {(way.name, r.label): error_map(way.restored, picture.rgb) for r in results for way in r.ways.values()}
+    top = int(np.ceil(max(np.percentile(e, 99.5) for (kind, _), e in errors.items() if kind == 'bicubic')))
+    assert f'{top} levels of 255 and more' in shown.text
+    palette = colour_map()
+    assert palette.shape == (256, 3) and palette[[0, 255]].tolist() == [[0, 0, 4], [252, 253, 191]]
+    assert re.search(r'linear-gradient\(90deg, #000004, (#\w{6}, )+#fcfdbf\)', shown.source)
+    for (kind, label), error in errors.items():
+        index = np.clip(np.round(error * 255 / top), 0, 255).astype(int)
+        np.testing.assert_array_equal(shown.images[f'error of {kind}, {label}'], palette[index])
+        for n, window in enumerate(worst_windows(picture.rgb, [r.ways['bicubic'].restored for r in results])):
+            part = shown.images[f'error of {kind}, detail {n + 1}, {label}']
+            np.testing.assert_array_equal(part, palette[window.cut(index)])
 
 
 def test_gray_and_16_bits_and_alpha_are_told(tmp_path: Path, rescaler: Rescaler) -> None:
@@ -315,21 +369,9 @@ def test_gray_and_16_bits_and_alpha_are_told(tmp_path: Path, rescaler: Rescaler)
     for words in ('The original is gray', '16 bits', 'Transparency', 'colour profile', 'only a <part>'):
         assert words in shown.text
     np.testing.assert_array_equal(shown.images['original, x2'], (rgb // 257).astype(np.uint8))
-    assert not np.ptp(shown.images['IARN, x2'], axis=2).any()
 
 
-def test_a_picture_too_small_for_ssim(tmp_path: Path, rescaler: Rescaler) -> None:
-    small = Picture(make_image(9, 12, seed=0))
-    results = compare(rescaler, small, [2, 4])
-    assert not any('ssim' in name for r in results for name in r.metrics)
-    assert table(results).splitlines()[2].split()[5:7] == ['-', '-']
-    shown = make_page(tmp_path, small, results)
-    window, = worst_windows(small.rgb, [r.restored_bicubic for r in results])
-    np.testing.assert_array_equal(shown.images['IARN, detail 1, x4'], window.cut(results[1].restored))
-
-
-def test_a_large_picture_is_reduced_but_its_details_are_exact(tmp_path: Path, rescaler: Rescaler, picture: Picture,
-                                                              results: list[Result],
+def test_a_large_picture_is_reduced_but_its_details_are_exact(tmp_path: Path, picture: Picture, results: list[Result],
                                                               monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (('VIEW_SIDE', 40), ('MAP_SIDE', 30), ('EXACT_PIXELS', 100), ('LR_PIXELS', 900),
                         ('LR_PART', (20, 16)), ('JPEG_QUALITY', 100)):
@@ -340,234 +382,30 @@ def test_a_large_picture_is_reduced_but_its_details_are_exact(tmp_path: Path, re
     mean = picture.rgb.reshape(22, 3, 30, 3, 3).mean((1, 3))
     assert np.abs(shown.images['original, x2'] - mean).mean() < 1
     assert shown.images['error of IARN, x2'].shape == (22, 30, 3)
-    result, window = results[0], worst_windows(picture.rgb, [results[0].restored_bicubic])[0]
-    for name, image in (('original', picture.rgb), ('bicubic', result.restored_bicubic), ('IARN', result.restored)):
-        np.testing.assert_array_equal(shown.images[f'{name}, detail 1, x2'], window.cut(image))
-    places = {name: [(y, x) for y in range(33 - 19) for x in range(45 - 15)
-                     if np.array_equal(shown.images[f'LR by {name}, x2'], lr[y:y + 20, x:x + 16])]
-              for name, lr in (('IARN', result.lr), ('bicubic', result.lr_bicubic))}
-    assert places['IARN'] == places['bicubic']
-    (y, x), = places['IARN']
+    ways = results[0].ways
+    window = worst_windows(picture.rgb, [ways['bicubic'].restored])[0]
+    for way in ways.values():
+        np.testing.assert_array_equal(shown.images[f'{way.name}, detail 1, x2'], window.cut(way.restored))
+    places = [[(y, x) for y in range(33 - 19) for x in range(45 - 15)
+               if np.array_equal(shown.images[f'LR by {way.name}, x2'], way.lr[y:y + 20, x:x + 16])]
+              for way in ways.values()]
+    assert places[0] == places[1]
+    (y, x), = places[0]
     assert abs(y - np.clip((window.top + window.side / 2) / 2 - 10, 0, 13)) <= 1
     assert abs(x - np.clip((window.left + window.side / 2) / 2 - 8, 0, 29)) <= 1
     assert 'a part of 16 × 20 pixels around detail 1; the full one has 45 × 33' in shown.text
 
 
-# --------------------------------------------------------------------------------------------- a one-way network
-
-
-class Enlarge(torch.nn.Module):
-    """A network of known result: replication, then a value that may leave [0, 1]."""
-
-    def __init__(self, scale: int, name: str = 'Net <b>') -> None:
-        super().__init__()
-        self.scale, self.architecture, self.file = scale, name, 'net & co.pth'
-        self.gain = torch.nn.Parameter(torch.tensor(1.1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.gain * x.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
-
-
-@pytest.fixture(scope='module')
-def beside(rescaler: Rescaler, picture: Picture) -> list[Result]:
-    return compare(rescaler, picture, SCALES, Enlarge(2))
-
-
-def test_a_network_restores_the_bicubic_lr(picture: Picture, results: list[Result], beside: list[Result]) -> None:
-    """At its scale as it is, below it resized (1.5 x 3 and 2.5 are beyond it)."""
-    first = beside[0]
-    x = torch.tensor(first.lr_bicubic).permute(2, 0, 1)[None] / 255 * 1.1
-    expected = (quantise(x.repeat_interleave(2, -1).repeat_interleave(2, -2))[0] * 255).round().byte()
-    assert first.one_way is not None and first.one_way.name == 'Net <b> x2'
-    np.testing.assert_array_equal(first.one_way.restored, expected.permute(1, 2, 0).numpy())
-    lr, hr = (cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR) for rgb in (first.lr_bicubic, picture.rgb))
-    restored = cv2.cvtColor(first.one_way.restored, cv2.COLOR_RGB2BGR)
-    assert first.one_way.metrics == evaluate((restored, hr), (lr, lr), DEFAULT_METRICS)
-    assert [r.one_way.restored is None and r.one_way.metrics == {} for r in beside if r.one_way] == [False, True, True]
-    assert [r.metrics for r in beside] == [r.metrics for r in results], 'the others stay'
-
-
-def test_below_its_scale_the_result_of_a_network_is_resized(rescaler: Rescaler, picture: Picture) -> None:
-    result, = compare(rescaler, picture, [1.5], Enlarge(2))
-    x = torch.tensor(result.lr_bicubic).permute(2, 0, 1)[None] / 255 * 1.1
-    resized = bicubic_downscale(x.repeat_interleave(2, -1).repeat_interleave(2, -2), (66, 90))
-    assert result.one_way is not None and result.one_way.restored is not None
-    difference = result.one_way.restored - (quantise(resized)[0] * 255).permute(1, 2, 0).numpy()
-    assert np.abs(difference).max() < 1e-3
-
-
-def test_a_network_restores_gray_as_gray(rescaler: Rescaler) -> None:
-    class Coloured(Enlarge):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return super().forward(x) * torch.tensor([0.8, 0.9, 1])[:, None, None]
-
-    gray = Picture(np.repeat(make_image(48, 40, seed=1)[..., :1], 3, 2), mode='L')
-    result, = compare(rescaler, gray, [2], Coloured(2))
-    assert result.one_way is not None and result.one_way.restored is not None
-    assert not np.ptp(result.one_way.restored, axis=2).any()
-
-
-def test_a_network_without_memory_is_one_line(rescaler: Rescaler, picture: Picture) -> None:
-    class Large(Enlarge):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            raise RuntimeError('not enough memory:\nyou tried to allocate')
-
-    with pytest.raises(OptionError, match='net & co.pth cannot restore an LR of 45x33: not enough memory: you tried'):
-        compare(rescaler, picture, [2], Large(2))
-
-
-def test_table_with_a_network(beside: list[Result]) -> None:
-    lines = table(beside).splitlines()
-    assert len({len(line) for line in lines[:-1]}) == 1, 'aligned'
-    names = ['bicubic', 'Net', '<b>', 'x2', 'IARN']
-    assert lines[1].split() == ['scale', 'LR', 'size', *names, 'gain', *names, 'PSNR-Y', 'bytes', 'ratio']
-    for r, line in zip(beside, lines[2:]):
-        assert r.one_way is not None
-        values = r.one_way.metrics
-        psnr, ssim = (f'{values["psnr_y"]:.2f}', f'{values["ssim_y"]:.4f}') if values else ('-', '-')
-        cells = line.split()
-        assert (cells[3], cells[7]) == (psnr, ssim)
-        assert (cells[2], cells[4]) == (f'{r.metrics_bicubic["psnr_y"]:.2f}', f'{r.metrics["psnr_y"]:.2f}')
-
-
-def test_page_with_a_network(tmp_path: Path, picture: Picture, results: list[Result], beside: list[Result]) -> None:
-    shown = make_page(tmp_path, picture, beside)
-    name, first = 'Net <b> x2', beside[0].one_way
-    assert first is not None and first.restored is not None
-    mine = {alt: image for alt, image in shown.images.items() if name in alt}
-    windows = worst_windows(picture.rgb, [r.restored_bicubic for r in results])
-    np.testing.assert_array_equal(mine.pop(f'{name}, x2'), first.restored)
-    for n, window in enumerate(windows):
-        np.testing.assert_array_equal(mine.pop(f'{name}, detail {n + 1}, x2'), window.cut(first.restored))
-    assert set(mine) == {f'error of {name}, x2', *(f'error of {name}, detail {n + 1}, x2' for n in range(3))}
-    assert 'Net <b>' not in shown.source and shown.source.count('class="detail more"') == 3
-    assert shown.source.count('value="network iarn"') == shown.source.count('value="hr network"') == 1
-    assert 'data-left="Net &lt;b&gt; x2" data-right="IARN"' in shown.source
-    for words in (f'one-way network {name} (net & co.pth)', f'{name} and IARN', 'restores the LR of bicubic'):
-        assert words in re.sub(r'\s+', ' ', shown.text)
-    text = re.sub(r'\s+', ' ', re.sub(r'<[^>]+>', ' ', shown.source))
-    for r in beside:
-        assert ' '.join(module._cells(r)) in shown.text
-        metrics = [r.metrics_bicubic, r.one_way.metrics if r.one_way else {}, r.metrics]
-        assert all(' '.join([m, *(module._number(v, m) for v in metrics)]) in text for m in DEFAULT_METRICS)
-
-
-def test_page_without_a_network_does_not_speak_of_one(tmp_path: Path, picture: Picture, results: list[Result]) -> None:
-    shown = make_page(tmp_path, picture, results)
-    assert 'one-way' not in shown.text and 'value="network' not in shown.source
-    assert 'class="detail more"' not in shown.source
-
-
-def test_the_command_with_a_network(tmp_path: Path, picture: Picture, monkeypatch: pytest.MonkeyPatch,
-                                    capsys: pytest.CaptureFixture) -> None:
+def test_the_command(tmp_path: Path, picture: Picture, monkeypatch: pytest.MonkeyPatch,
+                     capsys: pytest.CaptureFixture) -> None:
     compact = pytest.importorskip('spandrel.architectures.Compact').Compact
     monkeypatch.chdir(tmp_path)
-    tiny_net().save('tiny.pth')
     torch.save(compact(num_feat=4, num_conv=1, upscale=2).state_dict(), 'net.pth')
     Image.fromarray(picture.rgb).save('a.png')
-    arguments = ['compare', 'a.png', '--weights', 'tiny.pth', '--device', 'cpu', '--scale', '2', '--network']
-    assert main([*arguments, 'net.pth']) == 0
-    assert 'RealESRGAN Compact x2' in capsys.readouterr().out
-    assert 'RealESRGAN Compact x2, detail 1, x2' in Page(tmp_path / 'a_compare.html').images
-    for name, message in (('nope.pth', 'nope.pth: cannot be read (No such file or directory)'),
-                          ('tiny.pth', r'tiny.pth: spandrel \S+ knows no network with these weights')):
-        assert main([*arguments, name, '--overwrite']) == 2
-        assert re.fullmatch(f'iarn compare: {message}\n'.replace('(', '\\(').replace(')', '\\)'),
-                            capsys.readouterr().err)
-
-
-# ---------------------------------------------------------------------------------------------------- LR as a JPEG
-
-
-@pytest.fixture(scope='module')
-def as_jpeg(rescaler: Rescaler, picture: Picture) -> list[Result]:
-    return compare(rescaler, picture, [2, '1.5x3'], Enlarge(2), jpeg=(90, 20))
-
-
-def test_a_jpeg_row_is_what_one_gets_by_hand(rescaler: Rescaler, picture: Picture, results: list[Result],
-                                             as_jpeg: list[Result]) -> None:
-    assert [r.label for r in as_jpeg] == [f'{scale}{more}' for scale in ('x2', 'x1.5x3')
-                                          for more in ('', ' jpeg 90', ' jpeg 20')]
-    assert [r.quality for r in as_jpeg] == [None, 90, 20] * 2
-    for plain, before in zip(as_jpeg[::3], results):
-        assert plain.metrics == before.metrics and plain.lr_bytes == before.lr_bytes, 'as without JPEG'
-    hr = _bgr(picture.rgb)
-    for r, plain in ((as_jpeg[1], results[0]), (as_jpeg[2], results[0]), (as_jpeg[4], results[1])):
-        assert r.quality
-        ours, cubic = (jpeg_copy(lr, r.quality, '4:2:0') for lr in (plain.lr, plain.lr_bicubic))
-        np.testing.assert_array_equal(r.lr, ours)
-        np.testing.assert_array_equal(r.lr_bicubic, cubic)
-        assert (r.lr_bytes, r.lr_bicubic_bytes) == tuple(len(jpeg_bytes(lr, r.quality)) for lr in (plain.lr,
-                                                                                                  plain.lr_bicubic))
-        restored = rescaler.upscale(ours, size=(66, 90))
-        np.testing.assert_array_equal(r.restored, restored)
-        x = torch.tensor(cubic).permute(2, 0, 1)[None] / 255
-        enlarged = (quantise(bicubic_upscale(x, (66, 90)))[0].permute(1, 2, 0) * 255).round().numpy().astype(np.uint8)
-        np.testing.assert_array_equal(r.restored_bicubic, enlarged)
-        low = _bgr(plain.lr_bicubic)  # before JPEG
-        assert r.metrics == evaluate((_bgr(restored), hr), (_bgr(ours), low), DEFAULT_METRICS)
-        assert r.metrics_bicubic == evaluate((_bgr(enlarged), hr), (_bgr(cubic), low), DEFAULT_METRICS)
-    assert as_jpeg[2].lr_bytes < as_jpeg[1].lr_bytes < as_jpeg[0].lr_bytes
-
-
-def test_a_network_restores_the_jpeg_of_the_bicubic_lr(picture: Picture, as_jpeg: list[Result]) -> None:
-    r = as_jpeg[1]
-    x = torch.tensor(jpeg_copy(as_jpeg[0].lr_bicubic, 90)).permute(2, 0, 1)[None] / 255 * 1.1
-    expected = (quantise(x.repeat_interleave(2, -1).repeat_interleave(2, -2))[0] * 255).round().byte()
-    assert r.one_way is not None
-    np.testing.assert_array_equal(r.one_way.restored, expected.permute(1, 2, 0).numpy())
-    assert r.one_way.metrics['lr_psnr_y'] == r.metrics_bicubic['lr_psnr_y'] < 100
-    assert as_jpeg[4].one_way is not None and as_jpeg[4].one_way.restored is None
-
-
-def test_table_and_page_with_jpeg(tmp_path: Path, picture: Picture, results: list[Result],
-                                  as_jpeg: list[Result]) -> None:
-    text = table(as_jpeg)
-    assert text.splitlines()[-1] == module.JPEG_NOTE and module.JPEG_NOTE not in table(results)
-    assert [line[:14].strip() for line in text.splitlines()[2:8]] == [r.label for r in as_jpeg]
-    shown = make_page(tmp_path, picture, as_jpeg)
-    for r in as_jpeg:
-        assert ' '.join(module._cells(r)) in shown.text
-        np.testing.assert_array_equal(shown.images[f'IARN, {r.label}'], r.restored)
-        np.testing.assert_array_equal(shown.images[f'LR by bicubic, {r.label}'], r.lr_bicubic)
-    assert module.JPEG_NOTE in shown.text and shown.text.count('as JPEG of quality 20') == 2
-    psnr = f'of IARN against the bicubic LR before JPEG: {as_jpeg[1].metrics["lr_psnr_y"]:.2f} dB'
-    assert shown.text.count(psnr) == 1 and shown.text.count('PSNR-Y of one against the other') == 2
-    without = make_page(tmp_path, picture, results)
-    assert 'before JPEG' not in without.text and 'as JPEG' not in without.text
-
-
-def test_gray_stays_gray_after_jpeg(rescaler: Rescaler) -> None:
-    gray = Picture(np.repeat(make_image(48, 40, seed=1)[..., :1], 3, 2), mode='L')
-    assert not any(np.ptp(r.restored, axis=2).any() for r in compare(rescaler, gray, [2], jpeg=[60]))
-
-
-@pytest.mark.parametrize('quality', [0, 101, -1, 90.0, True, '90'])
-def test_no_quality_of_a_jpeg(rescaler: Rescaler, picture: Picture, quality: Any) -> None:
-    with pytest.raises(OptionError, match=f'jpeg {quality!r}: expected a whole number from 1 to 100'):
-        compare(rescaler, picture, [2], jpeg=[90, quality])
-
-
-def test_a_payload_does_not_go_with_jpeg(picture: Picture) -> None:
-    coded = Rescaler.load('none', device='cpu', payload=2)
-    with pytest.raises(OptionError, match='jpeg with payload 2: low bits do not survive JPEG'):
-        compare(coded, picture, [2], jpeg=[90])
-
-
-def test_the_command_with_jpeg(tmp_path: Path, picture: Picture, monkeypatch: pytest.MonkeyPatch,
-                               capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.chdir(tmp_path)
-    Image.fromarray(picture.rgb).save('a.png')
-    arguments = ['compare', 'a.png', '--weights', 'none', '--device', 'cpu', '--scale', '2', '--jpeg']
-    assert main([*arguments, '75', '--jpeg', '90']) == 0
-    assert re.findall('^ *(x2.*?)  ', capsys.readouterr().out, re.M) == ['x2', 'x2 jpeg 75', 'x2 jpeg 90']
-    assert 'LR by IARN, x2 jpeg 75' in Page(tmp_path / 'a_compare.html').images
-    assert main([*arguments, '75', '--payload', '2', '--overwrite']) == 2
-    assert capsys.readouterr().err == ('iarn compare: jpeg with payload 2: low bits do not survive JPEG; leave one '
-                                       'out\n')
-    for wrong in ('0', '101', 'high', '7.5', ''):
-        assert main([*arguments, wrong]) == 2
-        assert capsys.readouterr().err.startswith("iarn compare: Invalid value for '--jpeg': ")
+    assert main(['compare', 'a.png', '--weights', 'none', '--device', 'cpu', '--scale', '2', '--network', 'net.pth',
+                 '--jpeg', '75']) == 0
+    assert re.findall('^ *(x2.*?)  ', capsys.readouterr().out, re.M) == ['x2', 'x2 jpeg 75']
+    assert 'RealESRGAN Compact x2, detail 1, x2 jpeg 75' in Page(tmp_path / 'a_compare.html').images
 
 
 def test_an_interrupted_page_leaves_the_old_one(tmp_path: Path, picture: Picture, results: list[Result],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +44,9 @@ def test_onnx_is_the_network(tmp_path: Path, direction: str) -> None:
     assert [p.name for p in target.parent.iterdir()] == [target.name]  # one file, weights inside, nothing left behind
 
 
-@pytest.mark.slow
 def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip('onnxruntime')
+    monkeypatch.setattr(module, 'NEEDED', ())
+    monkeypatch.setattr(torch.onnx, 'export', lambda net, args, path, **options: Path(path).write_bytes(b'onnx'))
     monkeypatch.setattr(module, '_difference', lambda *_: 2 * TOLERANCE)
     with pytest.raises(IARNError, match=r'x\.onnx: onnxruntime and torch differ by 0\.0002'):
         export_onnx(tiny_net(), str(tmp_path / 'x.onnx'), 'down', HR, LR)
@@ -55,20 +54,18 @@ def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_onnx_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """Wrong words of the command, more pixels than memory, a missing package: one line, and no file."""
     monkeypatch.chdir(tmp_path)
     tiny_net().save('net.pth')
-    for arguments, message in (
-            (['x.onnx'], 'x.onnx: --direction, --hr-size, --scale or --size is missing: an .onnx is for one direction '
-                         'and one pair of sizes'),
-            (['x.pth', '--direction', 'up'], 'x.pth: --direction is for an .onnx only'),
-            (['x.onnx', '--direction', 'up', '--hr-size', '42x31', '--scale', '9'],
-             '--scale 9: 5x3 is out of range: the picture can become 10x7 to 42x31')):
+    wanted = ['--direction', 'up', '--hr-size', '42x31', '--scale']
+    for arguments, word in ((['x.onnx'], '--direction'), (['x.pth', '--direction', 'up'], '--direction'),
+                            (['x.onnx', *wanted, '9'], '42x31')):
         assert main(['export', 'net.pth', *arguments]) == 2
-        assert capsys.readouterr().err == f'iarn export: {message}\n'
+        assert word in capsys.readouterr().err
     with monkeypatch.context() as patch:
         patch.setattr(module, 'NEEDED', ())
         patch.setattr(torch, 'rand', lambda *size, **options: torch.empty(10**15))  # more than any memory
-        assert main(['export', 'net.pth', 'x.onnx', '--direction', 'up', '--hr-size', '42x31', '--scale', '2']) == 1
+        assert main(['export', 'net.pth', 'x.onnx', *wanted, '2']) == 1
     told = capsys.readouterr().err
     assert told.startswith('iarn export: x.onnx: cannot be written (') and told.count('\n') == 1
     monkeypatch.setattr(module, 'NEEDED', ('onnx', 'no_such_package'))
@@ -89,12 +86,10 @@ def test_one_direction() -> None:
         OneDirection(net, 'both', HR, LR)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not shutil.which('g++') and not shutil.which('clang++'), reason='needs a C++ compiler')
 @pytest.mark.parametrize('direction', ['down', 'up'])
-def test_compiled_is_the_network(direction: str) -> None:
+def test_torch_compile_traces_it_as_one_graph(direction: str) -> None:
     net = tiny_net()
     image, plain = pair(net)[direction], OneDirection(net, direction, HR, LR)
     with torch.no_grad():
-        found = torch.compile(plain)(image)
+        found = torch.compile(plain, backend='aot_eager', fullgraph=True)(image)
         torch.testing.assert_close(found, plain(image), rtol=0, atol=1e-5)

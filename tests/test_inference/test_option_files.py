@@ -62,7 +62,7 @@ def test_no_file_is_replaced_without_overwrite(folder: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize('arguments, message', [
     (['test_IARN_x1-4'], "no option file 'test_IARN_x1-4' comes with the package; did you mean 'test_IARN_x1-4.yml'"),
-    (['../setup.py'], "no option file '../setup.py' comes with the package; known: benchmark"),
+    (['../setup.py'], "no option file '../setup.py' comes with the package; known: benchmark.yml, "),
     (['-o', 'here'], '-o and --overwrite are for copying: name the option file to copy'),
     (['--overwrite'], '-o and --overwrite are for copying: name the option file to copy'),
     ([NAME, '-o', ''], "-o '': name a file or a folder")])

@@ -1,7 +1,7 @@
 """Coded detail in the LR: what it gains, what it costs, and what becomes of it when the LR is changed."""
 
 import json
-import zlib
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,13 +10,14 @@ import torch
 from helpers import make_image, tiny_net
 from PIL import Image, PngImagePlugin, features
 
+from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.inference.cli import main
-from iarn_basicsr.inference.picture_file import read_picture
+from iarn_basicsr.inference.picture_file import Picture, read_picture
 from iarn_basicsr.inference.rescaler import Rescaler
-from iarn_basicsr.inference.tiling import bicubic_downscale_tiled, upscale_tiled
+from iarn_basicsr.inference.tiling import bicubic_downscale_tiled
 from iarn_basicsr.inference.verify import PHOTOGRAPH
-from iarn_basicsr.ops.image import to_tensor
+from iarn_basicsr.ops.image import to_pixels, to_tensor
 from iarn_basicsr.payload import bits, codec
 
 pytestmark = pytest.mark.skipif(not features.check('avif'), reason='this Pillow has no AVIF')
@@ -32,8 +33,12 @@ def photo():
     return read_picture(PHOTOGRAPH).rgb[90:186, 120:240]
 
 
-def rescaler(payload=0, net=None, **options):
-    return Rescaler(net or tiny_net(), 'tiny', payload=payload, **options)
+def damaged(lr):
+    """The LR with another message in the same low bits."""
+    message, kind, k = bits.read(lr)
+    other = bits.write(lr, bytes(len(message)), kind, k)
+    assert np.array_equal(bits.high_part(lr, k), bits.high_part(other, k)) and (lr != other).any()
+    return other
 
 
 # ------------------------------------------------------------------------------------------------------------- gains
@@ -62,56 +67,57 @@ def test_without_network_or_payload():
 
 
 def test_auto():
-    assert rescaler('auto').payload == 1 and Rescaler.load('none', payload='auto').payload == 2
+    assert Rescaler(tiny_net(), 'tiny', payload='auto').payload == 1
+    assert Rescaler.load('none', payload='auto').payload == 2
 
 
-def test_the_prediction_does_not_see_the_payload(photo, caplog):
-    """Another message in the same LR: what is restored without it stays."""
+def test_the_prediction_does_not_see_the_payload(photo):
+    """Whatever is wrong with the payload, what is restored without it stays."""
     one = Rescaler.load('none', payload=2)
     lr = one.downscale(photo, 2)
-    message, kind, k = bits.read(lr)
-    other = bits.write(lr, bytes(len(message)), kind, k)
-    assert np.array_equal(bits.high_part(lr, k), bits.high_part(other, k)) and (lr != other).any()
-    restored = one.upscale(other, photo.shape[:2])
-    assert 'cannot be decoded: restored without it' in caplog.messages[0]
-    cut = lr.copy()
-    cut[20] ^= 1
-    assert np.array_equal(one.upscale(cut, photo.shape[:2]), restored)
+    restored, changed, newer = one.upscale(damaged(lr), photo.shape[:2]), lr.copy(), lr.copy()
+    changed[20] ^= 1
+    newer.reshape(-1)[15] ^= 1  # the last bit of the version
+    for other, reason in ((changed, 'damaged'), (newer, 'version')):
+        with pytest.raises(bits.PayloadError) as error:
+            bits.read(other)
+        assert error.value.reason == reason
+    assert np.array_equal(one.upscale(changed, photo.shape[:2]), restored)
+    assert psnr(restored, photo) < psnr(one.upscale(lr, photo.shape[:2]), photo) - 3
 
 
 @pytest.mark.parametrize('net', [True, False])
 def test_tiled_equals_untiled(photo, net):
-    made = {}
+    made = []
     for tile in (None, 64):
-        one = rescaler(2, tile=tile) if net else Rescaler.load('none', payload=2, tile=tile)
+        one = Rescaler(tiny_net() if net else IARN(num_block=0), 'x', device='cpu', tile=tile, payload=2)
         lr = one.downscale(photo, 2)
-        made[tile] = lr, one.upscale(lr, photo.shape[:2])
-    known = [bits.high_part(lr, 2) for lr, _ in made.values()]
-    assert (known[0] != known[1]).mean() < 1e-3  # the payload itself may be coded otherwise
-    assert abs(psnr(made[None][1], photo) - psnr(made[64][1], photo)) < 0.05
+        made.append((bits.high_part(lr, 2), one.upscale(lr, photo.shape[:2])))
+    assert (made[0][0] != made[1][0]).mean() < 1e-3  # the payload itself may be coded otherwise
+    assert abs(psnr(made[0][1], photo) - psnr(made[1][1], photo)) < 0.05
 
 
 def test_tensors_and_sixteen_bits(photo):
     one = Rescaler.load('none', payload=2)
     lr = one.downscale(photo, 2)
     assert np.array_equal(one.downscale(photo.astype(np.uint16) * 257, 2), lr)
+    assert np.array_equal(one.upscale(lr.astype(np.uint16) * 257, photo.shape[:2]), one.upscale(lr, photo.shape[:2]))
     small = one.downscale(to_tensor(photo), 2)
     assert torch.equal(small, to_tensor(lr))
     assert torch.equal(one.upscale(small, photo.shape[:2]), to_tensor(one.upscale(lr, photo.shape[:2])))
 
 
+@torch.no_grad()
 def test_metadata_without_a_payload_rule(photo):
-    """An LR of an earlier file, whose low bits happen to look like a header, is restored as it was."""
-    plain, one = Rescaler.load('none'), Rescaler.load('none', payload=2)
-    lr = plain.downscale(photo, 2)
-    looks = lr.copy()
-    header = one.downscale(photo, 2).reshape(-1)[:88]
+    """An LR whose low bits happen to look like a header is restored as it was made."""
+    plain = Rescaler.load('none')
+    lr = plain.downscale(Picture(photo), 2)
+    looks, header = lr.rgb.copy(), Rescaler.load('none', payload=2).downscale(photo, 2).reshape(-1)[:88]
     looks.reshape(-1)[:88] = looks.reshape(-1)[:88] & 0xFE | header & 1
     assert bits.declared(looks) == 2
-    size = photo.shape[:2]
-    expected = upscale_tiled(plain.net, looks, size, 4096, plain.device)
-    assert np.array_equal(plain.upscale_pixels(looks, size, 0), expected)
-    assert not np.array_equal(plain.upscale_pixels(looks, size), expected)
+    expected = to_pixels(plain.net.upscale(to_tensor(looks)[None], photo.shape[:2]))[0].astype(int)
+    assert np.abs(plain.upscale(replace(lr, rgb=looks), force=True).rgb - expected).max() <= 1
+    assert np.abs(plain.upscale(looks, photo.shape[:2]) - expected).max() > 1
 
 
 def test_scale_one_and_pictures_too_small_for_a_payload():
@@ -122,43 +128,30 @@ def test_scale_one_and_pictures_too_small_for_a_payload():
     assert np.array_equal(lr, Rescaler.load('none').downscale(image, 2)) and restored.shape == image.shape
 
 
-@pytest.mark.parametrize('wrong', [-1, 3.5, 'two', True, None, float('nan')])
-def test_wrong_payload(wrong):
-    with pytest.raises(OptionError, match='payload .* expected a number of bits from 0 to 3, or auto'):
-        rescaler(wrong)
-
-
-@pytest.mark.parametrize('wrong', [-1, 2.5, 'many', True, 10**6])
-def test_wrong_effort(wrong):
-    with pytest.raises(OptionError, match='effort .* expected a number of steps from 0 to 10000'):
-        rescaler(effort=wrong)
-
-
-def test_effort_without_network():
+def test_wrong_payload_and_effort(monkeypatch):
+    for wrong in (-1, 3.5, 'two', True, None, float('nan')):
+        with pytest.raises(OptionError, match='payload .* expected a number of bits from 0 to 3, or auto'):
+            Rescaler.load('none', payload=wrong)
+    for wrong in (-1, 2.5, 'many', True, 10**6):
+        with pytest.raises(OptionError, match='effort .* expected a number of steps from 0 to 10000'):
+            Rescaler(tiny_net(), 'tiny', effort=wrong)
     with pytest.raises(OptionError, match='the weights none have none'):
         Rescaler.load('none', effort=3)
-
-
-def test_without_avif(monkeypatch):
     monkeypatch.setattr(features, 'check', lambda name: False)
     with pytest.raises(codec.MissingCodecError, match=r"pip install 'pillow>=11.3'"):
         Rescaler.load('none', payload=2)  # before the work
 
 
-# ------------------------------------------------------------------------------------------------------------ effort
-
-
-@pytest.mark.parametrize('payload', [0, 1, 2])
-def test_effort_looks_through_the_bits_that_the_payload_leaves(photo, payload):
+@pytest.mark.parametrize(('payload', 'gain'), [(0, 0.2), (1, 0.05)])
+def test_effort_looks_through_the_bits_that_the_payload_leaves(photo, payload, gain):
     """What is predicted from them gains; the payload is coded last."""
     hr, predicted = photo[:64, :80], []
     for steps in (0, 15):
-        one = Rescaler.load(payload=payload, effort=steps)
+        one = Rescaler.load('iarn_light_x1-4', payload=payload, effort=steps)
         lr = one.downscale(hr, 2)
         assert bits.declared(lr) == payload
-        predict, _ = one._prediction(hr.shape[:2], lr.shape[:2], payload)
-        predicted.append(psnr(predict(bits.high_part(lr, payload)), hr))
-    assert predicted[1] > predicted[0] + {0: 0.2, 1: 0.05, 2: 0.015}[payload]
+        predicted.append(psnr(one.upscale(damaged(lr) if payload else lr, hr.shape[:2]), hr))
+    assert predicted[1] > predicted[0] + gain
 
 
 # ------------------------------------------------------------------------------------------------------------- files
@@ -175,50 +168,30 @@ def run(*words):
     return main([str(w) for w in words])
 
 
+DOWN = ('downscale', 'photo.png', '-o', 'small.png', '--scale', '2', '--weights', 'none', '--payload', '2')
+
+
 def test_commands(place, photo, capsys):
-    assert run('downscale', 'photo.png', '-o', 'small.png', '--scale', '2', '--weights', 'none', '--payload', '2') == 0
+    """The pixels say that there is a payload, also where the metadata are lost."""
+    assert run(*DOWN) == 0
     assert run('info', 'small.png') == 0
     assert '2 low bits of each sample hold coded detail' in capsys.readouterr().out
-    assert run('upscale', 'small.png', '-o', 'whole.png') == 0
-    assert psnr(read_picture('whole.png').rgb, photo) > 36
-    assert run('downscale', 'photo.png', '-o', 'plain.png', '--scale', '2') == 0
-    metadata = json.loads(Image.open('plain.png').text['iarn'])
-    assert metadata['format'] == 1 and metadata['payload'] == 0
     metadata = json.loads(Image.open('small.png').text['iarn'])
-    assert metadata['format'] == 1 and metadata['payload'] == 2 and metadata['model'] == 'none'
+    assert metadata['payload'] == 2 and metadata['model'] == 'none'
+    assert run('upscale', 'small.png', '-o', 'whole.png') == 0
+    whole = read_picture('whole.png').rgb
+    assert psnr(whole, photo) > 36
 
-
-def test_without_metadata_the_pixels_say_it(place, photo, capsys):
-    run('downscale', 'photo.png', '-o', 'small.png', '--scale', '2', '--weights', 'none', '--payload', '2')
-    run('upscale', 'small.png', '-o', 'whole.png')
     Image.fromarray(read_picture('small.png').rgb).save('stripped.png')
     assert run('upscale', 'stripped.png', '-o', 'again.png', '--size', '120x96', '--weights', 'none') == 0
-    assert np.array_equal(read_picture('again.png').rgb, read_picture('whole.png').rgb)
+    assert np.array_equal(read_picture('again.png').rgb, whole)
     assert run('upscale', 'stripped.png', '-o', 'wrong.png', '--size', '120x96') == 1
-    assert 'stripped.png: its payload was made without a network: restore it with the weights none' in \
-        capsys.readouterr().err
-
-
-def test_a_copy_of_sixteen_bits_is_the_same_lr(place, capsys):
-    run('downscale', 'photo.png', '-o', 'small.png', '--scale', '2', '--weights', 'none', '--payload', '2')
-    run('upscale', 'small.png', '-o', 'whole.png')
-    text = PngImagePlugin.PngInfo()
-    text.add_text('iarn', Image.open('small.png').text['iarn'])
-    cv2.imwrite('deep.png', cv2.imread('small.png').astype(np.uint16) * 257)
-    raw, chunk = (place / 'deep.png').read_bytes(), text.chunks[0][1]
-    crc = zlib.crc32(b'tEXt' + chunk).to_bytes(4, 'big')
-    (place / 'deep.png').write_bytes(raw[:33] + len(chunk).to_bytes(4, 'big') + b'tEXt' + chunk + crc + raw[33:])
-    assert run('upscale', 'deep.png', '-o', 'again.png') == 0
-    assert np.array_equal(read_picture('again.png').rgb, read_picture('whole.png').rgb)
-    capsys.readouterr()
-    assert run('info', 'deep.png') == 0
-    told = capsys.readouterr().out
-    assert '16 bits' in told and 'hold coded detail\n' in told and 'edited' not in told
+    assert 'its payload was made without a network: restore it with the weights none' in capsys.readouterr().err
 
 
 def test_damaged_payload(place, capsys):
     """Refused as any edited LR; with --force restored by the high bits, with a remark."""
-    run('downscale', 'photo.png', '-o', 'small.png', '--scale', '2', '--payload', '2')
+    run(*DOWN)
     with Image.open('small.png') as file:
         pixels, text = np.asarray(file).copy(), file.text['iarn']
     pixels[20:24] ^= 1
@@ -232,38 +205,19 @@ def test_damaged_payload(place, capsys):
     assert '2 low bits of each sample hold coded detail, but its payload is damaged' in capsys.readouterr().out
     assert run('upscale', 'edited.png', '-o', 'whole.png', '--force') == 0
     err = capsys.readouterr().err
-    assert 'iarn upscale: edited.png: its payload is damaged: some of its pixels were changed, or cut off: ' \
-        'restored without it' in err
-    assert 'Traceback' not in err
+    assert 'edited.png: its payload is damaged' in err and 'restored without it' in err and 'Traceback' not in err
 
 
-@pytest.mark.parametrize('mode', ['L', 'RGBA', 'LA'])
+@pytest.mark.parametrize('mode', ['L', 'RGBA'])
 def test_gray_and_alpha(place, photo, mode):
-    Image.fromarray(photo).convert(mode).save('odd.png')
-    run('downscale', 'odd.png', '-o', 'small.png', '--scale', '2', '--weights', 'none', '--payload', '2')
+    Image.fromarray(photo).convert(mode).save('photo.png')
+    run(*DOWN)
     run('upscale', 'small.png', '-o', 'whole.png')
-    with Image.open('whole.png') as whole, Image.open('odd.png') as odd:
-        assert whole.mode == mode and whole.size == odd.size
-        assert psnr(np.asarray(whole), np.asarray(odd)) > 36
+    with Image.open('whole.png') as whole, Image.open('photo.png') as original:
+        assert whole.mode == mode and whole.size == original.size
+        assert psnr(np.asarray(whole), np.asarray(original)) > 36
 
 
 def test_verify(capsys):
     assert run('verify', 'none') == 0
     assert 'with a payload of 2 bits' in capsys.readouterr().out
-
-
-@pytest.mark.parametrize('words', [('--payload', '4'), ('--payload', 'x'), ('--effort', '-1'), ('--effort', '1.5')])
-def test_wrong_words(place, capsys, words):
-    assert run('downscale', 'photo.png', '-o', 'small.png', '--scale', '2', *words) == 2
-    assert words[0] in capsys.readouterr().err
-
-
-def test_a_newer_payload_is_left_out(photo, caplog):
-    one = Rescaler.load('none', payload=2)
-    lr = one.downscale(photo, 2)
-    newer = lr.copy()
-    newer.reshape(-1)[15] ^= 1  # the last bit of the version
-    known = bits.high_part(newer, 2)
-    assert known.shape == lr.shape
-    assert one.upscale_pixels(newer, photo.shape[:2], 2).shape == photo.shape
-    assert 'version' in caplog.messages[0] and caplog.messages[0].endswith('restored without it')

@@ -11,7 +11,7 @@ from helpers import make_image
 from PIL import Image, features
 
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.payload import bits, codec
+from iarn_basicsr.payload import codec
 from iarn_basicsr.payload.bits import PayloadError
 from iarn_basicsr.payload.codec import MissingCodecError, decode, encode
 
@@ -31,7 +31,7 @@ def rms(x: np.ndarray) -> float:
     return float(np.sqrt((x.astype(np.float64)**2).mean()))
 
 
-@pytest.mark.parametrize('size', [(48, 64), (61, 37), (8, 200), (1, 90)])
+@pytest.mark.parametrize('size', [(61, 37), (1, 90)])
 def test_more_bytes_less_error(size: tuple[int, int]) -> None:
     residual, errors = make_residual(*size), []
     for budget in (300, 1200, 5000):
@@ -43,7 +43,7 @@ def test_more_bytes_less_error(size: tuple[int, int]) -> None:
     assert rms(residual) > errors[0] >= errors[1] >= errors[2]
 
 
-@pytest.mark.parametrize('budget', [0, 1, 5, 17, 60, 80, 100])
+@pytest.mark.parametrize('budget', [0, 17, 60, 100])
 def test_small_budgets(budget: int) -> None:
     """What does not fit at all is an empty message: no residual."""
     message = encode(make_residual(48, 64), budget)
@@ -53,18 +53,12 @@ def test_small_budgets(budget: int) -> None:
     assert np.isfinite(decode(message, (48, 64))).all()
 
 
-def test_the_budget_is_used() -> None:
-    residual = make_residual(160, 200)
-    for budget in (2000, 6000, 20000):
-        assert len(encode(residual, budget)) > 0.93 * budget
-
-
-def test_few_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_budget_is_used_with_few_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
     speeds, write = [], codec._write_picture
     monkeypatch.setattr(codec, '_write_picture', lambda *args: (speeds.append(args[2]), write(*args))[1])
-    for budget in (1500, 5000, 15000):
+    for budget in (2000, 20000):
         speeds.clear()
-        encode(make_residual(160, 200), budget)
+        assert len(encode(make_residual(160, 200), budget)) > 0.93 * budget
         assert 1 <= speeds.count(codec.SPEED) <= 4
 
 
@@ -153,7 +147,7 @@ def test_fuzzed_messages() -> None:
     """Random bytes, flipped bits, cuts: the codec's own exceptions never come through."""
     rng, size = np.random.default_rng(0), (24, 40)
     good = encode(make_residual(*size), 500)
-    for trial in range(1000):
+    for trial in range(400):
         message = bytearray(good)
         if trial % 4 == 0:
             message = bytearray(rng.bytes(int(rng.integers(1, 300))))
@@ -170,25 +164,6 @@ def test_fuzzed_messages() -> None:
             assert error.reason == 'damaged'
         else:
             assert decoded.shape == (*size, 3) and np.isfinite(decoded).all()
-
-
-def test_fuzzed_pictures() -> None:
-    """Through the low bits: what is read is what was written, or a typed error."""
-    rng, size = np.random.default_rng(1), (24, 40)
-    message = encode(make_residual(*size), 400)
-    stored = bits.write(rng.integers(0, 256, (36, 40, 3), dtype=np.uint8), message, codec.CODEC, 1)
-    for trial in range(1000):
-        image = stored.copy()
-        if trial % 3 == 0:
-            image.ravel()[rng.integers(image.size, size=int(rng.integers(1, 9)))] ^= np.uint8(rng.integers(1, 256))
-        elif trial % 3 == 1:
-            image.ravel()[int(rng.integers(image.size)):] &= 0xFE
-        else:
-            image = image[:int(rng.integers(1, 37))]
-        try:
-            assert bits.read(image) == (message, codec.CODEC, 1)
-        except PayloadError as error:
-            assert error.reason in ('none', 'version', 'length', 'damaged')
 
 
 @pytest.mark.parametrize('call', [lambda: encode(make_residual(24, 24), 500), lambda: decode(b'', (24, 24))])

@@ -183,7 +183,7 @@ def test_real_addresses(script, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == sum(len(files) for files in module.FILES.values())
     assert all(re.match(r'\S+\texperiments/pretrained_models/\S+\.pth\thttps://\S+$', line) for line in lines)
-    benchmark = (ROOT / 'options/benchmark_Set5.yml').read_text()
+    benchmark = (ROOT / 'options/benchmark.yml').read_text()
     assert all(line.split('\t')[1] in benchmark for line in lines)  # fetched to where the benchmark looks
     with pytest.raises(SystemExit):
         module.main(['EDSR'])
