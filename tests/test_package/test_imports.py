@@ -25,12 +25,7 @@ FLOORS = [
     {'benchmark', 'plugin', 'train', 'test'},
 ]
 MEASURING = {('inference.compare', 'metrics'), ('inference.verify', 'metrics')}  # which BasicSR's metrics are part of
-<<<<<<< Updated upstream
-OLD_CHECKS = {('config.option_arguments', 'archs'), ('config.option_checks', 'data'),
-              ('config.option_checks', 'models')}  # until the schema replaces them
-=======
-MOVING = {('config.option_arguments', 'archs'), ('config.option_file', 'pipeline')}  # upward as long as these remain
->>>>>>> Stashed changes
+MOVING = {('config.option_arguments', 'archs')}  # upward as long as that module is there
 
 
 def module_of(path: Path) -> str:
