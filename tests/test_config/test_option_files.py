@@ -51,7 +51,8 @@ def test_file_builds(path, image_folder):
     assert opt['network_g']['type'] == 'IRN' or \
         sum(p.numel() for p in build_network(opt['network_g']).parameters()) <= 1.66e6
     opt.update(is_train=is_train, dist=False, rank=0, world_size=1, num_gpu=0)
-    opt['path'].update(pretrain_network_g=None)
+    if is_train or not opt['path'].get('pretrain_network_g'):  # weights of the run, which is not there
+        opt['path']['pretrain_network_g'] = None if is_train else 'iarn_light_x1-4'
     model = build_model(opt)
     if is_train:
         assert isinstance(opt['train']['optim_g']['lr'], float)
