@@ -1,11 +1,9 @@
 """IARN for BasicSR: one invertible network that downscales to any LR size and restores the HR image from it.
 
-Importing the package is cheap; what is named below is loaded when it is asked for. ``iarn_basicsr.plugin`` registers
-everything with BasicSR; where BasicSR was imported before, importing the package does, for option files that name it
-(``plugin: !!python/name:iarn_basicsr.__version__ ''``, their older form).
+Importing the package is cheap; what is named below is loaded when it is asked for. ``import iarn_basicsr.plugin``
+registers the networks, the dataset, the model and the losses with BasicSR.
 """
 
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -32,7 +30,3 @@ def __getattr__(name: str) -> object:
     value = getattr(import_module(f'.{_PLACES[name]}', __name__), name)
     globals()[name] = value
     return value
-
-
-if sys.modules.get('basicsr'):
-    from . import plugin  # noqa: F401

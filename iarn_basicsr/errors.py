@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ['IARNError', 'ImageError', 'MetadataError', 'NoMetadataError', 'OptionError', 'OtherWeightsError', 'SizeError',
-           'WeightsError', 'shortened', 'suggestion']
+__all__ = ['IARNError', 'ImageError', 'MetadataError', 'NoMetadataError', 'OptionError', 'OtherWeightsError',
+           'SizeError', 'WeightsError', 'dotted', 'shortened', 'suggestion']
 
 LONGEST = 100  # characters of a value or a key in a message
 
@@ -74,6 +74,13 @@ def shortened(value: object) -> str:
 
 def suggestion(name: object, known: Iterable[object]) -> str:
     """``did you mean 'x'?`` or the whole list, for the end of an error message."""
-    words = sorted(map(str, known))
-    close = difflib.get_close_matches(str(name)[:LONGEST], words, n=2, cutoff=0.6)
+    words = sorted(word if isinstance(word, str) and word.isprintable() else shortened(word) for word in known)
+    asked = name if isinstance(name, str) else shortened(name)
+    close = difflib.get_close_matches(asked[:LONGEST], words, n=2, cutoff=0.6)
     return f'did you mean {" or ".join(map(repr, close))}?' if close else f'known: {", ".join(words)}'
+
+
+def dotted(section: str, key: object) -> str:
+    """``section.key`` for an error message, whatever the key is; the section may be empty."""
+    plain = isinstance(key, str) and key.isprintable() and 0 < len(key) <= LONGEST
+    return f'{section}{"." if section else ""}{key if plain else shortened(key)}'

@@ -1,3 +1,3 @@
-"""The version, for ``setup.py`` and for ``plugin: !!python/name:iarn_basicsr.__version__ ''`` in option files."""
+"""The version, in a file that ``setup.py`` can read without importing the package."""
 
 __version__ = '0.1.0'

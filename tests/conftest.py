@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import random
 import signal
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import make_image
+from basicsr.utils import logger as basicsr_logger
+from helpers import make_image, train_options, write_yaml
 
 import iarn_basicsr.plugin  # noqa: F401  (makes basicsr importable and registers)
 
@@ -50,10 +53,6 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Runs ``iarn-train`` or ``iarn-test`` in this process: pipeline('train', 'file.yml', '--auto_resume')."""
-    import logging
-
-    from basicsr.utils import logger as basicsr_logger
-
     from iarn_basicsr import test, train
 
     def run(which: str, option_file: Path, *arguments: str) -> None:
@@ -64,3 +63,25 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
         {'train': train, 'test': test}[which].main()
 
     return run
+
+
+@pytest.fixture
+def ends(pipeline: Callable[..., None], tmp_path: Path) -> Callable[..., str]:
+    """Runs options to their end, which must be one line, with no process or unfinished file left; returns the line."""
+
+    def run(options: dict[str, Any], *arguments: str, program: str = 'train') -> str:
+        with pytest.raises(SystemExit) as stop:
+            pipeline(program, write_yaml(options, tmp_path / 'options.yml'), *arguments)
+        line = stop.value.code
+        assert isinstance(line, str) and line.startswith(f'iarn-{program}: ') and '\n' not in line
+        assert len(line) < 900 and 'Traceback' not in line
+        assert not multiprocessing.active_children() and not list(tmp_path.rglob('.writing-*'))
+        return line
+
+    return run
+
+
+@pytest.fixture
+def options(image_folder: Callable[..., Path]) -> dict[str, Any]:
+    """A training run of a second or two on two images."""
+    return train_options(image_folder('hr', [(32, 40), (24, 26)]))

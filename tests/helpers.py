@@ -52,6 +52,12 @@ def train_options(hr: Path, name: str = 'run') -> dict[str, Any]:
     }
 
 
+def as_test(options: dict[str, Any], **path: Any) -> dict[str, Any]:
+    """A test of what training with these options makes, on its validation set as ``test_1``; ``path`` names weights."""
+    return {**{k: options[k] for k in ('name', 'model_type', 'num_gpu', 'manual_seed', 'network_g')},
+            'datasets': {'test_1': options['datasets']['val']}, 'path': path, 'val': {'save_img': False}}
+
+
 def write_yaml(options: dict[str, Any], path: Path) -> Path:
     """An option file from a dict."""
     path.write_text(yaml.safe_dump(copy.deepcopy(options), sort_keys=False), encoding='utf-8')

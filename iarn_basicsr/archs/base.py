@@ -57,22 +57,26 @@ class RescalingNet(nn.Module):
     min_scale: float = 1.0
     max_scale: float
 
-    def forward(self, hr: Tensor, size: tuple[int, int], channel: Channel | None = None) -> dict[str, Tensor]:
+    def forward(self, hr: Tensor, size: tuple[int, int], channel: Channel | None = None,
+                cycle: bool = False) -> dict[str, Tensor]:
         """Downscale, round to 8 bits and restore, in one call, because DDP expects one forward per backward.
 
         Args:
             hr: HR image (N, 3, H, W) in [0, 1].
             size: LR size (h, w).
             channel: applied to the 8-bit LR before restoration: JPEG, for example.
+            cycle: also downscale the 8-bit restored image.
 
         Returns:
             ``lr``: 8-bit LR (N, 3, h, w), straight-through gradient; ``sr``: restored HR from it, not clamped;
-            ``lr_raw``: LR before rounding; ``latent`` and ``low``: see ``Downscaled``.
+            ``lr_raw``: LR before rounding; ``latent`` and ``low``: see ``Downscaled``; with ``cycle`` also
+            ``lr_again``: LR of the 8-bit ``sr``, not rounded.
         """
         down = self.downscale(hr, size)
         lr = quantise(down.lr)
         arrived = channel(lr) if channel else lr
-        return down.outputs(lr, self.upscale(arrived, (hr.shape[-2], hr.shape[-1])))
+        out = down.outputs(lr, self.upscale(arrived, (hr.shape[-2], hr.shape[-1])))
+        return {**out, 'lr_again': self.downscale(quantise(out['sr']), size).lr} if cycle else out
 
     def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
         """HR (N, 3, H, W) -> LR of ``size`` (h, w) and the latent; quantise the LR before storing it."""

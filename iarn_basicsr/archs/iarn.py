@@ -80,10 +80,12 @@ class IARN(RescalingNet):
             for _ in range(o.num_block))
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, hr: Tensor, size: tuple[int, int], channel: Channel | None = None) -> dict[str, Tensor]:
-        return self.forward_on(self.grid_of(hr, (hr.shape[-2], hr.shape[-1]), size), hr, channel)
+    def forward(self, hr: Tensor, size: tuple[int, int], channel: Channel | None = None,
+                cycle: bool = False) -> dict[str, Tensor]:
+        return self.forward_on(self.grid_of(hr, (hr.shape[-2], hr.shape[-1]), size), hr, channel, cycle)
 
-    def forward_on(self, g: Grid, hr: Tensor, channel: Channel | None = None) -> dict[str, Tensor]:
+    def forward_on(self, g: Grid, hr: Tensor, channel: Channel | None = None,
+                   cycle: bool = False) -> dict[str, Tensor]:
         """``forward`` on a grid of ``grid_of``, or on a padded one.
 
         With ``cubic_interp`` the result also has ``low_projected``, U D l on the HR grid, to which a loss may pull
@@ -92,7 +94,11 @@ class IARN(RescalingNet):
         down = self.downscale_on(g, hr)
         lr = quantise(down.lr)
         out = down.outputs(lr, self.upscale_on(g, channel(lr) if channel else lr))
-        return out if g.exact else {**out, 'low_projected': g.up(down.lr)}
+        if not g.exact:
+            out['low_projected'] = g.up(down.lr)
+        if cycle:
+            out['lr_again'] = self.downscale_on(g, quantise(out['sr'])).lr
+        return out
 
     def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
         """HR (N, 3, H, W) -> LR of ``size`` (h, w) and the latent; quantise the LR before storing it."""

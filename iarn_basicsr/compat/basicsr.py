@@ -1,19 +1,16 @@
-"""Everything that makes stock BasicSR (1.4.2 from PyPI, and git master) work on today's PyTorch, with or without a GPU.
+"""Patches that let stock BasicSR (1.4.2 from PyPI, and git master) work on today's PyTorch, with or without a GPU.
 
 ``prepare_import`` runs before the first import of basicsr, ``patch_basicsr`` after it; both are idempotent. Every
-sub-package that imports basicsr calls the first, :mod:`iarn_basicsr.plugin` both. Patches change the behaviour only
-where stock BasicSR fails:
+sub-package that imports basicsr calls the first, ``iarn_basicsr.plugin`` both. What each patch is for:
 
-* ``torchvision.transforms.functional_tensor``, ``distutils``: gone                   -> :mod:`.stand_ins`
-* ``init_dist``: NCCL and ``rank % gpus`` hard-coded                                   -> gloo without CUDA
-* ``BaseModel.model_to_device``: DDP on CUDA only                                      -> on CPU too
-* ``BaseModel.get_optimizer``: Adam only (1.4.2)                                       -> any of ``torch.optim``
-* ``FileClient('lmdb')``: one LMDB cannot be opened twice in a process, nor be sent    -> one environment per path, sent
-  to a loader's worker that is not forked (Python 3.14's default)                         as the path
-* ``PrefetchGenerator`` (``prefetch_mode: cpu``): waits for ever after an error          -> raises it
-* ``EnlargedSampler``: drops the last batch, restarts the epoch                        -> datasets may number draws
-
-What has to replace a name in ``basicsr.train`` (options, resuming) stands in :mod:`iarn_basicsr.config.option_file`.
+* modules that are gone (see ``stand_ins``): BasicSR imports them
+* ``init_dist``: has NCCL and ``rank % gpus`` hard-coded; gloo serves where there is no GPU
+* ``BaseModel.model_to_device``: wraps networks in DDP on CUDA only; here on a CPU too
+* ``BaseModel.get_optimizer``: knows Adam only (1.4.2); here all of ``torch.optim``
+* ``FileClient('lmdb')``: cannot open an LMDB twice in a process, nor be sent to a loader's worker that is not forked
+  (Python 3.14's default); here one environment per path, sent as the path
+* ``PrefetchGenerator`` (``prefetch_mode: cpu``): waits for ever after an error; here it raises the error
+* ``EnlargedSampler``: drops the last batch and restarts the epoch; here datasets may number their draws
 """
 
 from __future__ import annotations
@@ -28,8 +25,7 @@ from typing import Any
 
 import torch
 
-from iarn_basicsr.checks import near
-from iarn_basicsr.errors import IARNError, OptionError
+from iarn_basicsr.errors import IARNError, OptionError, suggestion
 
 from . import stand_ins
 
@@ -54,7 +50,7 @@ def prepare_import() -> None:
 
 
 def _install_line() -> str:
-    """The script is part of an installed package; in a clone, and an editable install of it, it stands beside it."""
+    """The command that installs BasicSR: its script is in an installed package, or beside the package in a clone."""
     package = osp.dirname(osp.dirname(osp.abspath(__file__)))
     script = osp.join(osp.dirname(package), 'scripts', 'install', 'install_basicsr.py')
     if osp.isfile(osp.join(package, 'install_basicsr.py')) or not osp.isfile(script):
@@ -63,7 +59,7 @@ def _install_line() -> str:
 
 
 def patch_basicsr() -> None:
-    """Replace what is broken in BasicSR; see the module's docstring."""
+    """Replace what fails in BasicSR; see the module's docstring."""
     from basicsr.data.data_sampler import EnlargedSampler
     from basicsr.data.prefetch_dataloader import PrefetchGenerator
     from basicsr.models.base_model import BaseModel
@@ -119,7 +115,7 @@ def _get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs:
              if isinstance(c, type) and issubclass(c, torch.optim.Optimizer) and c is not torch.optim.Optimizer}
     if optim_type not in known:
         raise OptionError(f'train.optim_g.type: {optim_type!r} is not an optimiser of torch.optim; '
-                          f'{near(optim_type, known)}')
+                          f'{suggestion(optim_type, known)}')
     return getattr(torch.optim, optim_type)(params, lr=lr, **kwargs)
 
 
@@ -153,8 +149,8 @@ def _lmdb_reopen(backend: Callable[..., Any], db_paths: list[str], client_keys: 
 
 def _lmdb_env(path: str, options: dict[str, Any]) -> Any:
     import lmdb
-    place = osp.realpath(path)
-    process, env = _lmdb_envs.get(place, (0, None))
+    real_path = osp.realpath(path)
+    process, env = _lmdb_envs.get(real_path, (0, None))
     if process != os.getpid():
         if env is not None:
             env.close()  # inherited by fork: this closes the child's copy only, and LMDB must not be used across a fork
@@ -163,7 +159,7 @@ def _lmdb_env(path: str, options: dict[str, Any]) -> Any:
         except lmdb.Error as error:
             raise OSError(f'{path}: not an LMDB, or it is damaged ({error})') from None
         _check_length(path, env)
-        _lmdb_envs[place] = os.getpid(), env
+        _lmdb_envs[real_path] = os.getpid(), env
     return env
 
 
@@ -176,30 +172,24 @@ def _check_length(path: str, env: Any) -> None:
         raise OSError(f'{data} is cut short: it has {osp.getsize(data)} bytes of {expected}; copy or make it again')
 
 
-class _Failure:
-    """What a thread hands over in place of a batch."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
 def _prefetch(self: Any) -> None:
-    """``PrefetchGenerator.run`` that also hands over the error by which the loader ended."""
+    """``PrefetchGenerator.run`` that hands over the error by which the loader ended, in place of a batch."""
     end = None
     try:
         for item in self.generator:
             self.queue.put(item)
     except Exception as error:
-        end = _Failure(error)
+        end = error
     self.queue.put(end)
 
 
 def _prefetched(self: Any) -> Any:
+    """``PrefetchGenerator.__next__`` that raises it."""
     item = self.queue.get()
+    if isinstance(item, Exception):
+        raise item
     if item is None:
         raise StopIteration
-    if isinstance(item, _Failure):
-        raise item.error
     return item
 
 

@@ -2,6 +2,7 @@
 
 ============================================  =========================================================================
 ``torchvision.transforms.functional_tensor``  gone since torchvision 0.17: the file ``_functional_tensor.py`` beside it
+``scipy.ndimage.filters``                     gone in SciPy 2: the file ``_filters.py`` beside it
 ``distutils``                                 gone since Python 3.12: the one in setuptools
 ``basicsr.version``                           written when a checkout is installed: the number in its file ``VERSION``
 ============================================  =========================================================================
@@ -34,6 +35,8 @@ class StandIns:
         if name == 'torchvision.transforms.functional_tensor':
             return _file(name, *(f'{folder}/{file}' for file in ('_functional_tensor.py', 'functional.py')
                                  for folder in path or ()))
+        if name == 'scipy.ndimage.filters':
+            return _file(name, *(f'{folder}/_filters.py' for folder in path or ()))
         if name == 'distutils':
             from importlib.machinery import PathFinder
             spec = PathFinder.find_spec('setuptools')

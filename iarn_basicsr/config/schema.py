@@ -1,37 +1,45 @@
 """Every key of an option file, once: kind, range, default and meaning.
 
 From these classes come the check of a file, the tables of ``options/README.md`` and the JSON schema by which an editor
-completes and underlines (``python -m iarn_basicsr.config.schema``). Keys that BasicSR or torch check themselves have no
-range here.
+completes and underlines. What BasicSR, torch or a registry checks has no range here. Keys that BasicSR reads without
+asking whether they are there have no default.
+
+    python -m iarn_basicsr.config.schema           # prints the JSON schema
+    python -m iarn_basicsr.config.schema tables    # prints the tables
 """
 
 # Annotations are evaluated by msgspec: no `from __future__ import annotations`, and no `X | Y` before Python 3.10.
-import re
+import json
+import os
+import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Optional, Type, TypeVar  # noqa: UP035
+from os import path as osp
+from typing import Annotated, Any, Literal, Optional, Union
 
 import msgspec
 from msgspec import Meta, Struct, field
 
-from iarn_basicsr.errors import OptionError, shortened, suggestion
-from iarn_basicsr.ops.size import parse_scale
+from iarn_basicsr.errors import OptionError, dotted, shortened, suggestion
+from iarn_basicsr.ops.size import scale_label
 
-__all__ = ['DatasetOptions', 'EvalDatasetOptions', 'IARNOptions', 'IRNOptions', 'JPEGOptions', 'LossOptions',
-           'Scale', 'TrainDatasetOptions', 'TrainOptions', 'ValOptions', 'check']
+from .sections import UNBOUNDED, Options, Scale, check, table
 
+__all__ = ['DEFAULT_RANGE', 'DatasetOptions', 'EvalDatasetOptions', 'FileName', 'IARNOptions', 'IRNOptions',
+           'JPEGOptions', 'LossOptions', 'Options', 'Scale', 'Scales', 'Text', 'TrainDatasetOptions', 'TrainOptions',
+           'ValOptions', 'check', 'check_folder', 'check_options', 'filled', 'json_schema', 'tables']
+
+DEFAULT_RANGE = [1.0, 4.0]  # of training scales
 Probability = Annotated[float, Meta(ge=0, le=1)]
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=UNBOUNDED)]
+Natural = Annotated[int, Meta(ge=0, le=UNBOUNDED)]
+Weight = Annotated[float, Meta(ge=0, le=UNBOUNDED)]
 Quality = Annotated[int, Meta(ge=1, le=100)]
-
-
-class Scale(tuple):
-    """A scale as it is written (2.5, '1.5x3' or [1.5, 3]), read as (vertical, horizontal)."""
-
-    __slots__ = ()
-
-
-class Options(Struct, kw_only=True, forbid_unknown_fields=True):
-    """A section of an option file. Cross-checks stand in ``__post_init__`` and raise ``ValueError``."""
+Scales = Annotated[list[Scale], Meta(min_length=1)]
+Text = Annotated[str, Meta(pattern=r'^[^\x00-\x1f\x7f]*$(?!\n)', extra={'words': 'text'})]
+FileName = Annotated[str, Meta(
+    pattern=r'^(?!\.+$)[^/\\\x00-\x20\x7f-\x9f\ud800-\udfff]([^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,98}'
+            r'[^/\\\x00-\x20\x7f-\x9f\ud800-\udfff])?$(?!\n)',
+    extra={'words': 'text that can name a file (a number in quotes): no / and \\, at most 100 characters'})]
 
 
 # ----------------------------------------------------------------------------------------------------------- networks
@@ -78,33 +86,39 @@ class IRNOptions(Options):
 class CommonScalesOptions(Options):
     """``common_scales``."""
 
-    scales: Annotated[list[Scale], Meta(min_length=1, description='the scales, for example [2, 3, 4]')]
+    scales: Annotated[Scales, Meta(description='the scales, for example [2, 3, 4]')]
     prob: Annotated[Probability, Meta(description='share of the batches')] = 0.5
 
 
 class CurriculumOptions(Options):
     """``curriculum``."""
 
-    start: Annotated[float, Meta(ge=1, description='the first scale')] = 2.0
-    hold: Annotated[int, Meta(ge=0, description='iterations at it alone')] = 0
-    widen: Annotated[int, Meta(ge=0, description='iterations until the full range is open')] = 0
+    start: Annotated[float, Meta(ge=1, le=UNBOUNDED, description='the first scale')] = 2.0
+    hold: Annotated[Natural, Meta(description='iterations at it alone')] = 0
+    widen: Annotated[Natural, Meta(description='iterations until the full range is open')] = 0
 
 
 class ShrinkOptions(Options):
     """``shrink``."""
 
     prob: Annotated[Probability, Meta(description='share of the patches')] = 0.5
-    range: Annotated[list[Annotated[float, Meta(ge=1, le=16)]], Meta(
+    range: Annotated[list[Annotated[float, Meta(ge=1, le=8)]], Meta(
         min_length=2, max_length=2, description='factors by which photographs are reduced')] = field(
             default_factory=lambda: [1.0, 2.0])
+
+    def __post_init__(self) -> None:
+        _check_order('range', self.range)
 
 
 class NoiseOptions(Options):
     """``noise``."""
 
     prob: Annotated[Probability, Meta(description='share of the patches')] = 0.2
-    range: Annotated[list[Annotated[float, Meta(ge=0, le=255)]], Meta(
+    range: Annotated[list[Annotated[float, Meta(ge=0, le=100)]], Meta(
         min_length=2, max_length=2, description='sigma in grey levels')] = field(default_factory=lambda: [0.0, 10.0])
+
+    def __post_init__(self) -> None:
+        _check_order('range', self.range)
 
 
 class BackendOptions(Options):
@@ -116,56 +130,165 @@ class BackendOptions(Options):
 class DatasetOptions(Options):
     """Keys of an ``ArbitraryScaleDataset`` in every phase."""
 
-    name: Annotated[str, Meta(description='in logs and folders')]
-    type: Annotated[str, Meta(description='ArbitraryScaleDataset')]
-    phase: Annotated[Optional[str], Meta(description='set by BasicSR')] = None
-    dataroot_gt: Annotated[Optional[str], Meta(
-        description='folder of HR images with its sub-folders, or .lmdb; none: restore given LR images')] = None
-    dataroot_lq: Annotated[Optional[str], Meta(
-        description='stored LR images; {scale} stands for x2.5, {factor} for 2.5; none: bicubic LR')] = None
-    filename_tmpl: Annotated[str, Meta(description='name of an LR file: {} is that of the HR file')] = '{}'
-    meta_info_file: Annotated[Optional[str], Meta(description='text file with an image name a line')] = None
-    io_backend: BackendOptions = field(default_factory=BackendOptions)
-    scale: Annotated[Any, Meta(description='set by BasicSR from the top of the file')] = None
-    scales: Annotated[Optional[list[Scale]], Meta(
-        description='scales of validation and test, or those of dataroot_lq in training')] = None
+    name: Annotated[FileName, Meta(description='in logs and folders')]
+    type: Annotated[Literal['ArbitraryScaleDataset'], Meta(description='')] = 'ArbitraryScaleDataset'
+    phase: Annotated[Literal['train', 'val', 'test'], Meta(description='set by BasicSR')] = 'train'
+    dataroot_gt: Annotated[Optional[Text], Meta(
+        description='folder of HR images **with all its sub-folders**, or `.lmdb`; none: restore given LR')] = None
+    dataroot_lq: Annotated[Optional[Text], Meta(
+        description='stored LR images; `{scale}` stands for `x2.5`, `{factor}` for `2.5`; '
+                    'none: bicubic LR made on the fly, equal to stored files to the bit')] = None
+    filename_tmpl: Annotated[Text, Meta(
+        description='name of an LR file without its ending: `{}` is that of the HR file, then as above')] = '{}'
+    meta_info_file: Annotated[Optional[Text], Meta(
+        description='text file with one image name a line; none: all images')] = None
+    io_backend: Annotated[BackendOptions, Meta(description='')] = field(default_factory=BackendOptions)
+    scale: Annotated[Optional[Scale], Meta(description='set by BasicSR from the top of the file')] = None
+    scales: Annotated[Optional[Scales], Meta(
+        description='numbers or [vertical, horizontal] pairs: every image comes at every scale; in training, those of '
+                    '`dataroot_lq`')] = None
     size_rule: Annotated[Literal['round', 'ceil', 'floor'], Meta(description='how a scale becomes a size')] = 'round'
     pin_memory: Annotated[Optional[bool], Meta(description="BasicSR's")] = None
     persistent_workers: Annotated[Optional[bool], Meta(description="BasicSR's")] = None
     prefetch_mode: Annotated[Optional[Literal['cpu', 'cuda']], Meta(description="BasicSR's")] = None
-    num_prefetch_queue: Annotated[Count, Meta(description="BasicSR's")] = 1
+    num_prefetch_queue: Annotated[int, Meta(ge=1, le=65536, description="BasicSR's")] = 1
+
+    def __post_init__(self) -> None:
+        """``~`` in folders is replaced, and a single ``scale`` becomes the list ``scales``."""
+        if self.scales is None and self.scale is not None:
+            self.scales = [self.scale]
+        for key in ('dataroot_gt', 'dataroot_lq'):
+            if getattr(self, key):
+                setattr(self, key, osp.expanduser(getattr(self, key)))
+        filled(self.filename_tmpl, 1, 'x')
+        if self.dataroot_lq:
+            self._check_lq(self.dataroot_lq)
+        if self.prefetch_mode == 'cuda' and not self.pin_memory:
+            raise ValueError('prefetch_mode: cuda needs pin_memory: true')
+
+    def _check_lq(self, root: str) -> None:
+        if not self.scales:
+            raise ValueError('dataroot_lq needs scales, the list of HR / LR ratios it holds')
+        if len({filled(root, scale) for scale in self.scales}) < len(set(self.scales)):
+            raise ValueError(f'dataroot_lq: {root!r} serves {len(self.scales)} scales: put {{scale}} (x2.5) or '
+                             '{factor} (2.5) where the scale stands in the path')
+
+    def lq_roots(self) -> dict[str, str]:
+        """Folders of LR images by the name of their scale; empty where the LR is made on the fly."""
+        return {scale_label(s): filled(self.dataroot_lq, s) for s in self.scales or ()} if self.dataroot_lq else {}
 
 
-class TrainDatasetOptions(DatasetOptions):
+class TrainDatasetOptions(DatasetOptions, kw_only=True):
     """``datasets.train``."""
 
-    gt_size: Annotated[Optional[int], Meta(ge=8, le=4096, description='HR patch in pixels (144)')] = None
-    lq_size: Annotated[Optional[int], Meta(
-        ge=4, le=1024, description='in place of gt_size: LR patch in pixels')] = None
+    num_worker_per_gpu: Annotated[int, Meta(ge=0, le=1024, description="BasicSR's")]
+    batch_size_per_gpu: Annotated[int, Meta(ge=1, le=65536, description="BasicSR's")]
+    gt_size: Annotated[Optional[Annotated[int, Meta(ge=8, le=4096)]], Meta(
+        description='HR patch in pixels (144); smaller images are extended by reflection')] = None
+    lq_size: Annotated[Optional[Annotated[int, Meta(ge=4, le=1024)]], Meta(
+        description='in place of `gt_size`: LR patch in pixels; the HR patch is scale times as large, so every scale '
+                    'costs about the same')] = None
     use_hflip: Annotated[bool, Meta(description='flips')] = True
     use_rot: Annotated[bool, Meta(description='rotation by 90 degrees')] = True
-    scale_range: Annotated[Optional[list[Annotated[float, Meta(ge=1)]]], Meta(
-        min_length=2, max_length=2, description='one LR size per batch is drawn from it ([1, 4])')] = None
+    scale_range: Annotated[
+        Optional[Annotated[list[Annotated[float, Meta(ge=1, le=UNBOUNDED)]], Meta(min_length=2, max_length=2)]],
+        Meta(description='one LR size per batch is drawn from it ([1, 4])')] = None
     common_scales: Annotated[Optional[CommonScalesOptions], Meta(
-        description='scales that a share of the batches takes')] = None
+        description='a network learns exactly x2 only from batches at x2, which are rare in a range')] = None
     asymmetric_prob: Annotated[Probability, Meta(
         description='share of the other batches with independent axes')] = 0.0
     curriculum: Annotated[Optional[CurriculumOptions], Meta(description='one scale first, then wider')] = None
     shrink: Annotated[Optional[ShrinkOptions], Meta(
-        description='a share of the patches comes from reduced photographs, with sharp colour')] = None
-    noise: Annotated[Optional[NoiseOptions], Meta(description='a share of the patches gets Gaussian noise')] = None
+        description='patches from reduced photographs, whose colour is as sharp as their brightness')] = None
+    noise: Annotated[Optional[NoiseOptions], Meta(description='patches with Gaussian colour noise')] = None
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1, description='of all draws')] = 0
-    start_iter: Annotated[int, Meta(ge=0, description='set by the pipeline when a run resumes')] = 0
-    batch_size_per_gpu: Annotated[int, Meta(ge=1, le=65536, description="BasicSR's")] = 16
-    num_worker_per_gpu: Annotated[int, Meta(ge=0, le=1024, description="BasicSR's")] = 0
-    dataset_enlarge_ratio: Annotated[float, Meta(gt=0, description="BasicSR's")] = 1.0
+    start_iter: Annotated[Natural, Meta(description='set when a run resumes')] = 0
+    dataset_enlarge_ratio: Annotated[float, Meta(gt=0, le=UNBOUNDED, description="BasicSR's")] = 1.0
     use_shuffle: Annotated[Optional[Literal[True]], Meta(description='BasicSR shuffles in any case')] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.dataroot_gt:
+            raise ValueError('dataroot_gt is missing: training needs a folder or LMDB of HR images')
+        self._check_loader()
+        if self.lq_size and (self.gt_size or self.dataroot_lq):
+            raise ValueError('lq_size takes the place of gt_size and needs LR made on the fly: leave out '
+                             f'{"gt_size" if self.gt_size else "lq_size or dataroot_lq"}')
+        if self.lq_size is None:
+            self.gt_size = self.gt_size or 144
+        if self.dataroot_lq:
+            for key in ('common_scales', 'asymmetric_prob', 'curriculum', 'shrink', 'noise', 'scale_range'):
+                if getattr(self, key):
+                    raise ValueError(f'{key} needs LR made on the fly: leave out {key} or dataroot_lq, whose files '
+                                     'have scales and content of their own')
+        elif self.scales and self.scale is None:
+            raise ValueError('scales serves dataroot_lq; for LR made on the fly give scale_range, and common_scales '
+                             'for a list')
+        self._check_range()
+
+    def _check_loader(self) -> None:
+        if self.persistent_workers and (self.num_worker_per_gpu == 0 or self.prefetch_mode == 'cpu'):
+            raise ValueError('persistent_workers: true needs num_worker_per_gpu >= 1, and not prefetch_mode: cpu, with '
+                             'which BasicSR starts the loader twice')
+
+    def _check_range(self) -> None:
+        """``scale_range`` gets its default; all other scales lie within it."""
+        if self.scale_range is None:
+            self.scale_range = [self.scales[0][0]] * 2 if self.scales else list(DEFAULT_RANGE)
+        low, high = self.scale_range
+        _check_order('scale_range', self.scale_range)
+        inside = f'lies outside of scale_range, {scale_label(low)} to {scale_label(high)}'
+        for scale in self.common_scales.scales if self.common_scales else ():
+            if not low <= min(scale) <= max(scale) <= high:
+                raise ValueError(f'common_scales.scales: {scale_label(scale)} {inside}')
+        if self.curriculum and not low <= self.curriculum.start <= high:
+            raise ValueError(f'curriculum.start: {self.curriculum.start:g} {inside}')
 
 
 class EvalDatasetOptions(DatasetOptions):
     """``datasets.val``, ``datasets.test_1``, ..."""
 
-    mod_crop: Annotated[int, Meta(ge=1, le=1024, description='crop HR to a multiple; 12 to compare with others')] = 1
+    mod_crop: Annotated[int, Meta(
+        ge=1, le=1024, description='crop HR to a multiple; 12 to compare with others')] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.dataroot_gt and not self.dataroot_lq:
+            raise ValueError('neither dataroot_gt nor dataroot_lq is given: name a folder of HR images, or of LR '
+                             'images to restore')
+        if not self.scales:
+            raise ValueError('scales is missing: list the scales, for example [1.5, 2, [1.5, 3]]')
+        if self.persistent_workers:
+            raise ValueError('persistent_workers: true needs workers, which BasicSR gives to training alone')
+
+
+def _check_order(key: str, limits: list[float]) -> None:
+    if limits[0] > limits[1]:
+        raise ValueError(f'{key}: [{limits[0]:g}, {limits[1]:g}]; expected [low, high] with low <= high')
+
+
+def filled(template: str, scale: Any, *name: str) -> str:
+    """A path or a name of LR images, with the scale in place of ``{scale}`` (x2.5) and ``{factor}`` (2.5).
+
+    Raises:
+        ValueError: if anything else stands in braces.
+    """
+    label = scale_label(scale)
+    try:
+        return template.format(*name, scale=label, factor=label[1:])
+    except (LookupError, ValueError, AttributeError):
+        raise ValueError(f'{template!r}: in braces only {"{}, " if name else ""}{{scale}} and {{factor}} are '
+                         'understood') from None
+
+
+def check_folder(root: str, backend: str, key: str) -> None:
+    """Raise ``OptionError`` if a folder of images does not exist or does not fit the backend."""
+    if not osp.isdir(root):
+        raise OptionError(f'{key}: {root!r} does not exist or is not a folder (current directory {os.getcwd()}): write '
+                          'the path of a folder of images or of an .lmdb')
+    if (backend == 'lmdb') != root.rstrip('/\\').endswith('.lmdb'):
+        raise OptionError(f'{key}: {root!r} does not fit io_backend.type {backend!r}: a path that ends in .lmdb goes '
+                          'with lmdb, any other folder with disk')
 
 
 # ---------------------------------------------------------------------------------------------------- train, val, ...
@@ -175,118 +298,314 @@ class LossOptions(Struct, kw_only=True):
     """A loss of BasicSR's registry; other keys are its arguments."""
 
     type: str
-    loss_weight: Annotated[float, Meta(ge=0)] = 1.0
-    reduction: Optional[Literal['mean', 'sum', 'none']] = None
+    loss_weight: Weight = 1.0
+    reduction: Literal['mean', 'sum'] = 'mean'
+
+
+class OptimiserOptions(Struct, kw_only=True):
+    """An optimiser of ``torch.optim``; other keys are its arguments."""
+
+    type: str
+    lr: Weight
+    weight_decay: Weight = 0.0
+    betas: Optional[Annotated[list[Annotated[float, Meta(ge=0, lt=1)]], Meta(min_length=2, max_length=2)]] = None
+
+
+class SchedulerOptions(Struct, kw_only=True):
+    """A scheduler of BasicSR; other keys are its arguments."""
+
+    type: str
+    milestones: Optional[list[Natural]] = None
+    periods: Optional[Annotated[list[Count], Meta(min_length=1)]] = None
+    gamma: Annotated[float, Meta(gt=0, le=UNBOUNDED)] = 0.1
+    eta_min: Weight = 0.0
+
+
+class MetricOptions(Struct, kw_only=True):
+    """A metric of BasicSR's registry; other keys are its arguments."""
+
+    type: str
+    better: Literal['higher', 'lower'] = 'higher'
+    crop_border: Union[Annotated[int, Meta(ge=0, le=UNBOUNDED)], Literal['auto']] = 0
+    compare: Literal['hr', 'lr'] = 'hr'
 
 
 class JPEGOptions(Options):
     """``train.jpeg``."""
 
     prob: Annotated[Probability, Meta(description='share of the LR images that become JPEGs')] = 1.0
-    quality: Annotated[list[Quality], Meta(min_length=2, max_length=2, description='lowest and highest')] = field(
-        default_factory=lambda: [60, 95])
-    subsampling: Annotated[Optional[list[Literal['4:2:0', '4:2:2', '4:4:4']]], Meta(
-        description='each batch has one of them')] = None
+    quality: Annotated[list[Quality], Meta(
+        min_length=2, max_length=2, description='lowest and highest; each image has its own')] = field(
+            default_factory=lambda: [60, 95])
+    subsampling: Annotated[list[Literal['4:2:0', '4:4:4']], Meta(
+        min_length=1, description='of chroma; each batch has one of them')] = field(
+            default_factory=lambda: ['4:2:0', '4:4:4'])
     encoder: Annotated[Literal['libjpeg', 'diff', 'straight'], Meta(
-        description="libjpeg: the real encoder's pixels with DiffJPEG's gradient")] = 'libjpeg'
+        description="`libjpeg`: the real encoder's pixels with the gradient of BasicSR's DiffJPEG; `diff`: DiffJPEG "
+                    'for both; `straight`: the gradient passes unchanged')] = 'libjpeg'
+
+    def __post_init__(self) -> None:
+        _check_order('quality', [float(q) for q in self.quality])
 
 
 class TrainOptions(Options):
     """``train`` with ``IARNModel``."""
 
-    pixel_opt: Annotated[LossOptions, Meta(description='loss between restored and HR image')]
-    optim_g: Annotated[dict[str, Any], Meta(description='type of torch.optim and its arguments')]
-    scheduler: Annotated[dict[str, Any], Meta(description="BasicSR's")]
     total_iter: Annotated[Count, Meta(description='iterations')]
-    warmup_iter: Annotated[int, Meta(ge=-1, description='iterations in which the rate rises; -1: none')] = -1
-    guide_opt: Annotated[Optional[LossOptions], Meta(description='loss between LR and bicubic LR')] = None
-    luma_opt: Annotated[Optional[LossOptions], Meta(description='loss on Y, beside pixel_opt')] = None
-    latent_opt: Annotated[Optional[LossOptions], Meta(description='loss on the latent')] = None
+    optim_g: Annotated[OptimiserOptions, Meta(description='any optimiser of `torch.optim` and its arguments')]
+    scheduler: Annotated[SchedulerOptions, Meta(description="one of BasicSR's")]
+    pixel_opt: Annotated[LossOptions, Meta(description='loss between restored and HR image')]
+    guide_opt: Annotated[Optional[LossOptions], Meta(
+        description='loss between LR and bicubic LR; more weight: a cleaner LR, less restoration')] = None
+    luma_opt: Annotated[Optional[LossOptions], Meta(
+        description='loss on brightness (Y), beside `pixel_opt`; it moves the error into colour')] = None
+    latent_opt: Annotated[Optional[LossOptions], Meta(
+        description='loss on the latent, the part that is not stored')] = None
     inv_opt: Annotated[Optional[LossOptions], Meta(
-        description='split: cubic_interp: pulls the low branch to what the LR can hold')] = None
-    perceptual_opt: Annotated[Optional[dict[str, Any]], Meta(description="BasicSR's")] = None
+        description='`split: cubic_interp`: keeps the low branch to what the LR can hold')] = None
     cycle_opt: Annotated[Optional[LossOptions], Meta(
         description='loss between the LR and the LR of the 8-bit restored image')] = None
-    cycle_freq: Annotated[Count, Meta(description='cycle_opt: one iteration in so many has it')] = 1
+    cycle_freq: Annotated[Count, Meta(description='`cycle_opt`: one iteration in so many has it')] = 1
+    perceptual_opt: Annotated[Optional[dict[str, Any]], Meta(description="BasicSR's")] = None
+    warmup_iter: Annotated[int, Meta(
+        ge=-1, le=UNBOUNDED, description='iterations in which the learning rate rises; -1: none')] = -1
     ema_decay: Annotated[float, Meta(ge=0, lt=1, description='of the averaged weights; 0: none')] = 0.0
     grad_clip: Annotated[float, Meta(ge=0, le=1e6, description='largest gradient norm; 0: no limit')] = 1.0
-    grad_accumulation: Annotated[int, Meta(ge=1, le=1024, description='parts in which a batch is computed')] = 1
-    amp: Annotated[Literal['none', 'bf16'], Meta(description='autocast to bfloat16')] = 'none'
+    grad_accumulation: Annotated[int, Meta(
+        ge=1, le=1024, description='parts in which a batch is computed, at most its images')] = 1
+    amp: Annotated[Literal['none', 'bf16'], Meta(
+        description='autocast to bfloat16; a CPU without its instructions trains in float32, with a warning')] = 'none'
     cuda_graph: Annotated[Optional[bool], Meta(description='record the step on a GPU and replay it')] = None
     nonfinite_limit: Annotated[int, Meta(
-        ge=1, le=10**6, description='so many steps in a row with a non-finite gradient end the run')] = 20
+        ge=1, le=10**6, description='steps with a non-finite gradient are skipped; so many in a row end the run')] = 20
     jpeg: Annotated[Optional[JPEGOptions], Meta(description='a JPEG between the two directions')] = None
+
+    def __post_init__(self) -> None:
+        for key in ('pixel_opt', 'guide_opt', 'luma_opt', 'latent_opt', 'inv_opt', 'cycle_opt'):
+            loss = getattr(self, key)
+            if loss and loss.reduction == 'sum' and (self.grad_accumulation > 1 or self.cuda_graph):
+                raise ValueError(f"{key}.reduction: 'sum'; grad_accumulation and cuda_graph need mean")
+        periods = self.scheduler.periods
+        if periods and sum(periods) + 1 < self.total_iter:  # where they end, BasicSR's scheduler fails
+            raise ValueError(f'scheduler.periods: {periods} end at iteration {sum(periods)}; expected a sum >= '
+                             f'total_iter, {self.total_iter}')
 
 
 class ValOptions(Options):
     """``val`` with ``IARNModel``."""
 
     save_img: Annotated[bool, Meta(description='write LR and restored images')] = False
-    val_freq: Annotated[Optional[int], Meta(ge=1, description='iterations between validations')] = None
-    suffix: Annotated[Optional[str], Meta(description='added to the names of images')] = None
-    metrics: Annotated[Optional[dict[str, dict[str, Any]]], Meta(
-        description="BasicSR's metrics by names of your own; PSNR and SSIM of both, RGB and Y, if left out")] = None
+    val_freq: Annotated[Optional[Count], Meta(description='iterations between validations; needed in training')] = None
+    suffix: Annotated[Optional[FileName], Meta(description='added to the names of images')] = None
+    metrics: Annotated[Optional[dict[str, MetricOptions]], Meta(
+        description="BasicSR's metrics by names of your own. `compare: lr` measures the LR against the bicubic LR, "
+                    '`crop_border: auto` crops ceil(max scale). Left out: PSNR and SSIM of both, RGB and Y')] = None
     pbar: Annotated[Optional[bool], Meta(description='progress bar')] = None
     jpeg: Annotated[Optional[list[Quality]], Meta(
-        description='measure also with the LR as a JPEG of each of these qualities')] = None
+        description='measure also with the LR as a JPEG (4:2:0) of each quality; rows such as `x2_jpeg90`, where '
+                    '`lr_*` is what is left of the LR')] = None
+
+
+class PathOptions(Options):
+    """``path`` with ``IARNModel``."""
+
+    pretrain_network_g: Annotated[Optional[Text], Meta(
+        description='weights to start from or to test: a file, or the name of released ones')] = None
+    param_key_g: Annotated[Optional[Text], Meta(
+        description='`params`, or `params_ema` for the averaged ones of a training run')] = None
+    strict_load_g: Annotated[bool, Meta(description='the file has exactly the weights of the network')] = True
+    resume_state: Annotated[Optional[Text], Meta(description='a `training_states/ITER.state` to go on from')] = None
+    ignore_resume_networks: Annotated[Optional[list[str]], Meta(description="BasicSR's")] = None
+    experiments_root: Annotated[Optional[Text], Meta(description="BasicSR's")] = None
+    results_root: Annotated[Optional[Text], Meta(description="BasicSR's")] = None
+
+
+class WandbOptions(Options):
+    """``logger.wandb``."""
+
+    project: Annotated[Optional[Text], Meta(description="BasicSR's; needs `use_tb_logger: true`")] = None
+    resume_id: Annotated[Optional[Text], Meta(description="BasicSR's")] = None
 
 
 class LoggerOptions(Options):
     """``logger``."""
 
-    print_freq: Annotated[Count, Meta(description='iterations between lines of the log')] = 100
-    save_checkpoint_freq: Annotated[Count, Meta(description='iterations between checkpoints')] = 5000
-    use_tb_logger: Annotated[bool, Meta(description='write for TensorBoard')] = False
-    wandb: Annotated[Optional[dict[str, Any]], Meta(description="BasicSR's: project, resume_id")] = None
+    print_freq: Annotated[Count, Meta(description='iterations between lines of the log')]
+    save_checkpoint_freq: Annotated[Count, Meta(description='iterations between checkpoints')]
+    use_tb_logger: Annotated[bool, Meta(description='write for TensorBoard')]
+    wandb: Annotated[Optional[WandbOptions], Meta(description='')] = None
+
+    def __post_init__(self) -> None:
+        if self.wandb and self.wandb.project and not self.use_tb_logger:
+            raise ValueError(f'wandb.project: {self.wandb.project!r} needs use_tb_logger: true')
+
+
+class FileOptions(Options):
+    """The top of an option file."""
+
+    name: Annotated[FileName, Meta(description='of the run, and of its folder')]
+    model_type: Annotated[str, Meta(description='`IARNModel`, or another that is registered')]
+    num_gpu: Annotated[Union[Annotated[int, Meta(ge=0, le=1024)], Literal['auto']], Meta(
+        description='several need torchrun; 0: the CPU')]
+    datasets: Annotated[dict[str, Any], Meta(description='`train` and `val`, or `test_1`, `test_2`, ...')]
+    network_g: Annotated[dict[str, Any], Meta(description='`type` and arguments of the network')]
+    path: Annotated[dict[str, Any], Meta(description='weights and folders')]
+    plugin: Annotated[Any, Meta(description='by which stock BasicSR finds this package')] = None
+    scale: Annotated[Optional[Scale], Meta(description='given to every data set')] = None
+    manual_seed: Annotated[Optional[Natural], Meta(description='of the initial weights')] = None
+    train: Annotated[Optional[dict[str, Any]], Meta(description='losses and schedule')] = None
+    val: Annotated[Optional[dict[str, Any]], Meta(description='validation')] = None
+    logger: Annotated[Optional[dict[str, Any]], Meta(description='logs and checkpoints')] = None
+    dist_params: Annotated[Optional[dict[str, Any]], Meta(description="BasicSR's")] = None
+    find_unused_parameters: Annotated[bool, Meta(description="BasicSR's")] = False
 
 
 # ------------------------------------------------------------------------------------------------------------ checking
 
-Section = TypeVar('Section', bound=Struct)
+NETWORKS: dict[str, type[Options]] = {'IARN': IARNOptions, 'IRN': IRNOptions}
 
 
-def check(section: str, kind: Type[Section], options: Any) -> Section:  # noqa: UP006
-    """A section as values.
+def check_options(opt: Mapping[str, Any], is_train: bool, *, files: bool = True) -> None:
+    """Check every key and value of an option file that this package reads, before anything is built or written.
+
+    Sections of models, networks and data sets of other packages pass unread.
 
     Args:
-        section: where it stands, ``datasets.train``, for messages.
-        kind: one of the classes above.
-        options: what the file says; integral floats (``5e3``) count as integers.
+        opt: the options, of the file and of the command line; not changed.
+        is_train: for ``iarn-train``.
+        files: also look whether the folders of images are there.
 
     Raises:
-        OptionError: in one line, naming the key, its value, and what would be right.
+        OptionError: for the first that is wrong: key, value, what would be right and what is near.
     """
-    try:
-        return msgspec.convert(_integral(options), kind, dec_hook=_read)
-    except msgspec.ValidationError as error:
-        raise OptionError(_in_words(section, kind, options, str(error))) from None
+    ours = opt.get('model_type') == 'IARNModel'
+    top = check('', FileOptions, _known(opt, FileOptions, ours))
+    for key, network in opt.items():
+        if isinstance(key, str) and key.startswith('network_') and isinstance(network, Mapping):
+            _check_network(key, network, is_train)
+    check('path', PathOptions, _known(top.path, PathOptions, ours))
+    _check_datasets(top.datasets, is_train, files)
+    if is_train:
+        check('logger', LoggerOptions, _needed(top, 'logger', LoggerOptions))
+    if ours and is_train:
+        check('train', TrainOptions, _needed(top, 'train', TrainOptions))
+    if ours and (top.val is not None or not is_train):
+        check('val', ValOptions, _needed(top, 'val', ValOptions))
+        for key in ('save_img', 'val_freq') if is_train else ('save_img', ):  # BasicSR reads them as they are
+            if (top.val or {}).get(key) is None:
+                raise OptionError(f'val: {key} is missing')
 
 
-def _integral(value: Any) -> Any:
-    """Floats without a fraction as integers, which serve where a float is wanted too."""
-    if isinstance(value, Mapping):
-        return {k: _integral(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_integral(v) for v in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _known(options: Mapping[str, Any], kind: type[Options], strict: bool) -> Mapping[str, Any]:
+    """The options, without those of another package's model."""
+    known = kind.__struct_fields__
+    return options if strict else {k: v for k, v in options.items() if k in known}
 
 
-def _read(kind: type, value: Any) -> Any:
-    if kind is Scale:
-        return Scale(parse_scale(value))
-    raise NotImplementedError(kind)
+def _needed(top: FileOptions, section: str, kind: type[Options]) -> dict[str, Any]:
+    options = getattr(top, section)
+    if options is None:
+        raise OptionError(f'option file: {section} is missing; expected a section with '
+                          f'{", ".join(kind.__struct_fields__)}')
+    return options
 
 
-def _in_words(section: str, kind: Type[Struct], options: Any, message: str) -> str:  # noqa: UP006
-    """msgspec's message with the value, and with a suggestion for an unknown key."""
-    text, _, path = message.partition(' - at `$')
-    place = path.rstrip('`')
-    where, value = section, options
-    for name, index in re.findall(r'\.(\w+)|\[(\d+)\]', place):
-        where = f'{where}.{name}' if name else f'{where}[{index}]'
-        value = value[name] if name else value[int(index)]
-    unknown = re.fullmatch(r'Object contains unknown field `(.*)`', text)
-    if unknown:
-        known = [f.encode_name for f in msgspec.structs.fields(kind)] if not place else []
-        return f'{where}: unknown option {unknown[1]!r}; {suggestion(unknown[1], known)}'
-    return f'{where}: {shortened(value)}; {text[0].lower()}{text[1:]}'
+def _check_network(section: str, network: Mapping[str, Any], is_train: bool) -> None:
+    kind = NETWORKS.get(network['type']) if isinstance(network.get('type'), str) else None
+    if kind is None:
+        return
+    options: Any = check(section, kind, {k: v for k, v in network.items() if k != 'type'})
+    if is_train and not options.num_block:
+        raise OptionError(f'{section}.num_block: 0; a network without blocks has nothing to train')
+
+
+def _check_datasets(datasets: Mapping[str, Any], is_train: bool, files: bool) -> None:
+    """Every data set, by the names that BasicSR's pipelines know."""
+    phases = ('train', 'val') if is_train else ('train', 'val', 'test')  # a training file can be tested
+    if is_train and 'train' not in datasets:
+        raise OptionError('datasets: train is missing')
+    if not is_train and not datasets.keys() - {'train'}:
+        raise OptionError('datasets: nothing to test; expected test_1, test_2, ...')
+    for phase, options in datasets.items():
+        section, kind = dotted('datasets', phase), str(phase).partition('_')[0]
+        if kind not in phases or (kind == 'train' != phase):
+            raise OptionError(f'{section}: no data set of this name is read; {suggestion(phase, phases)}')
+        if not isinstance(options, Mapping):
+            raise OptionError(f'{section}: {shortened(options)}; expected a section with type, name, dataroot_gt, ...')
+        if options.get('type') == 'ArbitraryScaleDataset':
+            values = check(section, TrainDatasetOptions if kind == 'train' else EvalDatasetOptions, options)
+            for key, roots in (('dataroot_gt', [values.dataroot_gt]), ('dataroot_lq', [*values.lq_roots().values()])):
+                for root in roots if files else ():
+                    if root:
+                        check_folder(root, values.io_backend.type, f'{section}.{key}')
+
+
+# --------------------------------------------------------------------------------------------- JSON schema and tables
+
+
+def json_schema() -> dict[str, Any]:
+    """By which an editor completes and underlines an option file (JSON Schema, draft 2020-12).
+
+    Nothing is required: a file may be based on another. Where a type of another package is named, anything passes.
+    """
+    kinds = [FileOptions, *NETWORKS.values(), TrainDatasetOptions, EvalDatasetOptions, TrainOptions, ValOptions,
+             PathOptions, LoggerOptions]
+    references, parts = msgspec.json.schema_components(kinds, schema_hook=_scale_schema, ref_template='#/$defs/{name}')
+    for part in parts.values():
+        part.pop('required', None)
+        part.pop('title', None)
+    for name, kind in NETWORKS.items():
+        parts[kind.__name__]['properties']['type'] = {'const': name}
+    reference = dict(zip(kinds, references))
+    top = parts.pop('FileOptions')
+    del top['additionalProperties']
+    top['properties'].update(
+        based_on={'type': 'string', 'description': 'another option file: all that this one does not say itself'},
+        logger=reference[LoggerOptions],
+        network_g={'type': 'object', 'properties': {'type': {'type': 'string', 'examples': [*NETWORKS]}},
+                   'allOf': [_when('type', name, reference[kind]) for name, kind in NETWORKS.items()]},
+        datasets={'type': 'object', 'properties': {'train': _ours(reference[TrainDatasetOptions])},
+                  'patternProperties': {'^(val|test)(_.*)?$': _ours(reference[EvalDatasetOptions])}})
+    with_model = {'train': reference[TrainOptions], 'val': reference[ValOptions], 'path': reference[PathOptions]}
+    return {
+        '$schema': 'https://json-schema.org/draft/2020-12/schema', 'title': 'Option file of iarn_basicsr', **top,
+        'allOf': [_when('model_type', 'IARNModel', {'properties': with_model})], '$defs': dict(sorted(parts.items())),
+    }
+
+
+def _when(key: str, value: str, then: dict[str, Any]) -> dict[str, Any]:
+    return {'if': {'properties': {key: {'const': value}}, 'required': [key]}, 'then': then}
+
+
+def _ours(reference: dict[str, Any]) -> dict[str, Any]:
+    """A data set, checked where its type is ours."""
+    name = 'ArbitraryScaleDataset'
+    return {'type': ['object', 'null'], 'properties': {'type': {'type': 'string', 'examples': [name]}},
+            **_when('type', name, reference)}
+
+
+def _scale_schema(kind: type) -> dict[str, Any]:
+    if kind is not Scale:
+        raise NotImplementedError(kind)
+    number = {'type': 'number', 'minimum': 1}
+    return {'anyOf': [number, {'type': 'string', 'pattern': '^x?[0-9.]+(x[0-9.]+)?$'},
+                      {'type': 'array', 'items': number, 'minItems': 2, 'maxItems': 2}]}
+
+
+def tables() -> str:
+    """The tables of ``options/README.md``, each below a comment with its name."""
+    common = {*DatasetOptions.__struct_fields__}
+    made = {
+        'IARN': table(IARNOptions), 'IRN': table(IRNOptions),
+        'datasets': table(DatasetOptions, leave_out={'phase', 'scale'}),
+        'datasets.train': table(TrainDatasetOptions, leave_out={*common, 'start_iter'}),
+        'datasets.val': table(EvalDatasetOptions, leave_out=common),
+        'train': table(TrainOptions), 'val': table(ValOptions),
+        'path': table(PathOptions), 'logger': table(LoggerOptions),
+    }
+    return '\n\n'.join(f'<!-- table: {name} -->\n{text}\n<!-- end -->' for name, text in made.items())
+
+
+if __name__ == '__main__':
+    sys.stdout.write(tables() if sys.argv[1:] == ['tables'] else json.dumps(json_schema(), indent=1))
+    sys.stdout.write('\n')

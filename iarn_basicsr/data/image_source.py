@@ -13,10 +13,11 @@ import numpy as np
 from basicsr.utils import FileClient
 
 from iarn_basicsr.compat import patch_basicsr
+from iarn_basicsr.config.schema import check_folder
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import IMAGE_ENDINGS, is_image
 
-__all__ = ['ImageSource', 'check_root', 'jpeg_is_whole']
+__all__ = ['ImageSource', 'jpeg_is_whole']
 
 _SIZE = re.compile(r'\s+\(\d+(, ?\d+)+\).*$')  # what BasicSR's meta files say of an image after its name
 _MARKER = re.compile(rb'\xff[^\x00\xff\xd0-\xd8]', re.DOTALL)  # not stuffing, filling, a restart, nor the beginning
@@ -41,28 +42,36 @@ class ImageSource:
         self.root, self.backend, self.key = str(root), backend, key
         self._client: FileClient | None = None  # opened on first use, in the process that uses it
         self._client_pid = -1
-        check_root(self.root, backend, key)
+        check_folder(self.root, backend, key)
         self.names = self._listed(meta_info_file) if meta_info_file else self._found()
         self._known = frozenset(self.names)
         if not self.names:
             raise OptionError(f'{key}: no image in {self.root!r}: expected files ending in {", ".join(IMAGE_ENDINGS)}')
         if backend == 'lmdb':
-            self._check_keys(meta_info_file or osp.join(self.root, 'meta_info.txt'))
+            self._check_listed(meta_info_file or osp.join(self.root, 'meta_info.txt'), self._missing_keys())
+        elif meta_info_file:
+            self._check_listed(meta_info_file, [n for n in self.names if not osp.exists(self.path(n))])
 
-    def _check_keys(self, meta_info_file: str) -> None:
-        """Every listed image is in the LMDB."""
-        environment = next(iter(self._open().client._client.values()))
-        with environment.begin() as transaction, transaction.cursor() as cursor:
-            missing = [name for name in self.names if not name.isascii() or not cursor.set_key(name.encode('ascii'))]
+    def _check_listed(self, meta_info_file: str, missing: list[str]) -> None:
         if missing:
             raise OptionError(f'{self.key}: {len(missing)} of {len(self.names)} images that {meta_info_file!r} lists '
                               f'are not in {self.root!r}, the first is {missing[0]!r}')
 
+    def _missing_keys(self) -> list[str]:
+        """Listed images that are not in the LMDB."""
+        environment = next(iter(self._open().client._client.values()))
+        with environment.begin() as transaction, transaction.cursor() as cursor:
+            return [name for name in self.names if not name.isascii() or not cursor.set_key(name.encode('ascii'))]
+
     def _listed(self, meta_info_file: str) -> list[str]:
+        """Names from a text file in UTF-8, with or without a byte-order mark."""
         if not osp.isfile(meta_info_file):
-            raise OptionError(f'meta_info_file: {meta_info_file!r} does not exist')
-        with open(meta_info_file, encoding='utf-8') as file:
-            names = [_SIZE.sub('', line.strip()) for line in file if line.strip()]
+            raise OptionError(f'{self.key}: meta_info_file {meta_info_file!r} does not exist')
+        try:
+            with open(meta_info_file, encoding='utf-8-sig') as file:
+                names = [_SIZE.sub('', line.strip()) for line in file if line.strip()]
+        except UnicodeDecodeError:
+            raise OptionError(f'{self.key}: meta_info_file {meta_info_file!r} is not text in UTF-8') from None
         return [_without_ending(n) for n in names] if self.backend == 'lmdb' else names
 
     def _found(self) -> list[str]:
@@ -113,16 +122,6 @@ class ImageSource:
             return FileClient('disk')
         patch_basicsr()  # scripts come here without the plugin
         return FileClient('lmdb', db_paths=self.root)
-
-
-def check_root(root: str, backend: str, key: str) -> None:
-    """Raise :class:`OptionError` if a root does not exist or does not fit the backend."""
-    if not osp.isdir(root):
-        raise OptionError(f'{key}: {root!r} does not exist or is not a folder (current directory {os.getcwd()}): write '
-                          'the path of a folder of images or of an .lmdb')
-    if (backend == 'lmdb') != root.rstrip('/\\').endswith('.lmdb'):
-        raise OptionError(f'{key}: {root!r} does not fit io_backend.type {backend!r}: a path that ends in .lmdb goes '
-                          'with lmdb, any other folder with disk')
 
 
 def jpeg_is_whole(content: bytes) -> bool:

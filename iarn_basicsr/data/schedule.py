@@ -12,16 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from iarn_basicsr.ops.size import Size, lr_size, parse_scale
+from iarn_basicsr.ops.size import Size, lr_size
 
-__all__ = ['DEFAULT_RANGE', 'CommonScales', 'Curriculum', 'Draw', 'ScaleSchedule', 'batches_per_epoch', 'epoch_draws',
-           'generator']
+__all__ = ['CommonScales', 'Curriculum', 'Draw', 'ScaleSchedule', 'batches_per_epoch', 'epoch_draws', 'generator']
 
-DEFAULT_RANGE = [1, 4]  # of training scales
 _STREAMS = {'order': 0, 'scale': 1, 'augment': 2}
 
 
@@ -30,29 +28,18 @@ def generator(seed: int, stream: str, number: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, _STREAMS[stream]], counter=[0, number, 0, 0]))
 
 
-class Draw(int):
-    """Index of an image that also says which draw it is.
+class Draw(NamedTuple):
+    """What a sampler hands to the dataset: an image, and which draw it is.
 
     Attributes:
-        number: number of the sample in the whole run, over all ranks, from 0.
+        image: its index.
+        number: of the sample in the whole run, over all ranks, from 0.
         step: training iteration that uses it, from 1.
     """
 
+    image: int
     number: int
     step: int
-
-    def __new__(cls, index: int, number: int, step: int) -> Draw:
-        draw = super().__new__(cls, index)
-        draw.number, draw.step = number, step
-        return draw
-
-    def __reduce__(self) -> tuple[Any, ...]:  # sent to workers as it is
-        return Draw, (int(self), self.number, self.step)
-
-    @classmethod
-    def of(cls, index: int) -> Draw:
-        """A plain index counts as the first draw of that image, at the first step."""
-        return index if isinstance(index, cls) else cls(index, int(index), 1)
 
 
 def batches_per_epoch(images: int, ratio: float, batch: int, world_size: int) -> int:
@@ -73,7 +60,7 @@ def epoch_draws(images: int, ratio: float, batch: int, world_size: int, rank: in
     for k in range(skip, batches):
         first = k * batch * world_size
         for position in range(first + rank, first + batch * world_size, world_size):
-            yield Draw(order[position], number=epoch * total + position, step=epoch * batches + k + 1)
+            yield Draw(int(order[position]), number=epoch * total + position, step=epoch * batches + k + 1)
 
 
 @dataclass(frozen=True)
@@ -149,6 +136,6 @@ class ScaleSchedule:
         """LR size for an HR patch."""
         return lr_size(hr_size, self.scale(step), rule)
 
-    def pick(self, step: int, scales: Sequence[Any]) -> tuple[float, float]:
-        """One of a list of scales (precomputed LR images), uniform."""
-        return parse_scale(scales[int(generator(self.seed, 'scale', step).integers(len(scales)))])
+    def pick(self, step: int, scales: Sequence[tuple[float, float]]) -> tuple[float, float]:
+        """One of a list of scales (stored LR images), uniform."""
+        return scales[int(generator(self.seed, 'scale', step).integers(len(scales)))]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from os import path as osp
 
-from iarn_basicsr.checks import near
-from iarn_basicsr.errors import OptionError
+from iarn_basicsr.errors import OptionError, suggestion
 
 __all__ = ['file_of', 'names', 'summary']
 
@@ -29,7 +28,7 @@ def file_of(name: str) -> str:
     """
     known = names()
     if name not in known:
-        raise OptionError(f'no option file {name!r} comes with the package; {near(name, known)}')
+        raise OptionError(f'no option file {name!r} comes with the package; {suggestion(name, known)}')
     return osp.join(_folder(), name)
 
 

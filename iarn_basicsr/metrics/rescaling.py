@@ -6,6 +6,8 @@ scale, the comparison of the LR with the bicubic LR, and identical images (``inf
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +21,7 @@ __all__ = ['DEFAULT_METRICS', 'PROTOCOL', 'PSNR_CAP', 'border_of', 'evaluate']
 
 PSNR_CAP = 100.0  # dB, for identical images
 SSIM_WINDOW = 11  # pixels; BasicSR's SSIM is undefined for smaller images
+NIQE_BLOCK = 96  # pixels; BasicSR's NIQE compares the statistics of two blocks at least
 PROTOCOL = ('8-bit LR, 8-bit result, border of ceil(max scale) cropped, Y = BT.601 16-235; '
             'lr_*: LR against the 8-bit bicubic LR')
 
@@ -60,8 +63,20 @@ def evaluate(hr: tuple[np.ndarray, np.ndarray], lr: tuple[np.ndarray, np.ndarray
         options.pop('better', None)  # BasicSR's key for its own table of best values
         border = auto if options.get('crop_border', 'auto') == 'auto' else int(options['crop_border'])
         options['crop_border'] = min(border, (min(reference.shape[:2]) - 1) // 2)
-        if 'ssim' in options['type'] and min(reference.shape[:2]) - 2 * options['crop_border'] < SSIM_WINDOW:
+        height, width = (n - 2 * options['crop_border'] for n in image.shape[:2])
+        if 'ssim' in options['type'] and min(height, width) < SSIM_WINDOW:
+            continue
+        if 'niqe' in options['type'] and (height // NIQE_BLOCK) * (width // NIQE_BLOCK) < 2:
+            _warn_of_small_images(name)
             continue
         value = float(calculate_metric({'img': image, 'img2': reference}, options))
         values[name] = min(value, PSNR_CAP) if 'psnr' in options['type'] else value
     return values
+
+
+@functools.lru_cache
+def _warn_of_small_images(name: str) -> None:
+    """Once a process and metric: a data set may have many."""
+    logging.getLogger('iarn_basicsr').warning(
+        'val.metrics.%s: NIQE needs %d x %d pixels and more within crop_border; smaller images are left out', name,
+        2 * NIQE_BLOCK, NIQE_BLOCK)

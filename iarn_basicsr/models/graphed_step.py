@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from iarn_basicsr.archs.grid import PaddedGrid
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.ops.size import Size
+from iarn_basicsr.config.schema import TrainOptions
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.ops.resample import DENSE_LIMIT
+from iarn_basicsr.ops.size import Size, parse_scale
 
-__all__ = ['GraphedStep']
+__all__ = ['GraphedStep', 'largest_patch']
 
 Losses = Callable[[dict[str, Tensor], Tensor, Tensor], dict[str, Tensor]]
 ON_LR = ('l_guide', )  # losses over LR pixels; all others are means over HR pixels
@@ -21,7 +25,7 @@ class GraphedStep:
     """Losses and gradient of a batch with LR patches of one size, on CUDA as one graph whatever the scale.
 
     The network launches some 2000 small kernels a step; started one by one they leave a fast GPU idle for most of the
-    time. The HR patches are padded to the largest size, with maps to match (:class:`PaddedGrid`), and the means over
+    time. The HR patches are padded to the largest size, with maps to match (``PaddedGrid``), and the means over
     HR pixels are corrected for the padding: the numbers are those of the unpadded step up to rounding.
 
     Args:
@@ -67,7 +71,7 @@ class GraphedStep:
                                  gt.dtype, gt.device)
 
     def _compute(self) -> dict[str, Tensor]:
-        """One step on the fixed places; leaves the gradients in ``self.gradients``."""
+        """One step on the fixed places; leaves the gradients in ``gradients``."""
         for parameter in self.parameters:
             parameter.grad = None
         with self.autocast():
@@ -89,3 +93,28 @@ class GraphedStep:
         with torch.cuda.graph(graph, capture_error_mode='thread_local'):  # the loader pins memory in its own thread
             self.values = self._compute()
         self.graph = graph
+
+
+def largest_patch(net: IARN, opt: Mapping[str, Any], train: TrainOptions) -> Size:
+    """(H, W) of the largest HR patch of a run with ``train.cuda_graph``.
+
+    Raises:
+        OptionError: naming all that such a run lacks.
+    """
+    data = opt['datasets']['train']
+    lq_size = data.get('lq_size') or 0
+    largest = round(lq_size * parse_scale((data.get('scale_range') or [1, 1])[1])[0])
+    cells = lq_size * net.hparams.get('order', 1)
+    missing = [text for text, fits in (
+        ('network_g of type IARN with coupling: lr_grid', net.hparams.get('coupling') == 'lr_grid'),
+        ('datasets.train.lq_size and scale_range', largest and data.get('scale_range')),
+        (f'lq_size times the largest scale, and times order, of at most {DENSE_LIMIT} (a smaller lq_size)',
+         max(largest, cells) <= DENSE_LIMIT),
+        ('one process (no --launcher)', not opt['dist']),
+        ('grad_accumulation: 1', train.grad_accumulation == 1),
+        ('no jpeg', not train.jpeg),
+        ('no inv_opt, cycle_opt or perceptual_opt', not (train.inv_opt or train.cycle_opt or train.perceptual_opt)),
+    ) if not fits]
+    if missing:
+        raise OptionError(f'train.cuda_graph: true needs {"; ".join(missing)}')
+    return largest, largest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,48 +10,28 @@ import torch.nn.functional as F
 from basicsr.utils.diffjpeg import DiffJPEG
 from torch import Tensor, nn
 
-from iarn_basicsr.checks import Kind, check_needed, check_values, choice, real, whole
+from iarn_basicsr.config.schema import JPEGOptions
 from iarn_basicsr.ops.image import quantise, to_pixels, to_tensor
-from iarn_basicsr.ops.jpeg import QUALITIES, jpeg_copy
+from iarn_basicsr.ops.jpeg import jpeg_copy
 
 __all__ = ['JPEGChannel']
 
 _BLOCK = 16  # pixels; side of the blocks of JPEG with halved chroma
-_QUALITY = whole(*QUALITIES)
-_TRAINED = ('4:2:0', '4:4:4')  # those of which DiffJPEG's parts can be made
-_TABLE = {
-    'prob': real(0, 1),
-    'quality': Kind(f'two qualities, from and to, each {_QUALITY.words}',
-                    lambda v: isinstance(v, list) and len(v) == 2 and all(map(_QUALITY.fits, v)) and v[0] <= v[1]),
-    'subsampling': Kind(f'a list of {" or ".join(map(repr, _TRAINED))}',
-                        lambda v: isinstance(v, list) and bool(v) and all(s in _TRAINED for s in v)),
-    'encoder': choice('libjpeg', 'diff', 'straight'),
-}
 
 
 class JPEGChannel:
     """What happens to the LR images of a batch on their way to restoration.
 
     Args:
-        options: option ``train.jpeg``:
-            prob: share of the images that pass through JPEG.
-            quality: [lowest, highest]; each image has its own.
-            subsampling: of chroma; each batch has one of them, default ``['4:2:0', '4:4:4']``.
-            encoder: ``libjpeg`` (default) has the pixels of the real encoder and the gradient of BasicSR's DiffJPEG;
-                ``diff`` is DiffJPEG for both; ``straight`` has the real pixels, and lets the gradient pass unchanged.
-        seed: of the run; with the iteration and the rank it decides what is drawn, so that a resumed run goes on.
+        options: section ``train.jpeg``. ``libjpeg`` has the pixels of the real encoder and the gradient of BasicSR's
+            DiffJPEG, ``diff`` is DiffJPEG for both, ``straight`` has the real pixels and passes the gradient unchanged.
+        seed: of the run; with iteration and rank it decides what is drawn, so that a resumed run draws the same.
         rank: of this process.
-
-    Raises:
-        OptionError: naming the option.
     """
 
-    def __init__(self, options: Mapping[str, Any], seed: int, rank: int) -> None:
-        check_values('train.jpeg', options, _TABLE)
-        check_needed('train.jpeg', options, ('prob', 'quality'), _TABLE)
-        self.prob, self.quality = options['prob'], options['quality']
-        self.subsampling = options.get('subsampling', list(_TRAINED))
-        self.encoder = options.get('encoder', 'libjpeg')
+    def __init__(self, options: JPEGOptions, seed: int, rank: int) -> None:
+        self.prob, self.quality, self.encoder = options.prob, options.quality, options.encoder
+        self.subsampling = options.subsampling or ['4:2:0', '4:4:4']
         self.seed, self.rank = seed, rank
         self._simulated = {name: _simulated_jpeg(name) for name in self.subsampling}
         self._drawn: np.ndarray = np.empty(0)

@@ -1,1 +1,1 @@
-"""What ``iarn-train`` and ``iarn-test`` do around BasicSR's pipelines: option files, checks, the start of a run."""
+"""What ``iarn-train`` and ``iarn-test`` do around BasicSR's pipelines: command line, checks, start, stop and resume."""

@@ -12,12 +12,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import ModuleType
-from typing import Any
 
 from iarn_basicsr import errors
 
-__all__ = ['INTERRUPTED', 'in_group', 'launch', 'one_line', 'running', 'say']
+__all__ = ['INTERRUPTED', 'launch', 'one_line', 'print_now']
 
 INTERRUPTED = 130  # exit code of a shell's command after Ctrl-C
 
@@ -26,13 +24,10 @@ _RUNTIME_ERRORS = (  # of torch, that are not bugs either; {} is the first line
     (re.compile('out of memory'),
      '{}; a smaller batch_size_per_gpu, or more parts by train.grad_accumulation, need less'),
     (re.compile(r'DataLoader worker \(pid'),
-     '{}; it was ended from outside, mostly because memory is short: try fewer workers, by num_worker_per_gpu'),
+     '{}; it was ended from outside, usually because memory is short: try fewer workers, by num_worker_per_gpu'),
     (re.compile('gloo|NCCL|Connection (closed|reset) by peer|Broken pipe'),
      'another process of this run has ended, or cannot be reached ({})'),
 )
-
-_stock_handle_error = logging.Handler.handleError
-_told: set[logging.Handler] = set()
 
 
 def launch(program: str, load: Callable[[], Callable[[], None]]) -> None:
@@ -41,11 +36,12 @@ def launch(program: str, load: Callable[[], Callable[[], None]]) -> None:
     Ends the process with one line after an error that people can mend (exit code 1) and after Ctrl-C (130).
     """
     try:
-        with _interrupted_at_once(program):
+        with _ctrl_c_ends_at_once(program):
             job = load()
-        job()
+        with _logging_to_terminal(program):
+            job()
     except KeyboardInterrupt:
-        say(f'{program}: interrupted')
+        print_now(f'{program}: interrupted')
         sys.exit(INTERRUPTED)
     except Exception as error:
         line = one_line(error)
@@ -54,68 +50,44 @@ def launch(program: str, load: Callable[[], Callable[[], None]]) -> None:
         sys.exit(f'{program}: {line}')
 
 
-@contextmanager
-def running(pipeline: ModuleType, **replacements: Any) -> Iterator[None]:
-    """BasicSR's ``pipeline`` with some of its names replaced."""
-    from unittest.mock import patch
-    try:
-        with patch.multiple(pipeline, **replacements), patch.object(logging.Handler, 'handleError', _not_logged):
-            yield
-    finally:
-        if in_group():
-            sys.modules['torch'].distributed.destroy_process_group()
-
-
-def in_group() -> bool:
-    """Whether this process is one of several that train or test together."""
-    distributed = sys.modules['torch'].distributed
-    return bool(distributed.is_available() and distributed.is_initialized())
-
-
-def say(line: str) -> None:
-    """A line for whoever watches, if stderr can still be written."""
+def print_now(line: str) -> None:
+    """A line on stderr, past all buffers and locks, so that signal handlers can use it; none if stderr is closed."""
     with suppress(OSError):
         os.write(2, f'{line}\n'.encode())
 
 
 def one_line(error: Exception) -> str | None:
-    """What to tell of an error; None for a bug, whose traceback is wanted.
+    """What to print of an error; None for a bug, whose traceback is wanted.
 
-    Of an error in a loader's worker torch makes one of the same type, with the worker's whole traceback as its text.
+    From an error in a loader's worker torch makes one of the same type, with the worker's whole traceback as its text.
     """
-    text, name = _without_traceback(str(error))
-    if isinstance(error, _NOT_BUGS) or name in errors.__all__:
+    text, worker_error = str(error), None
+    caught = re.match(r'Caught (\w+) in \S+ worker', text)
+    if caught:  # the message follows the last line of the traceback, with the name of the type in front
+        lines = text.rstrip().splitlines()
+        last_frame = max((k for k, line in enumerate(lines) if line.startswith(' ')), default=0)
+        text, worker_error = re.sub(r'^[\w.]+: ', '', '\n'.join(lines[last_frame + 1:])), caught[1]
+    if isinstance(error, _NOT_BUGS) or worker_error in errors.__all__:
         if isinstance(error, OSError) and error.filename is not None and error.strerror:
             text = f'{os.fsdecode(error.filename)}: {error.strerror}'
         return ' '.join(text.split()) or type(error).__name__
     if isinstance(error, RuntimeError):
-        for sign, meaning in _RUNTIME_ERRORS:
-            if sign.search(text):
+        for pattern, meaning in _RUNTIME_ERRORS:
+            if pattern.search(text):
                 return meaning.format(text.splitlines()[0][:200])
     return None
 
 
-def _without_traceback(text: str) -> tuple[str, str | None]:
-    """The message of an error, and the name of its type where it comes from a worker."""
-    caught = re.match(r'Caught (\w+) in \S+ worker', text)
-    if not caught:
-        return text, None
-    lines = text.rstrip().splitlines()
-    frames = [k for k, line in enumerate(lines) if line.startswith(' ')]
-    message = '\n'.join(lines[frames[-1] + 1 if frames else 1:])
-    return re.sub(r'^[\w.]+: ', '', message), caught[1]
-
-
 @contextmanager
-def _interrupted_at_once(program: str) -> Iterator[None]:
-    """Ctrl-C ends the process without an exception: in the middle of an import, who knows what would become of it."""
+def _ctrl_c_ends_at_once(program: str) -> Iterator[None]:
+    """Ctrl-C ends the process without an exception, which some modules do not survive while they are imported."""
 
     def end(number: int, frame: object) -> None:
-        say(f'{program}: interrupted')
+        print_now(f'{program}: interrupted')
         os._exit(INTERRUPTED)
 
     earlier = signal.getsignal(signal.SIGINT)
-    if earlier is not signal.default_int_handler:  # Ctrl-C is ignored, as in the background, or somebody's own
+    if earlier is not signal.default_int_handler:  # ignored, as in the background, or somebody's own
         yield
         return
     signal.signal(signal.SIGINT, end)
@@ -125,11 +97,26 @@ def _interrupted_at_once(program: str) -> Iterator[None]:
         signal.signal(signal.SIGINT, earlier)
 
 
-def _not_logged(handler: logging.Handler, record: logging.LogRecord) -> None:
-    """A log that cannot be written, on a full disk for example, is told once, and does not end a run."""
-    error = sys.exc_info()[1]
-    if not isinstance(error, OSError):
-        _stock_handle_error(handler, record)
-    elif handler not in _told:
-        _told.add(handler)
-        say(f'the log cannot be written: {error}')
+@contextmanager
+def _logging_to_terminal(program: str) -> Iterator[None]:
+    """Print what the package logs, and say once if a log cannot be written, on a full disk for example."""
+    failed: set[logging.Handler] = set()
+    stock = logging.Handler.handleError
+
+    def handle_error(self: logging.Handler, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            stock(self, record)
+        elif self not in failed:
+            failed.add(self)
+            print_now(f'the log cannot be written: {error}')
+
+    logger, terminal = logging.getLogger('iarn_basicsr'), logging.StreamHandler()
+    terminal.setFormatter(logging.Formatter(f'{program}: %(message)s'))
+    logger.addHandler(terminal)
+    logging.Handler.handleError = handle_error  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        logging.Handler.handleError = stock  # type: ignore[method-assign]
+        logger.removeHandler(terminal)

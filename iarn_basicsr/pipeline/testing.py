@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 
 import basicsr.test as pipeline
 
-from iarn_basicsr.config.option_checks import check_options
-from iarn_basicsr.config.option_file import parse_options
+from iarn_basicsr.compat import complete_options, entered
 
-from .launch import running
+from .options import parse_arguments, read_options
 
 __all__ = ['test']
 
 
 def test() -> None:
-    """Test as the option file says."""
-    with running(pipeline, parse_options=partial(parse_options, check=check_options)):
+    """Test as the option file says; results are written below the current directory."""
+    args = parse_arguments(is_train=False)
+    opt = complete_options(read_options(args, is_train=False), args, is_train=False)
+    with entered(pipeline, opt, args):
         pipeline.test_pipeline(os.getcwd())

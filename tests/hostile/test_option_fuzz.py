@@ -7,14 +7,15 @@ import random
 
 import pytest
 import yaml
-from hostile.option_files import BENCHMARK, FOREIGN, gan, good
+from hostile.option_files import BENCHMARK, gan, good
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iarn_basicsr.benchmark.run import check_benchmark
-from iarn_basicsr.config.option_checks import check_options
 from iarn_basicsr.config.option_file import read_option_file
+from iarn_basicsr.config.schema import check_options
 from iarn_basicsr.errors import OptionError
+from iarn_basicsr.pipeline.registered import check_registered
 
 WORDS = st.sampled_from(['', 'abc', 'IARN', 'train', 'mean', 'auto', '2.5', 'x1.5x3', '{scale}', '{', '../x', 'a\nb',
                          '\x1b[31m', '\ud800', '~', 'null', 'none', '=1+1', 'Adam', 'L1Loss', 'type', 'name'])
@@ -22,11 +23,17 @@ PLAIN = st.none() | st.booleans() | st.integers(-3, 9) | st.integers() | st.floa
     st.sampled_from([10**400, -10**400, 2**63, 1e308, 5e-324]) | st.binary(max_size=3) | st.dates()
 KEYS = WORDS | st.integers(-1, 3) | st.none() | st.booleans() | st.floats(0, 1)
 VALUES = st.recursive(PLAIN, lambda v: st.lists(v, max_size=3) | st.dictionaries(KEYS, v, max_size=3), max_leaves=5)
+
+
+def check_file(options, is_train=True):
+    check_options(options, is_train, files=False)
+    check_registered(options, is_train)
+
+
 CHECKS = {
-    'train': (good('train'), lambda o: check_options(o, True, files=False)),
-    'test': (good('test'), lambda o: check_options(o, False, files=False)),
-    'SRModel': (FOREIGN, lambda o: check_options(o, True, files=False)),
-    'ESRGANModel': (gan(), lambda o: check_options(o, True, files=False)),
+    'train': (good('train'), check_file),
+    'test': (good('test'), lambda o: check_file(o, False)),
+    'ESRGANModel': (gan(), check_file),
     'benchmark': (BENCHMARK, check_benchmark),
 }
 
@@ -70,7 +77,7 @@ def test_before_mutation(which):
 
 
 @pytest.mark.parametrize('which', CHECKS)
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), seed=st.integers(0, 2**32), changes=st.integers(1, 3))
 def test_changed_values(which, data, seed, changes):
     options, check = copy.deepcopy(CHECKS[which][0]), CHECKS[which][1]
@@ -81,7 +88,7 @@ def test_changed_values(which, data, seed, changes):
     accepted(check, options)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(start=st.floats(0, 1), length=st.integers(0, 12), text=st.binary(max_size=8) | st.sampled_from(
     b': |\n  |- |&a |*a|!!set|!!int x|!!python/name:os.system|<<: |? |{|"'.split(b'|')))
 def test_changed_text(tmp_path, start, length, text):
@@ -90,4 +97,4 @@ def test_changed_text(tmp_path, start, length, text):
     at = int(start * len(content))
     file = tmp_path / 'options.yml'
     file.write_bytes(content[:at] + text + content[at + length:])
-    accepted(lambda path: check_options(read_option_file(path), True, files=False), str(file))
+    accepted(lambda path: check_file(read_option_file(path)), str(file))

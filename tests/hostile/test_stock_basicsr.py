@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,12 +10,11 @@ import sys
 import venv
 import zipfile
 from collections.abc import Callable
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 import basicsr
 import pytest
-from helpers import train_options, write_yaml
+from helpers import as_test, train_options, write_yaml
 
 from iarn_basicsr.compat import stand_ins
 from iarn_basicsr.inference import doctor
@@ -32,7 +32,7 @@ def run(*words: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[st
     """A command in an environment without the repository on Python's path."""
     outside = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'PYTHONHOME')}
     return subprocess.run([str(w) for w in words], cwd=cwd, env={**outside, 'OMP_NUM_THREADS': '1', **env},
-                          capture_output=True, text=True, timeout=120)
+                          capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope='module')
@@ -76,33 +76,39 @@ def checkout(tmp_path: Path, image_folder: Callable[..., Path]) -> Path:
     (folder / 'options').mkdir()
     options = train_options(image_folder('hr', [(32, 40), (24, 26)]))
     options['train'].update(total_iter=1, warmup_iter=-1)
-    options['datasets']['train']['num_worker_per_gpu'] = 1
     file = write_yaml(options, folder / 'options' / 'train_IARN_x1-4.yml')
-    file.write_text(f"plugin: !!python/name:iarn_basicsr.plugin.__version__ ''\n{file.read_text()}")
+    file.write_text(PLUGIN + file.read_text())
     return folder
 
 
 SCRIPT = ['basicsr/train.py', '-opt', 'options/train_IARN_x1-4.yml']
-MODULE = ['-m', 'basicsr.train', '-opt', 'options/train_IARN_x1-4.yml']
 TORCHRUN = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', *SCRIPT, '--launcher', 'pytorch']
+PLUGIN = "plugin: !!python/name:iarn_basicsr.plugin.__version__ ''\n"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('words', 'developed', 'kind'), [
-    (SCRIPT, True, 'build_wheel'),
-    (SCRIPT, False, 'build_editable'),
-    (MODULE, False, 'build_wheel'),
-    (TORCHRUN, False, 'build_editable'),
-], ids=['installed checkout', 'fresh checkout', 'module', 'torchrun'])
-def test_command(environments: Callable[..., Path], checkout: Path, words: list[str], developed: bool,
-                 kind: str) -> None:
+@pytest.mark.parametrize(('words', 'developed', 'kind'), [(SCRIPT, True, 'build_wheel'),
+                                                          (TORCHRUN, False, 'build_editable')],
+                         ids=['installed checkout', 'fresh checkout, torchrun'])
+def test_train_and_test(environments: Callable[..., Path], checkout: Path, words: list[str], developed: bool,
+                        kind: str) -> None:
+    """A test file with the name of the run tests what was trained."""
     python = environments(kind, *([checkout] if developed else []))
     done = run(python, *words, cwd=checkout)
     assert done.returncode == 0, done.stderr[-3000:]
     assert 'Model [IARNModel] is created' in done.stderr
-    assert (f'BasicSR: {NUMBER}\n' in done.stderr) == (developed or words is MODULE)
+    assert (f'BasicSR: {NUMBER}\n' in done.stderr) == developed
     saved = checkout / 'experiments' / 'run'
-    assert (saved / 'models' / 'net_g_latest.pth').is_file() and (saved / 'metrics' / 'val_1.json').is_file()
+    assert (saved / 'models' / 'net_g_latest.pth').is_file()
+    if developed:
+        options = as_test(train_options(checkout.parent / 'hr'))
+        file = write_yaml(options, checkout / 'options' / 'test_IARN_x1-4.yml')
+        file.write_text(PLUGIN + file.read_text())
+        done = run(python, 'basicsr/test.py', '-opt', 'options/test_IARN_x1-4.yml', cwd=checkout)
+        assert done.returncode == 0, done.stderr[-3000:]
+        trained, tested = (json.loads((checkout / name).read_text())['mean'] for name in (
+            'experiments/run/metrics/val_1.json', 'results/run/metrics/val_run.json'))
+        assert trained == tested
 
 
 @pytest.mark.parametrize('kind', ['build_editable', 'build_wheel'])
@@ -121,41 +127,6 @@ def test_start_of_python_stays_light(environments: Callable[..., Path], tmp_path
                f'{HOOK!r} in sys.modules, "iarn_basicsr" in sys.modules, "torch" in sys.modules)')
     done = run(environments('build_wheel'), '-c', program, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ('1 True False False\n', '')
-
-
-# ------------------------------------------------------------------------------------------------------------ the hook
-
-
-@pytest.mark.parametrize('name', ['numpy', 'basicsr', 'torchvision', 'torchvision.transforms.functional', 'no_such',
-                                  'iarn_basicsr.nothing', 'distutils.version', ''])
-def test_other_modules_are_not_its_concern(name: str) -> None:
-    assert stand_ins.StandIns.find_spec(name, ['/nowhere']) is None
-
-
-@pytest.mark.parametrize('path', [None, [], ['/nowhere']])
-@pytest.mark.parametrize('name', ['torchvision.transforms.functional_tensor', 'distutils', 'basicsr.version'])
-def test_what_cannot_be_replaced_stays_missing(monkeypatch: pytest.MonkeyPatch, name: str, path: list[str]) -> None:
-    monkeypatch.setattr(PathFinder, 'find_spec', lambda *_: None)
-    assert stand_ins.StandIns.find_spec(name, path) is None
-
-
-def test_it_is_asked_last_and_installed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, 'meta_path', [f for f in sys.meta_path if getattr(f, '__name__', '') != 'StandIns'])
-    before = list(sys.meta_path)
-    stand_ins.install()
-    stand_ins.install()
-    assert sys.meta_path == [*before, stand_ins.StandIns]
-
-
-def test_version_of_a_fresh_checkout(tmp_path: Path) -> None:
-    (tmp_path / 'VERSION').write_text('1.4.2\n')
-    (tmp_path / 'basicsr').mkdir()
-    spec = stand_ins.StandIns.find_spec('basicsr.version', [str(tmp_path / 'basicsr')])
-    assert spec and spec.loader
-    from importlib.util import module_from_spec
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert (module.__version__, module.version_info, module.__gitsha__) == ('1.4.2', (1, 4, 2), 'unknown')
 
 
 # -------------------------------------------------------------------------------------------------------------- doctor

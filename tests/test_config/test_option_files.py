@@ -18,8 +18,8 @@ from basicsr.utils.registry import ARCH_REGISTRY
 import iarn_basicsr
 from iarn_basicsr import list_models
 from iarn_basicsr.config.benchmark_schema import check_benchmark
-from iarn_basicsr.config.option_checks import check_options
 from iarn_basicsr.config.option_file import read_option_file
+from iarn_basicsr.config.schema import check_options
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ROOT / 'options'

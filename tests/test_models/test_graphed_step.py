@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import tiny_net
+from helpers import tiny_net, train_options
+from test_models.batches import MSE
 from torch.nn import functional as F
 
+from iarn_basicsr import quantise
 from iarn_basicsr.archs.grid import PaddedGrid
+from iarn_basicsr.errors import OptionError
 from iarn_basicsr.models.graphed_step import GraphedStep
-from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
 
 LR = (8, 8)
@@ -64,6 +66,45 @@ def test_another_batch_size():
 def test_memory_beyond_one_dense_matrix():
     with pytest.raises(ValueError, match=r'\(300, 40\).*at most 256'):
         PaddedGrid((300, 40), (100, 20), 'cubic', 4, torch.float32, torch.device('cpu'))
+
+
+def data(lq_size=8, scale_range=(1.5, 3)):
+    """Options of the data sets with LR patches of one size."""
+    return {'train': {**train_options('hr')['datasets']['train'], 'lq_size': lq_size, 'gt_size': None,
+                      'scale_range': list(scale_range)}}
+
+
+def test_training_is_the_plain_one(make_model):
+    """Three steps at three scales, with clipping and EMA."""
+    plain, graphed = (make_model(datasets=data(), train={'cuda_graph': graph, 'grad_clip': 0.05})
+                      for graph in (False, True))
+    graphed.net_g.load_state_dict(plain.net_g.state_dict())
+    graphed.net_g_ema.load_state_dict(plain.net_g_ema.state_dict())
+    for step, size in enumerate(((16, 16), (24, 12), (13, 13)), 1):
+        gt = torch.rand(2, 3, *size)
+        for model in (plain, graphed):
+            model.feed_data({'gt': gt, 'lq': quantise(bicubic_downscale(gt, LR))})
+            model.optimize_parameters(step)
+        assert graphed.get_current_log() == pytest.approx(plain.get_current_log(), rel=1e-4)
+    for name in ('net_g', 'net_g_ema'):
+        for a, b in zip(getattr(plain, name).parameters(), getattr(graphed, name).parameters()):
+            assert torch.allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize(('sections', 'message'), [
+    ({'network_g': {'coupling': 'hr_grid', 'extra_channels': 0}}, 'network_g of type IARN with coupling: lr_grid$'),
+    ({'train': {'grad_accumulation': 2, 'jpeg': {'prob': 0.5, 'quality': [60, 95]}}},
+     'grad_accumulation: 1; no jpeg$'),
+    ({'train': {'cycle_opt': MSE}}, 'no inv_opt, cycle_opt or perceptual_opt$'),
+    ({'network_g': {'order': 4}, 'datasets': data(72, (2, 2))},
+     'lq_size times the largest scale, and times order, of at most 256'),
+    ({'datasets': data(None)}, 'datasets.train.lq_size'),
+    ({'datasets': data(100)}, 'lq_size times the largest scale'),
+])
+def test_what_it_needs(make_model, sections, message):
+    sections = {'datasets': data(), **sections}
+    with pytest.raises(OptionError, match='train.cuda_graph: true needs .*' + message):
+        make_model(**{**sections, 'train': {'cuda_graph': True, **sections.get('train', {})}})
 
 
 @pytest.mark.gpu

@@ -1,16 +1,14 @@
-"""JPEG between the two directions of training and in validation."""
-
-import json
+"""JPEG between the two directions of training."""
 
 import numpy as np
 import pytest
 import torch
 from helpers import train_options, write_yaml
 
+from iarn_basicsr.config.schema import JPEGOptions, check
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.inference.picture_file import read_picture
 from iarn_basicsr.inference.verify import PHOTOGRAPH
-from iarn_basicsr.models.iarn_model import IARNModel
 from iarn_basicsr.models.jpeg_channel import JPEGChannel
 from iarn_basicsr.ops.image import to_pixels, to_tensor
 from iarn_basicsr.ops.jpeg import jpeg_bytes, jpeg_copy
@@ -27,7 +25,8 @@ def photo():
 
 
 def channel(count=1, iteration=1, seed=0, rank=0, **options):
-    made = JPEGChannel({'prob': 1.0, 'quality': [75, 75], 'subsampling': ['4:2:0'], **options}, seed, rank)
+    options = {'prob': 1.0, 'quality': [75, 75], 'subsampling': ['4:2:0'], **options}
+    made = JPEGChannel(check('train.jpeg', JPEGOptions, options), seed, rank)
     made.draw(iteration, count)
     return made
 
@@ -37,8 +36,7 @@ def gradient(made, x):
     return torch.autograd.grad((made(x) * torch.linspace(-1, 1, x.numel()).view_as(x)).sum(), x)[0]
 
 
-@pytest.mark.parametrize('quality', [95, 60, 10])
-@pytest.mark.parametrize('subsampling', ['4:2:0', '4:4:4'])
+@pytest.mark.parametrize(('quality', 'subsampling'), [(95, '4:2:0'), (60, '4:4:4'), (10, '4:2:0')])
 def test_pixels_are_those_of_libjpeg_and_the_gradient_is_the_simulations(photo, quality, subsampling):
     options = {'quality': [quality, quality], 'subsampling': [subsampling]}
     made = to_pixels(channel(**options)(photo[None]))[0]
@@ -84,46 +82,23 @@ def test_parts_of_a_batch_see_what_the_whole_sees(photo):
 
 
 @pytest.mark.parametrize(('change', 'words'), [
-    ({'prob': 2}, 'train.jpeg.prob: 2; expected a number from 0 to 1'),
-    ({'quality': [95, 60]}, 'train.jpeg.quality: .95, 60.; expected two qualities, from and to'),
-    ({'quality': [0, 60]}, 'train.jpeg.quality: .0, 60.'), ({'quality': 90}, 'train.jpeg.quality: 90'),
-    ({'quality': None}, "train.jpeg.quality: None|'quality' is missing"),
-    ({'subsampling': '4:2:0'}, "train.jpeg.subsampling: '4:2:0'; expected a list of '4:2:0' or '4:4:4'"),
-    ({'subsampling': ['4:2:2']}, 'train.jpeg.subsampling'), ({'subsampling': []}, 'train.jpeg.subsampling'),
-    ({'encoder': 'mozjpeg'}, "train.jpeg.encoder: 'mozjpeg'; expected libjpeg, diff or straight"),
-    ({'qualities': [60, 95]}, "train.jpeg: unknown option 'qualities'; did you mean 'quality'"),
+    ({'prob': 2}, 'train.jpeg.prob: 2; '), ({'quality': [0, 60]}, 'train.jpeg.quality'),
+    ({'subsampling': ['4:1:1']}, 'train.jpeg.subsampling'), ({'encoder': 'mozjpeg'}, "train.jpeg.encoder: 'mozjpeg'; "),
 ])
 def test_wrong_options(change, words):
     with pytest.raises(OptionError, match=words):
         channel(**change)
 
 
-# ------------------------------------------------------------------------------------------------------------ training
-
-
-def options_of(folder, **train):
-    options = train_options(folder)
-    options['train'].update(jpeg={'prob': 0.8, 'quality': [30, 95]}, **train)
-    options['val'].update(jpeg=[90, 20])
-    return options
-
-
-def losses(monkeypatch):
-    seen = []
-    step = IARNModel.optimize_parameters
-    monkeypatch.setattr(IARNModel, 'optimize_parameters', lambda model, k: (
-        step(model, k), seen.append(float(model.get_current_log()['l_rec']))))
-    return seen
-
-
-def test_training_passes_through_jpeg_and_goes_on_to_the_bit(tmp_path, image_folder, pipeline, monkeypatch):
+def test_training_passes_through_jpeg_and_resumes_to_the_bit(tmp_path, image_folder, pipeline):
     folder = image_folder('hr', [(48, 40), (40, 48)])
     weights = {}
     for name, runs in (('whole', [4]), ('parts', [2, 4]), ('without', [4])):
         for total in runs:
-            options = options_of(folder, total_iter=total, grad_accumulation=2)
-            options['name'] = name
+            options = train_options(folder, name)
+            options['train'].update(total_iter=total, grad_accumulation=2, jpeg={'prob': 0.8, 'quality': [30, 95]})
             options['logger']['save_checkpoint_freq'] = 2
+            del options['val']
             if name == 'without':
                 del options['train']['jpeg']
             pipeline('train', write_yaml(options, tmp_path / f'{name}.yml'), *['--auto_resume'][:len(runs) - 1])
@@ -131,31 +106,6 @@ def test_training_passes_through_jpeg_and_goes_on_to_the_bit(tmp_path, image_fol
         weights[name] = torch.cat([v.flatten() for v in saved['params'].values()])
     assert torch.equal(weights['whole'], weights['parts'])
     assert not torch.equal(weights['whole'], weights['without'])
-
-
-def test_validation_measures_jpegs(tmp_path, image_folder, pipeline):
-    """What is restored from an LR JPEG, by hand."""
-    folder = image_folder('hr', [(48, 40)])
-    pipeline('train', write_yaml(options_of(folder), tmp_path / 'options.yml'))
-    run = tmp_path / 'experiments' / 'run'
-    [file] = (run / 'log' if (run / 'log').exists() else run).rglob('metrics/val_*.json')
-    table = json.loads(file.read_text())['mean']
-    assert set(table) == {f'{scale}{way}' for scale in ('x2', 'x1.5x3') for way in ('', '_jpeg90', '_jpeg20')}
-    from iarn_basicsr.archs.iarn import IARN
-    net = IARN.from_file(run / 'models' / 'net_g_latest.pth')
-    hr = read_picture(str(next(folder.iterdir()))).rgb
-    with torch.no_grad():
-        lr = to_pixels(net.downscale(to_tensor(hr)[None], (24, 20)).lr)[0]
-        restored = to_pixels(net.upscale(to_tensor(jpeg_copy(lr, 20))[None], (48, 40)))[0]
-    border = 2
-    assert table['x2_jpeg20']['psnr_rgb'] == pytest.approx(
-        psnr(restored[border:-border, border:-border], hr[border:-border, border:-border]), abs=0.01)
-
-
-def test_no_cuda_graph_with_jpeg(tmp_path, image_folder, pipeline, capsys):
-    options = options_of(image_folder('hr', [(48, 40)]), cuda_graph=True)
-    with pytest.raises(SystemExit, match='train.cuda_graph: true needs .*no jpeg'):
-        pipeline('train', write_yaml(options, tmp_path / 'options.yml'))
 
 
 def test_bytes_grow_with_quality(photo):

@@ -26,7 +26,7 @@ FLOORS = [
 ]
 MEASURING = {('inference.compare', 'metrics'), ('inference.verify', 'metrics')}  # which BasicSR's metrics are part of
 OLD_CHECKS = {('config.option_arguments', 'archs'), ('config.option_checks', 'data'),
-              ('config.option_checks', 'models'), ('config.option_file', 'pipeline')}  # until the schema replaces them
+              ('config.option_checks', 'models')}  # until the schema replaces them
 
 
 def module_of(path: Path) -> str:
