@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ['IARNError', 'ImageError', 'MetadataError', 'NoMetadataError', 'OptionError', 'OtherWeightsError',
-           'SizeError', 'WeightsError', 'dotted', 'shortened', 'suggestion']
+__all__ = ['DamagedMetadataError', 'IARNError', 'ImageError', 'LossyFileError', 'MetadataError', 'NoMetadataError',
+           'OptionError', 'OtherWeightsError', 'SizeError', 'WeightsError', 'dotted', 'one_line', 'shortened',
+           'suggestion']
 
 LONGEST = 100  # characters of a value or a key in a message
 
@@ -43,8 +44,20 @@ class ImageError(IARNError):
     """A picture file that cannot be read or written."""
 
 
+class LossyFileError(OptionError):
+    """An LR image would go into a file of a kind that loses what is hidden in it.
+
+    Attributes:
+        reason: what is lost, without the option that allows it.
+    """
+
+    def __init__(self, reason: str, remedy: str = '') -> None:
+        super().__init__(f'{reason}; {remedy}' if remedy else reason)
+        self.reason = reason
+
+
 class MetadataError(IARNError):
-    """An LR image that is not, or no longer, what its metadata says: damaged metadata, resized, edited.
+    """A picture is not, or no longer, what its LR metadata says; the base of the three below.
 
     Attributes:
         reason: what is wrong, without what could be done.
@@ -56,11 +69,24 @@ class MetadataError(IARNError):
 
 
 class NoMetadataError(MetadataError):
-    """A picture without a metadata that can be used: it was not made by IARN, or its metadata are damaged."""
+    """A picture without LR metadata: not made by IARN, or stripped."""
+
+
+class DamagedMetadataError(MetadataError):
+    """LR metadata that cannot be read."""
 
 
 class OtherWeightsError(MetadataError):
     """An LR image that was made with other weights than those at hand."""
+
+
+def one_line(text: str, longest: int = 1000) -> str:
+    """Text as a terminal may show it: control characters and bytes that are no text escaped, the middle cut out."""
+    text = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode('ascii') for c in text)
+    if len(text) <= longest:
+        return text
+    tail = longest // 4
+    return f'{text[:longest - tail]} [...] {text[-tail:]}'
 
 
 def shortened(value: object) -> str:

@@ -1,7 +1,7 @@
 """Files: which ones hold images, and writing them so that they are either complete or not there.
 
-A file grows beside its place, as ``.writing-HOST-PROCESS-RANDOM.ending``, and is renamed when it is complete. What a
-killed process left is removed when another one first writes into the folder.
+A file is written to a temporary one, ``.writing-HOST-PROCESS-RANDOM.ending`` in the same folder, which is then renamed.
+What a killed process left is removed when another one first writes into the folder.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _UNFINISHED = re.compile(r'\.writing-(?:(?P<host>[0-9a-f]{8})-(?P<process>\d+)-)
 _tidied: set[str] = set()  # folders in which this process looked for what others left
 
 
-def is_image(name: str) -> bool:
+def is_image(name: str, endings: tuple[str, ...] = IMAGE_ENDINGS) -> bool:
     """Whether a file has the name of an image, and is not hidden."""
-    return name.lower().endswith(IMAGE_ENDINGS) and not name.startswith('.')
+    return name.lower().endswith(endings) and not name.startswith('.')
 
 
 def atomic_write(path: str, write: Callable[[str], None]) -> None:
@@ -65,15 +65,17 @@ def atomic_write(path: str, write: Callable[[str], None]) -> None:
         with suppress(OSError):  # it may not be there yet, nor its folder
             os.unlink(temporary)
         if isinstance(error, OSError) and error.errno in _FULL:
-            raise OSError(error.errno, f'{error.strerror}, {_free(folder)} free', path) from None
+            free = shutil.disk_usage(_part_that_exists(folder)).free
+            amount = f'{free / 1e9:.1f} GB' if free >= 1e9 else f'{free / 1e6:.1f} MB'
+            raise OSError(error.errno, f'{error.strerror}, {amount} free', path) from None
         raise
 
 
 def check_writable(path: str) -> None:
-    """Raise the ``OSError`` that :func:`atomic_write` would, as far as it can be told without writing."""
+    """Raise the ``OSError`` that ``atomic_write`` would, as far as it is known without writing."""
     there = _part_that_exists(osp.dirname(_followed(path)) or os.curdir)
     if not osp.isdir(there):
-        raise NotADirectoryError(errno.ENOTDIR, f'{there} is no folder', path)
+        raise NotADirectoryError(errno.ENOTDIR, f'{there} is not a folder', path)
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, f'nothing can be written into {there}', path)
 
@@ -103,11 +105,11 @@ def _followed(path: str) -> str:
     target = osp.realpath(path) if osp.islink(path) else path
     if not osp.exists(target):
         if target != path:
-            raise FileNotFoundError(errno.ENOENT, 'it is a symbolic link that leads nowhere', path)
+            raise FileNotFoundError(errno.ENOENT, 'a symbolic link that leads nowhere', path)
     elif osp.isdir(target):
-        raise IsADirectoryError(errno.EISDIR, 'it is a folder', path)
+        raise IsADirectoryError(errno.EISDIR, 'a folder', path)
     elif not osp.isfile(target):
-        raise OSError(errno.EINVAL, 'it is no regular file', path)
+        raise OSError(errno.EINVAL, 'not a regular file', path)
     return target
 
 
@@ -118,7 +120,7 @@ def _make_folder(folder: str) -> None:
         there = _part_that_exists(folder)
         if osp.isdir(there):
             raise
-        raise NotADirectoryError(errno.ENOTDIR, f'{there} is no folder', folder) from None
+        raise NotADirectoryError(errno.ENOTDIR, f'{there} is not a folder', folder) from None
 
 
 def _part_that_exists(path: str) -> str:
@@ -126,11 +128,6 @@ def _part_that_exists(path: str) -> str:
     while not osp.lexists(path):
         path = osp.dirname(path) or os.curdir
     return path
-
-
-def _free(folder: str) -> str:
-    free = shutil.disk_usage(_part_that_exists(folder)).free
-    return f'{free / 1e9:.1f} GB' if free >= 1e9 else f'{free / 1e6:.1f} MB'
 
 
 # --------------------------------------------------------------------------------------- what killed processes left
@@ -151,24 +148,18 @@ def _tidy(folder: str) -> None:
 
 
 def _left_over(entry: os.DirEntry[str], name: re.Match[str]) -> bool:
-    if name['host'] == _host() and not _alive(int(name['process'])):
-        return True
+    """Whether nobody is writing a file any more: its process is gone, or it is old."""
+    if name['host'] == _host() and os.name == 'posix':  # elsewhere asking would end the process
+        try:
+            os.kill(int(name['process']), 0)
+        except (ProcessLookupError, OverflowError):
+            return True
+        except PermissionError:  # of another user, and alive
+            pass
     try:
         return time.time() - entry.stat(follow_symlinks=False).st_mtime > _OLD
     except FileNotFoundError:
         return False
-
-
-def _alive(process: int) -> bool:
-    if os.name != 'posix':  # where asking would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # of another user
-        return True
-    return True
 
 
 @functools.lru_cache

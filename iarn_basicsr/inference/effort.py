@@ -1,6 +1,6 @@
 """Effort at encoding: gradient steps on the LR through the restoration, before it is stored.
 
-They cost the one who restores nothing: the LR is restored as any other. The idea is that of collaborative downscaling
+Restoring costs the same: the LR is restored as any other. The idea is that of collaborative downscaling
 (arXiv:2211.10643, ICCV 2023); this form of it, on the stored 8-bit values and in tiles, is this project's.
 """
 
@@ -16,7 +16,7 @@ from iarn_basicsr.archs.grid import Grid
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.ops.image import quantise, to_pixels, to_tensor
 
-from .tiling import bicubic_downscale_tiled, maps_of, tiles_of
+from .tiling import Progress, bicubic_downscale_tiled, grid_factory, no_progress, tiles_of
 
 __all__ = ['refine_tiled', 'refined']
 
@@ -25,7 +25,7 @@ GUIDE = 0.3  # weight of the squared distance from the bicubic LR beside that of
 
 
 def refine_tiled(net: IARN, hr: np.ndarray, lr: np.ndarray, steps: int, tile: int, device: torch.device,
-                 bits: int = 8, progress: Callable[[float], object] = lambda share: None) -> np.ndarray:
+                 progress: Progress = no_progress, bits: int = 8) -> np.ndarray:
     """An LR that restores better, (h, w, 3) uint8: ``steps`` gradient steps on each tile of ``lr``.
 
     A tile's own LR pixels move while those around it stay; the next tile sees what became of them. A tile whose loss
@@ -38,14 +38,14 @@ def refine_tiled(net: IARN, hr: np.ndarray, lr: np.ndarray, steps: int, tile: in
         steps: at least 1; about 30 gain most of what there is.
         tile: side of a tile in HR pixels; the halo comes on top.
         device: that of the network.
+        progress: called after every step.
         bits: high bits of the LR that the restoration will see; fewer than 8 leave room for a payload.
-        progress: called after every step with the share of all that is done, up to 1.
     """
     size = (lr.shape[0], lr.shape[1])
+    large = (hr.shape[0], hr.shape[1])
     lr, guide = lr.copy(), bicubic_downscale_tiled(hr, size)
-    maps = maps_of(net, (hr.shape[0], hr.shape[1]), size)
-    tiles = tiles_of((hr.shape[0], hr.shape[1]), size, tile, maps)
-    for number, (v, h, g) in enumerate(tiles):
+    tiles = tiles_of(large, size, tile, grid_factory(net, large, size))
+    for number, (v, h, grid) in enumerate(tiles):
         original, stored, near = (to_tensor(part)[None].to(device) for part in (
             hr[v.large, h.large], lr[v.small, h.small], guide[v.small, h.small]))
         kept = v.lr_inside, h.lr_inside
@@ -53,18 +53,18 @@ def refine_tiled(net: IARN, hr: np.ndarray, lr: np.ndarray, steps: int, tile: in
         def step_done(step: int, before: int = number) -> None:
             progress((before + step / steps) / len(tiles))
 
-        better = refined(net, g, original, stored, near, kept, steps, bits, step_done)
+        better = refined(net, grid, original, stored, near, kept, steps, bits, step_done)
         lr[v.lr, h.lr] = to_pixels(better[0])[kept]
     return lr
 
 
 @torch.enable_grad()  # whatever the caller is in
-def refined(net: IARN, g: Grid, hr: torch.Tensor, lr: torch.Tensor, guide: torch.Tensor, kept: tuple[slice, slice],
+def refined(net: IARN, grid: Grid, hr: torch.Tensor, lr: torch.Tensor, guide: torch.Tensor, kept: tuple[slice, slice],
             steps: int, bits: int, done: Callable[[int], object]) -> torch.Tensor:
     """The best LR of ``steps`` steps of Adam on its part ``kept``, by |restored - HR|^2 + ``GUIDE`` |LR - bicubic|^2.
 
     Args:
-        hr: (1, 3, H, W) of the window that ``g`` maps.
+        hr: (1, 3, H, W) of the window that ``grid`` maps.
         lr, guide: (1, 3, h, w), the LR and the bicubic LR, 8-bit values in [0, 1].
     """
     movable = torch.zeros_like(lr)
@@ -74,7 +74,7 @@ def refined(net: IARN, g: Grid, hr: torch.Tensor, lr: torch.Tensor, guide: torch
     best, lowest = lr, math.inf
     for step in range(steps + 1):
         stored = quantise(lr + change * movable)
-        restored = net.upscale_on(g, quantise(stored, bits))
+        restored = net.upscale_on(grid, quantise(stored, bits))
         loss = (restored - hr).square().mean() + GUIDE * (stored - guide).square().mean()
         if loss.item() < lowest:
             best, lowest = stored.detach(), loss.item()

@@ -16,7 +16,7 @@ _LAYOUT_TAGS = (*range(254, 267), *range(273, 282), 284, *range(292, 294), 297, 
 
 
 def orientation_of(file: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 where there is none, or the EXIF is damaged (:func:`upright_exif` will say so)."""
+    """EXIF orientation, 1 to 8; 1 where there is none, or the EXIF is damaged (``upright_exif`` will say so)."""
     try:
         return file.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # struct.error, SyntaxError and more

@@ -1,4 +1,4 @@
-"""What an LR file says of how it is restored, and where it stands in the file: ``LRMetadata``.
+"""What an LR file says about its original, ``LRMetadata``, and where it stands in the file.
 
 In a PNG it is a text chunk named ``iarn``, in a WebP the XMP packet, in a JPEG the comment, which jpegtran,
 ImageMagick and Pillow copy.
@@ -6,139 +6,173 @@ ImageMagick and Pillow copy.
 
 from __future__ import annotations
 
-import base64
 import json
 import zlib
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 from PIL import Image, PngImagePlugin
 
-from iarn_basicsr.errors import MetadataError
+from iarn_basicsr.errors import DamagedMetadataError, MetadataError, OtherWeightsError, one_line
 from iarn_basicsr.ops.jpeg import is_jpeg
 from iarn_basicsr.payload import MAX_BITS
 
-from .text import LONGEST, printable, shortened
+__all__ = ['LRMetadata', 'checksum', 'metadata_options', 'read_metadata', 'thumbnail']
 
-__all__ = ['FORMAT_VERSION', 'LRMetadata', 'checksum', 'look', 'metadata_options', 'read_metadata']
-
-FORMAT_VERSION = 3  # the newest that is read; the oldest that says it all is written
-_OF_JPEG = 3
-_COMMENT = b'iarn '  # what the metadata in a comment starts with
-_LONGEST_COMMENT = 60_000  # bytes; a JPEG holds 65533
-_CELLS = 8  # a side of what :func:`look` sees
-_OTHER_LOOK = 6.0  # grey levels; JPEG of quality 10 changes a photograph by less than 2
+FORMAT = 1
 _KEY = 'iarn'
-_LONGEST_SIDE = 10**6
-_LONGEST_REASON = 200  # characters
+_COMMENT = b'iarn '  # how the metadata in a comment start
+_LONGEST_COMMENT = 60_000  # bytes; a JPEG holds 65533
 _XMP_START, _XMP_STOP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><!--iarn ', b' iarn--></x:xmpmeta>'
+_CELLS = 8  # a side of a thumbnail
+_OTHER_LOOK = 6.0  # grey levels; JPEG of quality 10 changes the thumbnail of a photograph by less than 2
+
+Side = Annotated[int, Meta(ge=1, le=10**6)]
+Word = Annotated[str, Meta(max_length=1000)]
 
 
-@dataclass(frozen=True)
-class LRMetadata:
-    """How an LR image was made, and so how it is restored.
+class LRMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """How an LR image was made, and so how it is restored; ``LRMetadata.of`` makes it.
 
     Attributes:
         hr_size: (H, W) of the original.
-        lr_size: (h, w); a file that was resized since no longer fits it.
+        lr_size: (h, w) of the LR.
         model: name of the weights.
-        weights: hash of the weights, see ``Rescaler.weights_hash``.
+        weights: hash of the weights, see ``zoo.weights.weights_hash``.
         mode: ``L`` where the original was gray, else ``RGB``.
-        pixels: :func:`checksum` of the LR pixels; a file that was edited or recompressed since no longer fits it. In a
-            JPEG :func:`look`, which survives recompressing.
         alpha: whether the original had an alpha channel; WebP drops one that is opaque.
-        gray_icc: colour profile of a gray original, in Base64: it does not fit the colours of the LR.
-        format: version of this record: 3 in a JPEG, 2 with a payload, which 1 does not know, else 1.
-        payload: bits a sample that hold coded detail, 0 to 3.
-        seal: CRC-32 of all the rest, see :meth:`sealed`; empty in files of 0.1.0.
+        gray_icc: colour profile of a gray original, which does not fit the colours of the LR; Base64 in the file.
+        payload: bits of each sample that hold coded detail, 0 to 3.
+        checksum: of the LR pixels; empty in a JPEG, whose pixels change.
+        thumbnail: of the LR, which survives a JPEG.
+        seal: CRC-32 of all the rest.
+        format: version of this record.
     """
 
-    hr_size: tuple[int, int]
-    lr_size: tuple[int, int]
-    model: str
-    weights: str
-    mode: str
-    pixels: str
-    alpha: bool = False
-    gray_icc: str = ''
-    format: int = 1
-    payload: float = 0
-    seal: str = ''
+    hr_size: tuple[Side, Side]
+    lr_size: tuple[Side, Side]
+    model: Word
+    weights: Word
+    mode: Literal['L', 'RGB']
+    alpha: bool
+    gray_icc: bytes
+    payload: Annotated[float, Meta(ge=0, le=MAX_BITS)]
+    checksum: Word
+    thumbnail: Annotated[str, Meta(pattern=f'^[0-9a-f]{{{2 * _CELLS**2}}}$')]
+    seal: Word = ''
+    format: int = FORMAT
 
-    def sealed(self) -> LRMetadata:
-        """With the seal that belongs to it."""
-        record = json.dumps({**self._record(), 'seal': ''}, sort_keys=True)
-        return replace(self, seal=f'{zlib.crc32(record.encode()):08x}')
+    def __post_init__(self) -> None:
+        if self.hr_size[0] < self.lr_size[0] or self.hr_size[1] < self.lr_size[1]:
+            raise ValueError(f'the original {self.hr_size} is smaller than the LR {self.lr_size}')
 
-    def for_jpeg(self, rgb: np.ndarray) -> LRMetadata:
-        """The same for a JPEG of the LR pixels, in which a payload is lost."""
-        metadata = replace(self, pixels=look(rgb), format=_OF_JPEG, payload=0).sealed()
-        if len(metadata.to_json()) > _LONGEST_COMMENT:
-            metadata = replace(metadata, gray_icc='').sealed()
-        return metadata
-
-    def change(self, rgb: np.ndarray) -> str:
-        """What happened to LR pixels of the right size since this was written, as far as it can be told; or nothing."""
-        if self.format < _OF_JPEG:
-            edited = checksum(rgb) != self.pixels
-            return 'it was edited or recompressed since it was made, and what it hid is damaged' if edited else ''
-        then, now = (np.frombuffer(bytes.fromhex(text), np.uint8).astype(float) for text in (self.pixels, look(rgb)))
-        edited = np.sqrt(np.mean((then - now)**2)) > _OTHER_LOOK
-        return 'it does not look as it did when it was made: edited, or another picture with its metadata' \
-            if edited else ''
-
-    def to_json(self) -> str:
-        """What :meth:`from_json` reads."""
-        return json.dumps(self._record())
-
-    def _record(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != 'payload' or value}
-
-    @property
-    def intact(self) -> bool:
-        """Whether it is as it was made, as far as it says."""
-        return not self.seal or self.sealed() == self
+    @classmethod
+    def of(cls, lr: np.ndarray, *, hr_size: tuple[int, int], model: str, weights: str, mode: Literal['L', 'RGB'],
+           alpha: bool = False, gray_icc: bytes = b'', payload: float = 0) -> LRMetadata:
+        """The sealed metadata of LR pixels (h, w, 3) uint8."""
+        return cls(hr_size=hr_size, lr_size=(lr.shape[0], lr.shape[1]), model=one_line(model), weights=weights,
+                   mode=mode, alpha=alpha, gray_icc=gray_icc, payload=float(payload), checksum=checksum(lr),
+                   thumbnail=thumbnail(lr)).sealed()
 
     @classmethod
     def from_json(cls, text: str) -> LRMetadata:
         """Parse the metadata of a file.
 
         Raises:
-            MetadataError: for another format version or damaged metadata.
+            MetadataError: if they have another format.
+            DamagedMetadataError: if they are anything else.
         """
         try:
-            record = json.loads(text)
-            if record['format'] > FORMAT_VERSION:
-                newer = f'(metadata format {_number(record["format"])}, this one reads {FORMAT_VERSION})'
-                raise MetadataError(f'it was made by a newer iarn_basicsr {newer}: upgrade')
-            if record['mode'] not in ('L', 'RGB'):
-                raise ValueError(f'mode {record["mode"]!r}')
-            gray_icc = record.get('gray_icc', '')
-            base64.b64decode(gray_icc, validate=True)
-            hr, lr = _size(record['hr_size']), _size(record['lr_size'])
-            if record['format'] == _OF_JPEG and len(bytes.fromhex(_word(record['pixels']))) != _CELLS**2:
-                raise ValueError(f'pixels {record["pixels"]!r}')
-            if hr[0] < lr[0] or hr[1] < lr[1]:
-                raise ValueError(f'original {hr[1]}x{hr[0]}, smaller than {lr[1]}x{lr[0]}')
-            return cls(hr, lr, _word(record['model']), _word(record['weights']), record['mode'],
-                       _word(record['pixels']), bool(record.get('alpha', False)), gray_icc, int(record['format']),
-                       _bits(record.get('payload', 0)), _word(record.get('seal', '')))
+            found = msgspec.json.decode(text, type=_Format).format
+            if found != FORMAT:
+                raise MetadataError(f'its IARN metadata have format {found}, this iarn_basicsr reads {FORMAT}')
+            return msgspec.json.decode(text, type=cls)
         except MetadataError:
             raise
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            reason = shortened(printable(f'{type(error).__name__}: {error}'), _LONGEST_REASON)
-            raise MetadataError(f'its IARN metadata are damaged ({reason})') from None
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise DamagedMetadataError(f'its IARN metadata are damaged ({one_line(str(error), 200)})') from None
+
+    def to_json(self) -> str:
+        """What ``from_json`` reads, in ASCII."""
+        return json.dumps(msgspec.to_builtins(self))
+
+    def sealed(self) -> LRMetadata:
+        """The same with the seal that belongs to it."""
+        record = json.dumps({**msgspec.to_builtins(self), 'seal': ''}, sort_keys=True)
+        return msgspec.structs.replace(self, seal=f'{zlib.crc32(record.encode()):08x}')
+
+    def for_jpeg(self) -> LRMetadata:
+        """The same for a JPEG of the LR: no checksum, no payload, and no colour profile that a comment cannot hold."""
+        metadata = msgspec.structs.replace(self, checksum='', payload=0.0).sealed()
+        if len(metadata.to_json()) > _LONGEST_COMMENT:
+            metadata = msgspec.structs.replace(metadata, gray_icc=b'').sealed()
+        return metadata
+
+    def change(self, lr: np.ndarray) -> str:
+        """What happened to the LR pixels (h, w, 3) uint8, or to this record, since it was made; or nothing."""
+        (height, width), (h, w) = lr.shape[:2], self.lr_size
+        if (height, width) != (h, w):
+            return (f'it is {width}x{height} but was made {w}x{h} (width x height): it was resized, turned or cropped '
+                    'since, and what it hid is lost')
+        if self.checksum and checksum(lr) != self.checksum:
+            return 'it was edited or recompressed since it was made, and what it hid is damaged'
+        then, now = (np.frombuffer(bytes.fromhex(t), np.uint8).astype(float) for t in (self.thumbnail, thumbnail(lr)))
+        if not self.checksum and np.sqrt(np.mean((then - now)**2)) > _OTHER_LOOK:
+            return 'it does not look as it did when it was made: edited, or another picture with its metadata'
+        if self.sealed() != self:
+            return 'its IARN metadata were edited since it was made, and may name another size'
+        return ''
+
+    def check(self, lr: np.ndarray, model: str, weights: str) -> None:
+        """Raise if LR pixels (h, w, 3) uint8 cannot be restored as they were made, with the weights of this hash.
+
+        Raises:
+            OtherWeightsError: if they were made with other weights.
+            MetadataError: if the pixels or the metadata were changed since.
+        """
+        if self.weights != weights:
+            raise OtherWeightsError(f'it was made with the weights {self.model!r} ({self.weights}), these are '
+                                    f'{model!r} ({weights})', 'restore it with those, or try with force=True')
+        change = self.change(lr)
+        if change:
+            raise MetadataError(change, 'force=True tries all the same')
+
+
+class _Format(msgspec.Struct):
+    """The part of a record that says how to read the rest."""
+
+    format: int
+
+
+def checksum(rgb: np.ndarray) -> str:
+    """CRC-32 of pixels, eight hexadecimal digits."""
+    return f'{zlib.crc32(np.ascontiguousarray(rgb).data):08x}'
+
+
+def thumbnail(rgb: np.ndarray) -> str:
+    """Mean brightness of 8 x 8 cells of a picture (H, W, 3) uint8, two hexadecimal digits each."""
+    gray = Image.fromarray(rgb).convert('L')
+    return np.asarray(gray.resize((_CELLS, _CELLS), Image.Resampling.BOX)).tobytes().hex()
 
 
 def read_metadata(file: Image.Image) -> LRMetadata | None:
     """The metadata in an opened image file; None if it has none.
 
     Raises:
-        MetadataError: if it has one that cannot be used.
+        MetadataError: if it has some that cannot be used.
     """
-    text = _text_of(file)
-    return LRMetadata.from_json(text) if text else None
+    if isinstance(getattr(file, 'text', None), dict) and _KEY in file.text:  # type: ignore[attr-defined]
+        return LRMetadata.from_json(str(file.text[_KEY]))  # type: ignore[attr-defined]
+    xmp, comment = file.info.get('xmp', b''), file.info.get('comment', b'')
+    if isinstance(xmp, bytes) and _XMP_START in xmp:
+        record = xmp.split(_XMP_START, 1)[1].split(_XMP_STOP, 1)[0]
+    elif isinstance(comment, bytes) and comment.startswith(_COMMENT):
+        record = comment[len(_COMMENT):]
+    else:
+        return None
+    return LRMetadata.from_json(record.decode(errors='replace'))
 
 
 def metadata_options(metadata: LRMetadata | None, ending: str) -> dict[str, Any]:
@@ -155,50 +189,3 @@ def metadata_options(metadata: LRMetadata | None, ending: str) -> dict[str, Any]
         chunks.add_text(_KEY, record)
         return {'pnginfo': chunks}
     return {}
-
-
-def checksum(rgb: np.ndarray) -> str:
-    """CRC-32 of pixels, eight hexadecimal digits."""
-    return f'{zlib.crc32(np.ascontiguousarray(rgb).data):08x}'
-
-
-def look(rgb: np.ndarray) -> str:
-    """Mean brightness of 8 x 8 cells of a picture (H, W, 3), two hexadecimal digits each."""
-    gray = Image.fromarray(rgb).convert('L')
-    return np.asarray(gray.resize((_CELLS, _CELLS), Image.Resampling.BOX)).tobytes().hex()
-
-
-def _size(value: object) -> tuple[int, int]:
-    if not isinstance(value, list) or len(value) != 2 or not all(type(n) is int and 0 < n <= _LONGEST_SIDE
-                                                                 for n in value):
-        raise ValueError(f'size {value!r}')
-    return value[0], value[1]
-
-
-def _number(value: object) -> str:
-    return shortened(f'{value:g}' if isinstance(value, float) else str(value), _LONGEST_REASON)
-
-
-def _bits(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MAX_BITS:
-        raise ValueError(f'payload {value!r}')
-    return value
-
-
-def _word(value: object) -> str:
-    """Text that is short."""
-    if not isinstance(value, str) or len(value) > LONGEST:
-        raise ValueError(f'a text of at most {LONGEST} characters was expected, not {value!r}')
-    return value
-
-
-def _text_of(file: Image.Image) -> str | None:
-    if isinstance(getattr(file, 'text', None), dict) and _KEY in file.text:  # type: ignore[attr-defined]
-        return str(file.text[_KEY])  # type: ignore[attr-defined]
-    xmp = file.info.get('xmp', b'')
-    if isinstance(xmp, bytes) and _XMP_START in xmp:
-        return xmp.split(_XMP_START, 1)[1].split(_XMP_STOP, 1)[0].decode(errors='replace')
-    comment = file.info.get('comment', b'')
-    if isinstance(comment, bytes) and comment.startswith(_COMMENT):
-        return comment[len(_COMMENT):].decode(errors='replace')
-    return None

@@ -16,12 +16,9 @@ def available_memory(root: str = '/') -> float:
     Args:
         root: where ``proc`` and ``sys`` are found.
     """
-    return min([_free_of_machine(Path(root)), *_free_of_groups(Path(root))])
-
-
-def _free_of_machine(root: Path) -> float:
-    fields = _fields(root / 'proc/meminfo')
-    return fields['MemAvailable:'] * 1024 if 'MemAvailable:' in fields else UNKNOWN
+    fields = _fields(Path(root) / 'proc/meminfo')
+    machine = fields['MemAvailable:'] * 1024 if 'MemAvailable:' in fields else UNKNOWN
+    return min([machine, *_free_of_groups(Path(root))])
 
 
 def _free_of_groups(root: Path) -> Iterator[float]:

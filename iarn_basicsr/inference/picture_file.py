@@ -1,7 +1,7 @@
-"""Picture files for rescaling: any common mode in, and LR files that carry what is needed to restore them.
+"""Picture files: any common mode in, and LR files that carry what is needed to restore them.
 
-An LR file is a PNG or a lossless WebP, or a JPEG where the weights were made for it, with
-:class:`.lr_metadata.LRMetadata` in it. Orientation is applied on reading; EXIF and ICC are kept.
+An LR file is a PNG or a lossless WebP, or a JPEG where the weights were made for it, with ``LRMetadata`` in it.
+Orientation is applied on reading; EXIF and ICC are kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from iarn_basicsr.errors import ImageError, MetadataError
+from iarn_basicsr.errors import ImageError, MetadataError, one_line
 from iarn_basicsr.files import IMAGE_ENDINGS, atomic_write, check_writable
 from iarn_basicsr.ops.jpeg import is_jpeg, jpeg_options
 
@@ -28,13 +28,10 @@ from .deep import by_opencv, deep_pixels, refuse_kind
 from .exif import exif_for_tiff, orientation_of, turned, upright_exif
 from .lr_metadata import LRMetadata, metadata_options, read_metadata
 from .memory import available_memory
-from .text import shortened
 
-__all__ = ['INPUT_ENDINGS', 'LOSSLESS_ENDINGS', 'OUTPUT_ENDINGS', 'Picture', 'channel_mean', 'eight_bit',
-           'is_gray_profile', 'png_bytes', 'read_picture', 'refuse_unwritable', 'write_picture']
+__all__ = ['LOSSLESS_ENDINGS', 'Picture', 'channel_mean', 'eight_bit', 'is_gray_profile', 'png_bytes', 'read_picture',
+           'refuse_unwritable', 'write_picture']
 
-INPUT_ENDINGS = (*IMAGE_ENDINGS, '.gif')
-OUTPUT_ENDINGS = IMAGE_ENDINGS  # the 256 colours of a GIF would restore little
 LOSSLESS_ENDINGS = ('.png', '.webp')
 _ALPHA_ENDINGS = ('.png', '.webp', '.tif', '.tiff')
 _TIFF_ENDINGS = ('.tif', '.tiff')
@@ -57,8 +54,10 @@ class Picture:
         mode: ``L`` or ``RGB``: what the file is without its alpha.
         icc, exif: raw profiles, or None; the orientation is already applied and taken out of ``exif``.
         metadata: of an LR image made by IARN.
-        no_metadata: why the metadata that the file has cannot be used.
-        remarks: what the file holds and these pixels do not.
+        no_metadata: why the LR metadata in the file cannot be used.
+        remarks: what the user should know: what the file holds and these pixels do not, and what restoring them met.
+        path: of the file that it was read from.
+        made_from: (H, W) of the picture that it was made from by rescaling.
     """
 
     rgb: np.ndarray
@@ -69,6 +68,8 @@ class Picture:
     metadata: LRMetadata | None = None
     no_metadata: str = ''
     remarks: tuple[str, ...] = ()
+    path: str = ''
+    made_from: tuple[int, int] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -83,10 +84,7 @@ def read_picture(path: str) -> Picture:
         ImageError: naming the file, if it is missing, damaged or not an image.
     """
     try:
-        _refuse_other_than_files(path)
         with _quiet(), _opened(path) as file:
-            _refuse_oversize(file, path)
-            refuse_kind(file, path)
             return _read(file, path)
     except ImageError:
         raise
@@ -99,7 +97,7 @@ def read_picture(path: str) -> Picture:
     except Exception as error:  # a decoder may raise anything on a damaged file
         if isinstance(error, OSError) and error.strerror:  # of the system, not of a decoder
             raise ImageError(f'{path}: cannot be read ({error.strerror})') from None
-        reason = shortened(' '.join(str(error).split()), 200) or type(error).__name__
+        reason = one_line(' '.join(str(error).split()), 200) or type(error).__name__
         raise ImageError(f'{path}: damaged ({reason})') from None
 
 
@@ -126,7 +124,7 @@ def write_picture(picture: Picture, path: str, quality: int | None = None) -> tu
     unfit = is_gray_profile(picture.icc) and (not gray or ending == '.webp')  # which holds gray as RGB
     with _quiet():
         exif = picture.exif if picture.exif and _can_hold_exif(picture.exif, ending) else None
-    metadata = picture.metadata.for_jpeg(picture.rgb) if picture.metadata and is_jpeg(ending) else picture.metadata
+    metadata = picture.metadata.for_jpeg() if picture.metadata and is_jpeg(ending) else picture.metadata
     held = replace(picture, icc=None if unfit or ending in _BARE_ENDINGS else picture.icc, exif=exif, metadata=metadata)
 
     def write(temporary: str) -> None:
@@ -146,10 +144,10 @@ def write_picture(picture: Picture, path: str, quality: int | None = None) -> tu
 
 
 def refuse_unwritable(picture: Picture, size: tuple[int, int], path: str) -> None:
-    """Whatever of :func:`write_picture`'s errors can be told beforehand, for a picture that becomes ``size`` (H, W)."""
+    """Raise the errors of ``write_picture`` that are known before the work, for a picture that becomes ``size``."""
     ending = osp.splitext(path)[1].lower()
-    if ending not in OUTPUT_ENDINGS:
-        raise ImageError(f'{path}: cannot be written, choose one of {", ".join(OUTPUT_ENDINGS)}')
+    if ending not in IMAGE_ENDINGS:
+        raise ImageError(f'{path}: cannot be written, choose one of {", ".join(IMAGE_ENDINGS)}')
     if picture.alpha is not None and ending not in _ALPHA_ENDINGS and picture.alpha.min() < 255:
         raise ImageError(f'{path}: {ending} cannot hold its transparency, choose one of {", ".join(_ALPHA_ENDINGS)}')
     if max(size) > _SIDES.get(ending, max(size)):
@@ -212,33 +210,29 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _refuse_other_than_files(path: str) -> None:
+def _opened(path: str) -> Image.Image:
+    """The file as Pillow opens it, its pixels not read yet; raises ``ImageError`` for what must not be read."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
         raise ImageError(f'{path}: is a folder, name an image file')
     if not stat.S_ISREG(mode):  # a pipe or a device: reading it may never end
-        raise ImageError(f'{path}: is no regular file')
-
-
-def _opened(path: str) -> Image.Image:
-    """The file as Pillow opens it, but without its limit of pixels: that one holds for the whole process."""
-    with _OPENING:
+        raise ImageError(f'{path}: is not a regular file')
+    with _OPENING:  # without Pillow's limit of pixels, which holds for the whole process
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path)
+            file = Image.open(path)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-
-
-def _refuse_oversize(file: Image.Image, path: str) -> None:
-    """By its header alone: before there is any memory for its pixels."""
     pixels = file.width * file.height
-    size = f'{path}: {file.width}x{file.height} is too large'
-    if pixels > _MOST_PIXELS:
-        raise ImageError(f'{size}, at most {_MOST_PIXELS / 1e6:.0f} megapixels are read')
     needed, free = _READING * pixels, available_memory()
+    too_large = f'{path}: {file.width}x{file.height} is too large'
+    if pixels > _MOST_PIXELS:
+        raise ImageError(f'{too_large}, at most {_MOST_PIXELS / 1e6:.0f} megapixels are read')
     if needed > free:
-        raise ImageError(f'{size}, reading it takes {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free')
+        raise ImageError(f'{too_large}, reading it takes {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are '
+                         'free')
+    refuse_kind(file, path)
+    return file
 
 
 def _read(file: Image.Image, path: str) -> Picture:
@@ -258,7 +252,7 @@ def _read(file: Image.Image, path: str) -> Picture:
         picture = _from_8_bit(image)
     if file.format == 'TIFF' and not (deep and by_opencv(file)):
         orientation = 1  # Pillow has turned what it decoded
-    picture.rgb = turned(picture.rgb, orientation)
+    picture.path, picture.rgb = path, turned(picture.rgb, orientation)
     picture.alpha = None if picture.alpha is None else turned(picture.alpha, orientation)
     picture.icc = icc if icc and (icc[16:20] == b'RGB ' or (picture.mode == 'L' and is_gray_profile(icc))) else None
     picture.remarks = ('only its first frame or page is used',) if several else ()

@@ -1,7 +1,7 @@
 """Images of any size in bounded memory: tiles cut in global coordinates, so that tiled equals untiled.
 
-Every tile sees the maps of the whole image (a window of them), not maps of its own, and enough surroundings (the halo)
-for what the convolutions and the right inverse reach; only the middle of its result is kept.
+Every tile sees a window of the maps of the whole image, not maps of its own, and enough surroundings (the halo) for
+what the convolutions and the right inverse reach; only the middle of its result is kept.
 """
 
 from __future__ import annotations
@@ -19,22 +19,28 @@ from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.ops.image import to_levels, to_pixels, to_tensor
 from iarn_basicsr.ops.size import Size
 
-from .limits import SMALLEST_TILE
+from . import SMALLEST_TILE
 
-__all__ = ['HALO', 'AxisTile', 'bicubic_downscale_tiled', 'bicubic_upscale_tiled', 'default_tile', 'down_tiled',
-           'downscale_tiled', 'maps_of', 'reuse_freed_memory', 'tiles_of', 'up_tiled', 'upscale_tiled']
+__all__ = ['HALO', 'AxisTile', 'Progress', 'bicubic_downscale_tiled', 'bicubic_upscale_tiled', 'default_tile',
+           'down_tiled', 'downscale_tiled', 'grid_factory', 'no_progress', 'reuse_freed_memory', 'tile_count',
+           'tiles_of', 'up_tiled', 'upscale_tiled']
 
 HALO = 24  # LR pixels around a tile: 16 already leave differences of one grey level on 1e-5 of the pixels only
 BICUBIC_TILE = 1024
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+_CPU = torch.device('cpu')
 _trim: Callable[[int], object] | None = None  # glibc's malloc_trim, once reuse_freed_memory was called
-Part = tuple[AxisWindow, AxisWindow]  # vertical and horizontal window of a grid
-Maps = Callable[[Part], Grid]
-Work = Callable[[Grid, torch.Tensor], torch.Tensor]  # maps and planes of a window -> planes
+GridFactory = Callable[[tuple[AxisWindow, AxisWindow]], Grid]  # makes the grid of a vertical and a horizontal window
+Progress = Callable[[float], object]  # receives the share that is done, up to 1
+Values = Callable[[torch.Tensor], np.ndarray]  # planes to pixels or levels
+
+
+def no_progress(share: float) -> None:
+    """The ``Progress`` of those who do not ask."""
 
 
 def _halo(n: int, m: int) -> int:
-    """LR samples around a tile of an axis of n HR and m LR samples: :data:`HALO`, and more just above scale 1.
+    """LR samples around a tile of an axis of n HR and m LR samples: ``HALO``, and more just above scale 1.
 
     There D averages two HR samples wherever an LR sample lies midway between them, and its right inverse reaches far:
     2.25 sqrt(n / (n - m)) samples until it falls below 1e-3 (measured for ``cubic`` and ``area``, n up to 16000).
@@ -90,16 +96,16 @@ def _axis_tiles(n: int, m: int, tile: int) -> list[AxisTile]:
     return [t for t in tiles if t.lr.stop > t.lr.start]
 
 
-def tiles_of(hr: Size, lr: Size, tile: int, maps: Maps) -> list[tuple[AxisTile, AxisTile, Grid]]:
-    """All tiles of an image, vertical and horizontal, and their maps.
+def tiles_of(hr: Size, lr: Size, tile: int, grids: GridFactory) -> list[tuple[AxisTile, AxisTile, Grid]]:
+    """All tiles of an image, vertical and horizontal, and their grids.
 
-    The maps of all are made before the first tile is computed: they stay while its tensors come and go, and made
-    between them they would leave the C library holes that the next tile does not fit (0.25 GB after 24 tiles of 33
-    megapixels at x2).
+    All grids are made before the first tile is computed: they stay while its tensors come and go, and made between
+    them they would leave the C library holes that the next tile does not fit (0.25 GB after 24 tiles of 33 megapixels
+    at x2).
     """
     if _trim:
         _trim(0)
-    return [(v, h, maps((v.window, h.window)))
+    return [(v, h, grids((v.window, h.window)))
             for v in _axis_tiles(hr[0], lr[0], tile) for h in _axis_tiles(hr[1], lr[1], tile)]
 
 
@@ -108,88 +114,89 @@ def tile_count(hr: Size, lr: Size, tile: int) -> int:
     return len(_axis_tiles(hr[0], lr[0], tile)) * len(_axis_tiles(hr[1], lr[1], tile))
 
 
-def downscale_tiled(net: IARN, hr: np.ndarray, size: Size, tile: int, device: torch.device,
-                    done: Callable[[], object] = lambda: None) -> np.ndarray:
-    """HR (H, W, 3) uint8 or uint16 RGB -> LR (h, w, 3) uint8; ``done`` is called after every tile.
-
-    Args:
-        tile: side of a tile in HR pixels; the halo comes on top.
-    """
-    maps = maps_of(net, (hr.shape[0], hr.shape[1]), size)
-    return _down(maps, lambda g, x: net.downscale_on(g, x).lr, hr, size, tile, device, done)
-
-
-def upscale_tiled(net: IARN, lr: np.ndarray, size: Size, tile: int, device: torch.device,
-                  done: Callable[[], object] = lambda: None,
-                  values: Callable[[torch.Tensor], np.ndarray] = to_pixels) -> np.ndarray:
-    """LR (h, w, 3) uint8 RGB, or levels, -> restored HR (H, W, 3) uint8, or what ``values`` makes of a tile.
-
-    ``done`` is called after every tile.
-    """
-    small = (lr.shape[0], lr.shape[1])
-    return _up(maps_of(net, size, small), net.upscale_on, lr, size, tile, device, done, values)
-
-
-def maps_of(net: IARN, hr: Size, lr: Size) -> Maps:
-    """Makes the maps of a window between two sizes of images."""
-    return lambda part: net.grid_of(net.like, hr, lr, part).prepare()
-
-
-def bicubic_downscale_tiled(hr: np.ndarray, size: Size) -> np.ndarray:
-    """``ops.bicubic_downscale`` of (H, W, C) uint8 or uint16 pixels, to uint8."""
-    return _down(_bicubic((hr.shape[0], hr.shape[1]), size), Grid.down, hr, size, BICUBIC_TILE, torch.device('cpu'))
-
-
-def bicubic_upscale_tiled(lr: np.ndarray, size: Size) -> np.ndarray:
-    """``ops.resample.bicubic_upscale`` of (h, w, C) uint8 or uint16 pixels, to uint8."""
-    small = (lr.shape[0], lr.shape[1])
-    return _up(_bicubic(size, small), Grid.up, lr, size, BICUBIC_TILE, torch.device('cpu'))
-
-
-def down_tiled(hr: np.ndarray, size: Size, split: str) -> np.ndarray:
-    """D of a split, of (H, W, C) pixels or levels -> (h, w, C) float32 levels."""
-    maps = _linear((hr.shape[0], hr.shape[1]), size, split)
-    return _down(maps, Grid.down, hr, size, BICUBIC_TILE, torch.device('cpu'), values=to_levels)
-
-
-def up_tiled(lr: np.ndarray, size: Size, split: str) -> np.ndarray:
-    """U of a split, of (h, w, C) pixels or levels -> (H, W, C) float32 levels."""
-    maps = _linear(size, (lr.shape[0], lr.shape[1]), split)
-    return _up(maps, Grid.up, lr, size, BICUBIC_TILE, torch.device('cpu'), values=to_levels)
-
-
-def _bicubic(hr: Size, lr: Size) -> Maps:
-    return _linear(hr, lr, 'cubic_interp')
-
-
-def _linear(hr: Size, lr: Size, split: str) -> Maps:
-    return lambda part: make_grid(hr, lr, split, 1, torch.float32, torch.device('cpu'), part)
+def grid_factory(net: IARN, hr: Size, lr: Size) -> GridFactory:
+    """Makes the grids of a network for windows of an image, with all their maps."""
+    return lambda window: net.grid_of(net.like, hr, lr, window).prepare()
 
 
 @torch.no_grad()
-def _down(maps: Maps, work: Work, hr: np.ndarray, size: Size, tile: int, device: torch.device,
-          done: Callable[[], object] = lambda: None,
-          values: Callable[[torch.Tensor], np.ndarray] = to_pixels) -> np.ndarray:
-    """LR of every tile by ``work``, put together: pixels, or what ``values`` makes of it."""
-    lr = np.empty((*size, hr.shape[2]), np.uint8 if values is to_pixels else np.float32)
-    for v, h, g in tiles_of((hr.shape[0], hr.shape[1]), size, tile, maps):
-        made = work(g, to_tensor(hr[v.large, h.large])[None].to(device))[0]
-        lr[v.lr, h.lr] = values(made)[v.lr_inside, h.lr_inside]
-        done()
+def downscale_tiled(net: IARN, hr: np.ndarray, size: Size, tile: int, device: torch.device,
+                    progress: Progress = no_progress) -> np.ndarray:
+    """HR (H, W, 3) uint8 or uint16 RGB -> LR (h, w, 3) uint8.
+
+    Args:
+        net: the network.
+        hr: the image.
+        size: (h, w) of the LR.
+        tile: side of a tile in HR pixels; the halo comes on top.
+        device: that of the network.
+        progress: called after every tile.
+    """
+    lr = np.empty((*size, 3), np.uint8)
+    large = hr.shape[0], hr.shape[1]
+    tiles = tiles_of(large, size, tile, grid_factory(net, large, size))
+    for number, (v, h, grid) in enumerate(tiles, 1):
+        made = net.downscale_on(grid, to_tensor(hr[v.large, h.large])[None].to(device)).lr[0]
+        lr[v.lr, h.lr] = to_pixels(made)[v.lr_inside, h.lr_inside]
+        progress(number / len(tiles))
     return lr
 
 
 @torch.no_grad()
-def _up(maps: Maps, work: Work, lr: np.ndarray, size: Size, tile: int, device: torch.device,
-        done: Callable[[], object] = lambda: None,
-        values: Callable[[torch.Tensor], np.ndarray] = to_pixels) -> np.ndarray:
-    """HR of every tile by ``work``, put together: pixels, or what ``values`` makes of it."""
-    hr = np.empty((*size, lr.shape[2]), np.uint8 if values is to_pixels else np.float32)
-    for v, h, g in tiles_of(size, (lr.shape[0], lr.shape[1]), tile, maps):
-        made = work(g, to_tensor(lr[v.small, h.small])[None].to(device))[0]
+def upscale_tiled(net: IARN, lr: np.ndarray, size: Size, tile: int, device: torch.device,
+                  progress: Progress = no_progress, values: Values = to_pixels) -> np.ndarray:
+    """LR (h, w, 3) uint8 RGB, or levels -> restored HR of ``size`` (H, W), as ``values`` makes it of planes.
+
+    The arguments are those of ``downscale_tiled``.
+    """
+    hr = np.empty((*size, 3), _type_of(values))
+    small = lr.shape[0], lr.shape[1]
+    tiles = tiles_of(size, small, tile, grid_factory(net, size, small))
+    for number, (v, h, grid) in enumerate(tiles, 1):
+        made = net.upscale_on(grid, to_tensor(lr[v.small, h.small])[None].to(device))[0]
         hr[v.hr, h.hr] = values(made)[v.hr_inside, h.hr_inside]
-        done()
+        progress(number / len(tiles))
     return hr
+
+
+def bicubic_downscale_tiled(hr: np.ndarray, size: Size) -> np.ndarray:
+    """``ops.bicubic_downscale`` of (H, W, C) uint8 or uint16 pixels, to uint8."""
+    return down_tiled(hr, size, 'cubic_interp', to_pixels)
+
+
+def bicubic_upscale_tiled(lr: np.ndarray, size: Size) -> np.ndarray:
+    """``ops.resample.bicubic_upscale`` of (h, w, C) uint8 or uint16 pixels, to uint8."""
+    return up_tiled(lr, size, 'cubic_interp', to_pixels)
+
+
+@torch.no_grad()
+def down_tiled(hr: np.ndarray, size: Size, split: str, values: Values = to_levels) -> np.ndarray:
+    """D of a split, of (H, W, C) pixels or levels -> (h, w, C), as ``values`` makes it of planes."""
+    lr = np.empty((*size, hr.shape[2]), _type_of(values))
+    large = hr.shape[0], hr.shape[1]
+    for v, h, grid in tiles_of(large, size, BICUBIC_TILE, _linear_grids(large, size, split)):
+        made = grid.down(to_tensor(hr[v.large, h.large])[None])[0]
+        lr[v.lr, h.lr] = values(made)[v.lr_inside, h.lr_inside]
+    return lr
+
+
+@torch.no_grad()
+def up_tiled(lr: np.ndarray, size: Size, split: str, values: Values = to_levels) -> np.ndarray:
+    """U of a split, of (h, w, C) pixels or levels -> (H, W, C), as ``values`` makes it of planes."""
+    hr = np.empty((*size, lr.shape[2]), _type_of(values))
+    small = lr.shape[0], lr.shape[1]
+    for v, h, grid in tiles_of(size, small, BICUBIC_TILE, _linear_grids(size, small, split)):
+        made = grid.up(to_tensor(lr[v.small, h.small])[None])[0]
+        hr[v.hr, h.hr] = values(made)[v.hr_inside, h.hr_inside]
+    return hr
+
+
+def _linear_grids(hr: Size, lr: Size, split: str) -> GridFactory:
+    return lambda window: make_grid(hr, lr, split, 1, torch.float32, _CPU, window)
+
+
+def _type_of(values: Values) -> type[np.generic]:
+    return np.uint8 if values is to_pixels else np.float32
 
 
 def default_tile(net: IARN, hr: Size, lr: Size, memory: float) -> int:
@@ -210,8 +217,8 @@ def reuse_freed_memory() -> bool:
     """Let glibc give the memory of freed tensors to the next ones; where there is no glibc, nothing happens.
 
     By default it maps every tensor of more than 32 MB anew and returns it at once, so that much of the time goes into
-    clearing pages (8.3 megapixels, x2, 2 threads: 1.4 times as fast with this). What it then holds is given back before
-    the next image. It concerns the whole process, so programs call it and the library does not.
+    clearing pages (8.3 megapixels, x2, 2 threads: 1.4 times as fast with this). What it holds is given back before the
+    next image. This concerns the whole process, so programs call it and the library does not.
 
     Returns:
         whether it was set.

@@ -62,18 +62,16 @@ def in_time(seconds: float = TIME) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def iarn(command: str, *arguments: object) -> Result:
-    """Run a command line in this process, with the tiny network."""
+def iarn(command: str, *arguments: object, tty: bool = False) -> Result:
+    """Run a command line in this process, with the tiny network; ``tty``: as on a terminal."""
     line = [command, *map(str, arguments)]
     if command in ('downscale', 'upscale', 'compare'):
         line += [word for option, value in (('--weights', weights()), ('--device', 'cpu')) if option not in line
                  for word in (option, value)]
     out, err = io.StringIO(), io.StringIO()
+    err.isatty = lambda: tty  # type: ignore[method-assign]
     with redirect_stdout(out), redirect_stderr(err), in_time():
-        try:
-            code = main(line)
-        except SystemExit as stop:
-            code = int(stop.code or 0)
+        code = main(line)
     return Result(code, out.getvalue(), err.getvalue())
 
 
@@ -92,7 +90,7 @@ def refused(place: Path, *line: object, says: tuple[str, ...], code: int = 1, ot
     """
     before = contents(place)
     result = iarn(*map(str, line))
-    lines = [text for text in result.err.splitlines() if not text.startswith(('usage:', '            '))]
+    lines = result.err.splitlines()
     assert result.code == code, result
     assert len(lines) == 1 + others, result
     found = [text for text in lines if all(part in text for part in says)]

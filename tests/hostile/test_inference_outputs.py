@@ -21,10 +21,10 @@ from PIL import Image
 from iarn_basicsr import files
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.files import atomic_write, save_text
-from iarn_basicsr.inference.cli import commands
+from iarn_basicsr.inference.cli.commands import iarn as group
 from iarn_basicsr.inference.picture_file import Picture, read_picture, write_picture
 
-RECIPE = 'train_IARN_x1-4.yml'
+OPTIONS = 'train_IARN_x1-4.yml'
 
 
 def command(name: str, target: object) -> tuple[object, ...]:
@@ -37,13 +37,8 @@ def command(name: str, target: object) -> tuple[object, ...]:
         'compare': ('compare', 'good.png', '--scale', 2, '-o', target),
         'export': ('export', weights(), target),
         'export_safetensors': ('export', weights(), target),
-        'options': ('options', RECIPE, '-o', target),
+        'options': ('options', OPTIONS, '-o', target),
     }[name]
-
-
-ENDINGS = {'downscale': '.png', 'downscale_dry_run': '.png', 'upscale': '.webp', 'upscale_dry_run': '.jpg',
-           'compare': '.html', 'export': '.pth', 'export_safetensors': '.safetensors', 'options': '.yml'}
-WRITING = [name for name in ENDINGS if 'dry_run' not in name]
 
 
 @pytest.fixture
@@ -64,25 +59,14 @@ def dangling(ending: str) -> str:
     return 'x' + ending
 
 
-def loop(ending: str) -> str:
-    os.symlink('y' + ending, 'x' + ending)
-    os.symlink('x' + ending, 'y' + ending)
-    return 'x' + ending
-
-
-def below_dangling(ending: str) -> str:
-    os.symlink('nowhere', 'link')
-    return 'link/sub/x' + ending
-
-
 def below_loop(ending: str) -> str:
     os.symlink('link', 'link')
     return 'link/x' + ending
 
 
-def below_a_file(ending: str) -> str:
-    Path('file').write_text('in the way')
-    return 'file/x' + ending
+ENDINGS = {'downscale': '.png', 'downscale_dry_run': '.png', 'upscale': '.webp', 'upscale_dry_run': '.jpg',
+           'compare': '.html', 'export': '.pth', 'export_safetensors': '.safetensors', 'options': '.yml'}
+WRITING = [name for name in ENDINGS if 'dry_run' not in name]
 
 
 def below_below_a_file(ending: str) -> str:
@@ -97,8 +81,7 @@ def below_closed(ending: str) -> str:
     return 'closed/x' + ending
 
 
-@pytest.mark.parametrize('make', [dangling, loop, below_dangling, below_loop, below_a_file, below_below_a_file,
-                                  below_closed])
+@pytest.mark.parametrize('make', [dangling, below_loop, below_below_a_file, below_closed])
 @pytest.mark.parametrize('name', ENDINGS)
 def test_what_can_be_told_beforehand(idle: Path, name: str, make: object) -> None:
     target = make(ENDINGS[name])
@@ -112,16 +95,16 @@ def test_pipes_are_not_replaced_told_beforehand(idle: Path, name: str) -> None:
     target = 'x' + ENDINGS[name]
     os.mkfifo(target)
     rescaling = name.startswith(('down', 'up'))
-    refused(idle, *command(name, target), '--overwrite', says=(target, 'no regular file'), code=1)
+    refused(idle, *command(name, target), '--overwrite', says=(target, 'not a regular file'), code=1)
     assert stat.S_ISFIFO(os.stat(target).st_mode)
     if rescaling:
-        refused(idle, *command(name, target), says=(target, 'no regular file'), code=1)
+        refused(idle, *command(name, target), says=(target, 'not a regular file'), code=1)
 
 
 @pytest.mark.parametrize('name', ['downscale', 'downscale_dry_run', 'upscale', 'upscale_dry_run', 'options'])
 def test_a_file_is_no_folder_told_beforehand(idle: Path, name: str) -> None:
     Path('notes').write_text('hello')
-    refused(idle, *command(name, 'notes/'), says=('cannot be written (notes is no folder)',))
+    refused(idle, *command(name, 'notes/'), says=('cannot be written (notes is not a folder)',))
 
 
 @pytest.mark.parametrize('dry_run', [[], ['--dry-run']])
@@ -130,7 +113,7 @@ def test_what_the_kind_cannot_hold_told_beforehand(idle: Path, dry_run: list[str
     Image.new('RGB', (17000, 2)).save('long.png')
     refused(idle, 'downscale', 'clear.png', '-o', 'x.jpg', '--scale', 2, '--allow-lossy', *dry_run,
             says=('clear.png: x.jpg: .jpg cannot hold its transparency',))
-    refused(idle, 'upscale', 'clear.png', '-o', 'x.bmp', '--size', '62x46', *dry_run, others=1,
+    refused(idle, 'upscale', 'clear.png', '-o', 'x.bmp', '--size', '62x46', *dry_run,
             says=('clear.png: x.bmp: .bmp cannot hold its transparency',))
     refused(idle, 'downscale', 'long.png', '-o', 'x.webp', '--scale', 1, *dry_run,
             says=('long.png: x.webp: .webp cannot hold 17000x2 pixels, its sides have at most 16383',))
@@ -139,7 +122,7 @@ def test_what_the_kind_cannot_hold_told_beforehand(idle: Path, dry_run: list[str
 # ------------------------------------------------------------------------------------------------- what is replaced
 
 
-@pytest.mark.parametrize('mode', [0o600, 0o640, 0o444])
+@pytest.mark.parametrize('mode', [0o640, 0o444])
 @pytest.mark.parametrize('name', WRITING)
 def test_overwriting_keeps_the_mode(place: Path, name: str, mode: int) -> None:
     target = Path('x' + ENDINGS[name])
@@ -169,12 +152,6 @@ def test_new_files_heed_the_umask_of_the_moment(place: Path, umask: int) -> None
     finally:
         os.umask(before)
     assert {stat.S_IMODE(os.stat(p).st_mode) for p in ('new.txt', 'new.png')} == {0o666 & ~umask}
-
-
-def test_importing_sets_no_umask() -> None:
-    program = ('import os, sys; sys.modules["os"].umask = None; import iarn_basicsr.files, iarn_basicsr.inference.cli\n'
-               'import iarn_basicsr.inference.cli.commands')
-    assert subprocess.run([sys.executable, '-c', program], timeout=120).returncode == 0
 
 
 def test_exif_that_a_jpeg_cannot_hold(place: Path) -> None:
@@ -215,8 +192,8 @@ def test_file_too_large(place: Path, name: str, there: bool) -> None:
                 says=(f'{target}: cannot be written (File too large, ', ' free)'))
 
 
-@pytest.mark.parametrize('ending', ['png', 'jpg', 'jpeg', 'webp', 'bmp', 'tif', 'ppm'])
-@pytest.mark.parametrize('size', [1000, 20000, 40000])
+@pytest.mark.parametrize('ending', ['png', 'jpg', 'webp', 'bmp', 'tif', 'ppm'])
+@pytest.mark.parametrize('size', [1000, 40000])
 def test_no_kind_is_cut_in_silence(place: Path, ending: str, size: int) -> None:
     """Pillow does not see that the last block of a JPEG did not fit."""
     noise = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8)
@@ -302,7 +279,7 @@ def test_a_write_that_fails_leaves_nothing(place: Path) -> None:
 
 def test_commands_that_write_check_beforehand() -> None:
     """Every command that has --overwrite is in the tests above."""
-    assert set(commands._COMMANDS) - {'info', 'doctor', 'verify'} == {name.split('_')[0] for name in ENDINGS}
+    assert set(group.commands) - {'info', 'doctor', 'verify'} == {name.split('_')[0] for name in ENDINGS}
 
 
 def test_inputs_are_not_replaced_through_links(place: Path) -> None:

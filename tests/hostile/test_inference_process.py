@@ -89,7 +89,7 @@ def test_signals_in_the_middle_of_a_file(place: Path, name: str) -> None:
         assert child.returncode == -signal.SIGKILL and len(left) == 1 and left[0].startswith('.writing-')
     else:
         assert child.returncode == 128 + getattr(signal, name) and not left
-        assert err == 'iarn downscale: interrupted; every file that was written is complete\n'
+        assert err.strip() == 'iarn downscale: interrupted; every file that was written is complete'
     first = Path('out/a.png').read_bytes()
     assert iarn('downscale', 'in', '-o', 'out', '--scale', 2).code == 0
     assert list(contents(Path('out'))) == ['a.png', 'b.png', 'c.png'] and Path('out/a.png').read_bytes() == first
@@ -104,7 +104,7 @@ def test_signals_while_modules_are_imported(place: Path, module: str, name: str)
     child.send_signal(getattr(signal, name))
     out, err = child.communicate(timeout=LIMIT)
     assert child.returncode == 128 + getattr(signal, name)
-    assert (out, err) == ('', 'iarn downscale: interrupted; every file that was written is complete\n')
+    assert not out and err.strip() == 'iarn downscale: interrupted; every file that was written is complete'
     assert not Path('out').exists()
 
 
@@ -120,19 +120,19 @@ def test_signals_that_are_ignored_stay_so(monkeypatch: pytest.MonkeyPatch) -> No
     """As below nohup; and the handlers of a host program are its own, before and after."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with process._stoppable(), process.postponed():
+        with process.stoppable(), process.postponed():
             signal.raise_signal(signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
-    with pytest.raises(process.Stopped), process._stoppable():
+    with pytest.raises(process.Stopped), process.stoppable():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_second_signal_does_not_stop_the_cleaning_up() -> None:
     cleaned = []
-    with pytest.raises(process.Stopped), process._stoppable():
+    with pytest.raises(process.Stopped), process.stoppable():
         try:
             signal.raise_signal(signal.SIGTERM)
         finally:
@@ -144,22 +144,14 @@ def test_a_second_signal_does_not_stop_the_cleaning_up() -> None:
 # ------------------------------------------------------------------------------------------------------------ streams
 
 
-LOST = 'standard output is closed, what it would show is lost\n'
-
-
 @pytest.mark.parametrize(('command', 'code', 'err'), [
-    ('info in/a.png >&-', 1, f'iarn info: {LOST}'),
-    ('info in/a.png >&- <&-', 1, f'iarn info: {LOST}'),
-    ('option_files >&-', 1, f'iarn options: {LOST}'),
-    ('--help >&-', 1, f'iarn --help: {LOST}'),
-    ('--version >&-', 1, f'iarn --version: {LOST}'),
+    ('info in/a.png >&- <&-', 0, ''),
     ('info nix.png >&-', 1, 'iarn info: nix.png: no such file\n'),
     ('info in/a.png >/dev/full', 1, 'iarn info: standard output: No space left on device\n'),
-    ('info in/a.png in/a.png >/dev/full', 1, 'iarn info: standard output: No space left on device\n'),
     ('info in/a.png nix.png 2>&-', 1, ''),
     ('info nix.png 2>/dev/full', 1, ''),
-    ('info in/a.png >&- 2>&- <&-', 1, ''),
-    ('option_files train_IARN_x1-4.yml -o new/ 2>&-', 0, ''),
+    ('--help >&- 2>&- <&-', 0, ''),
+    ('options train_IARN_x1-4.yml -o new/ 2>&-', 0, ''),
 ])
 def test_closed_and_full_streams(place: Path, command: str, code: int, err: str) -> None:
     result = shell(f'{CLI} {command}')
@@ -182,7 +174,7 @@ def test_files_are_made_all_the_same_where_nothing_is_shown(place: Path) -> None
     assert contents(Path('out')) == contents(Path('expected'))
 
 
-@pytest.mark.parametrize('command', ['info {many}', 'info {many} 2>&1', '--help', 'info nix.png {many} 2>&1 >&-'])
+@pytest.mark.parametrize('command', ['info {many}', '--help', 'info nix.png {many} 2>&1 >&-'])
 def test_readers_that_leave(place: Path, command: str) -> None:
     many = ' '.join(['in/a.png'] * 500)
     result = shell(f'{CLI} {command.format(many=many)} | true; echo "${{PIPESTATUS[0]}}"')

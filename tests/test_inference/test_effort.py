@@ -10,7 +10,7 @@ from helpers import make_image, tiny_net
 
 from iarn_basicsr import IARN
 from iarn_basicsr.inference import effort
-from iarn_basicsr.inference.cli.process import EffortBar
+from iarn_basicsr.inference.cli.terminal import Bar
 from iarn_basicsr.inference.effort import GUIDE, refine_tiled
 from iarn_basicsr.inference.picture_file import read_picture
 from iarn_basicsr.inference.tiling import bicubic_downscale_tiled, downscale_tiled, upscale_tiled
@@ -95,7 +95,7 @@ def test_bar_on_a_terminal_only(monkeypatch):
         stream = io.StringIO()
         stream.isatty = lambda terminal=terminal: terminal
         monkeypatch.setattr(sys, 'stderr', stream)
-        bar = EffortBar()
+        bar = Bar()
         for share in (0.25, 1.0, 0.5, 1.0):  # two pictures
             bar(share)
-        assert bar.bar is None and ('effort' in stream.getvalue()) == terminal
+        assert bar._bar is None and ('%' in stream.getvalue()) == terminal

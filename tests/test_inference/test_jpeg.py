@@ -1,7 +1,6 @@
 """An LR image as a JPEG: its metadata, what becomes of it, and which weights may."""
 
 import json
-import os
 import shutil
 import subprocess
 
@@ -11,13 +10,11 @@ from helpers import tiny_net
 from PIL import Image
 
 from iarn_basicsr import zoo
-from iarn_basicsr.errors import MetadataError, OptionError
+from iarn_basicsr.errors import OptionError
 from iarn_basicsr.inference.cli import main
-from iarn_basicsr.inference.lr_metadata import LRMetadata, look
 from iarn_basicsr.inference.picture_file import Picture, read_picture, write_picture
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.inference.verify import PHOTOGRAPH
-from iarn_basicsr.ops.jpeg import jpeg_copy
 
 WIDTH, HEIGHT = 120, 96
 
@@ -38,16 +35,13 @@ def place(tmp_path, monkeypatch):
 def iarn(place, capsys):
     """Runs a command line in this process: (exit code, stdout, stderr)."""
     def run(*arguments):
-        try:
-            code = main([*map(str, arguments), *(['--device', 'cpu'] if arguments[0] != 'info' else [])])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
+        code = main([*map(str, arguments), *(['--device', 'cpu'] if arguments[0] != 'info' else [])])
         return code, *capsys.readouterr()
 
     return run
 
 
-def recipe_of(path):
+def metadata_of(path):
     with Image.open(path) as file:
         return json.loads(file.info['comment'][len(b'iarn '):])
 
@@ -67,8 +61,8 @@ def test_down_and_up_again(iarn, name):
     assert iarn('downscale', 'photo.png', '-o', name, '--scale', '2') == (0, '', '')
     with Image.open(name) as file:
         assert file.format == 'JPEG' and file.layer[0][1:3] == (2, 2)  # chroma is halved
-    metadata = recipe_of(name)
-    assert metadata['format'] == 3 and metadata['model'] == 'tiny' and metadata['hr_size'] == [HEIGHT, WIDTH]
+    metadata = metadata_of(name)
+    assert metadata['checksum'] == '' and metadata['model'] == 'tiny' and metadata['hr_size'] == [HEIGHT, WIDTH]
     code, out, _ = iarn('info', name)
     assert code == 0 and f'LR image of {WIDTH}x{HEIGHT}, x2, original mode RGB' in out and 'edited' not in out
     assert iarn('upscale', name, '-o', 'whole.png', '--weights', 'tiny.pth') == (0, '', '')
@@ -76,21 +70,9 @@ def test_down_and_up_again(iarn, name):
     assert np.array_equal(read_picture('whole.png').rgb, expected)
 
 
-def test_quality(iarn):
-    sizes = []
-    for quality in (5, 50, 90, 100):
-        assert iarn('downscale', 'photo.png', '-o', f'{quality}.jpg', '--scale', '2', '--quality', quality)[0] == 0
-        sizes.append(os.path.getsize(f'{quality}.jpg'))
-    assert sizes == sorted(set(sizes))
-    iarn('downscale', 'photo.png', '-o', 'lr.jpg', '--scale', '2')
-    assert np.array_equal(read_picture('lr.jpg').rgb, read_picture('90.jpg').rgb)
-
-
 @pytest.mark.parametrize(('arguments', 'words'), [
-    (['-o', 'lr.png', '--quality', '90'], '--quality 90: lr.png is no JPEG'),
-    (['-o', 'lr.jpg', '--quality', '0'], "'0': expected a whole number from 1 to 100"),
-    (['-o', 'lr.jpg', '--quality', '101'], "'101': expected a whole number from 1 to 100"),
-    (['-o', 'lr.jpg', '--quality', 'high'], "'high': expected"),
+    (['-o', 'lr.png', '--quality', '90'], 'quality 90: lr.png is not a JPEG'),
+    (['-o', 'lr.jpg', '--quality', '0'], "'--quality': 0 is not in the range 1<=x<=100"),
     (['-o', 'lr.jpg', '--payload', '2'], 'lr.jpg: payload 2 is lost in a JPEG: leave it out, or write .png or .webp'),
     (['-o', 'lr.jpg', '--effort', '3'], 'lr.jpg: effort 3 is lost in a JPEG'),
     (['-o', 'lr.jpg', '--weights', 'none'], "what the weights 'none' hide in an LR image does not survive a JPEG"),
@@ -101,8 +83,8 @@ def test_what_does_not_go_together(iarn, place, arguments, words):
 
 
 @pytest.mark.parametrize('options', [
-    {'quality': 95}, {'quality': 20}, {'progressive': True}, {'subsampling': '4:2:2'}, {'subsampling': '4:4:4'},
-    {'change': lambda image: image.convert('L')}, {'change': lambda image: image.convert('CMYK')}, {'optimize': True}])
+    {'quality': 20, 'progressive': True}, {'subsampling': '4:4:4'}, {'change': lambda image: image.convert('L')},
+    {'change': lambda image: image.convert('CMYK')}])
 def test_made_again_by_another_program(iarn, place, options):
     """With the comment it is restored like that, without it by size and weights; the same pixels give the same."""
     iarn('downscale', 'photo.png', '-o', 'lr.jpg', '--scale', '2')
@@ -110,7 +92,7 @@ def test_made_again_by_another_program(iarn, place, options):
     again('lr.jpg', 'without.jpg', keep=False, **options)
     assert iarn('upscale', 'with.jpg', '-o', 'a.png', '--weights', 'tiny.pth') == (0, '', '')
     code, _, err = iarn('upscale', 'without.jpg', '-o', 'b.png', '--weights', 'tiny.pth')
-    assert code == 1 and 'its metadata hold no metadata of IARN' in err and '(--size WxH)' in err
+    assert code == 1 and 'no IARN metadata' in err and '--size WxH' in err
     code, _, err = iarn('upscale', 'without.jpg', '-o', 'b.png', '--size', f'{WIDTH}x{HEIGHT}')
     assert code == 0 and 'restored if it was made with the weights tiny from a picture of that size' in err
     expected = Rescaler.load('tiny.pth', device='cpu').upscale(read_picture('without.jpg').rgb, (HEIGHT, WIDTH))
@@ -134,17 +116,6 @@ def test_changed_since(iarn, place, change, words):
     assert code == 0 and err.endswith(': not restored as it was\n')
 
 
-def test_turned_by_its_exif(iarn, place):
-    """A viewer that turned it only said so: it is read as it is seen, and no longer fits."""
-    iarn('downscale', 'photo.png', '-o', 'lr.jpg', '--scale', '2')
-    with Image.open('lr.jpg') as file:
-        exif = Image.Exif()
-        exif[274] = 6
-        file.save('turned.jpg', quality='keep', comment=file.info['comment'], exif=exif)
-    code, _, err = iarn('upscale', 'turned.jpg', '-o', 'x.png', '--weights', 'tiny.pth')
-    assert code == 1 and 'it is 48x60 but was made 60x48' in err
-
-
 def test_cut_and_foreign(iarn, place):
     iarn('downscale', 'photo.png', '-o', 'lr.jpg', '--scale', '2')
     data = (place / 'lr.jpg').read_bytes()
@@ -153,14 +124,10 @@ def test_cut_and_foreign(iarn, place):
     assert code == 1 and 'cut.jpg: damaged' in err
     Image.new('RGB', (60, 48), (40, 80, 120)).save('foreign.jpg', comment=b'made by a camera')
     code, _, err = iarn('upscale', 'foreign.jpg', '-o', 'x.png', '--weights', 'tiny.pth')
-    assert code == 1 and 'no metadata of IARN' in err
-    for number, words in enumerate((b'iarn {', b'iarn {"format": 3}', b'iarn \xff\xfe', b'iarn ' + b'[' * 9000)):
-        Image.new('RGB', (60, 48)).save(f'{number}.jpg', comment=words)
-        code, _, err = iarn('upscale', f'{number}.jpg', '-o', 'x.png', '--weights', 'tiny.pth')
-        assert code == 1 and 'its IARN metadata are damaged' in err and err.count('\n') == 1
-    edited = {**recipe_of('lr.jpg'), 'pixels': 'zz'}
-    Image.new('RGB', (60, 48)).save('edited.jpg', comment=b'iarn ' + json.dumps(edited).encode())
-    assert 'its IARN metadata are damaged' in iarn('info', 'edited.jpg')[1]
+    assert code == 1 and 'no IARN metadata' in err
+    Image.new('RGB', (60, 48)).save('damaged.jpg', comment=b'iarn \xff\xfe')
+    code, _, err = iarn('upscale', 'damaged.jpg', '-o', 'x.png', '--weights', 'tiny.pth')
+    assert code == 1 and 'its IARN metadata are damaged' in err and err.count('\n') == 1
 
 
 @pytest.mark.skipif(not shutil.which('jpegtran') or not shutil.which('cjpeg'), reason='programs of libjpeg are missing')
@@ -191,7 +158,7 @@ def test_gray_and_alpha(iarn, place):
     picture = Picture(read_picture('gray.png').rgb, mode='L', icc=profile)
     lr = Rescaler.load('tiny.pth', device='cpu').downscale(picture, scale=2)
     assert write_picture(lr, 'profile.jpg', 90) == ('its gray colour profile cannot go into a .jpg file: left out',)
-    assert read_picture('profile.jpg').metadata.gray_icc == '' and read_picture('profile.jpg').metadata.intact
+    assert read_picture('profile.jpg').metadata.gray_icc == b''
 
 
 def test_from_python(place):
@@ -199,38 +166,8 @@ def test_from_python(place):
     rescaler.downscale_file('photo.png', 'lr.jpg', scale=2, quality=60)
     assert rescaler.upscale_file('lr.jpg', 'whole.png').size == (HEIGHT, WIDTH)
     for quality in (0, 101, 50.5, True, '90'):
-        with pytest.raises(OptionError, match='quality .*: expected a whole number from 1 to 100'):
+        with pytest.raises(OptionError, match='quality .*: expected an integer from 1 to 100'):
             rescaler.downscale_file('photo.png', 'x.jpg', scale=2, quality=quality)
     for options in ({'payload': 1}, {'effort': 1}):
         with pytest.raises(OptionError, match='is lost in a JPEG'):
             Rescaler.load('tiny.pth', device='cpu', **options).downscale_file('photo.png', 'x.jpg', scale=2)
-
-
-# ---------------------------------------------------------------------------------------------------------------- look
-
-
-def test_look_survives_jpeg_and_shows_a_change():
-    """Down to quality 5, also of the smallest pictures; what is another picture is far off."""
-    photo = read_picture(PHOTOGRAPH).rgb
-    for image in (photo, photo[90:122, 120:160], photo[100:116, 130:146], photo[100:103, 130:132]):
-        metadata = LRMetadata((400, 400), image.shape[:2], 'm', 'w', 'RGB', '').for_jpeg(image)
-        assert metadata.change(image) == '' and metadata.intact
-    metadata = LRMetadata((400, 400), photo.shape[:2], 'm', 'w', 'RGB', '').for_jpeg(photo)
-    assert all(metadata.change(jpeg_copy(photo, quality)) == '' for quality in (5, 10, 30, 95))
-    for other in (photo[::-1], photo[:, ::-1], 255 - photo, np.roll(photo, 40, 1)):
-        assert metadata.change(np.ascontiguousarray(other))
-
-
-def test_look_is_the_mean_of_cells():
-    image = np.repeat(np.repeat(np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8), 3, 0), 5, 1)
-    rgb = np.repeat(image[..., None], 3, 2)
-    assert list(bytes.fromhex(look(rgb))) == list(range(0, 256, 4))
-
-
-def test_recipe_of_a_jpeg_needs_its_look():
-    good = LRMetadata((4, 4), (2, 2), 'm', 'w', 'RGB', '').for_jpeg(np.zeros((2, 2, 3), np.uint8))
-    assert LRMetadata.from_json(good.to_json()) == good
-    for pixels in ('', 'ab', 'x' * 128, '0' * 127, '0' * 130):
-        record = {**json.loads(good.to_json()), 'pixels': pixels}
-        with pytest.raises(MetadataError, match='its IARN metadata are damaged'):
-            LRMetadata.from_json(json.dumps(record))

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from iarn_basicsr.inference import option_files
-from iarn_basicsr.inference.cli import main
+from iarn_basicsr.inference.cli import main, option_files
 
 OPTIONS = Path(__file__).resolve().parents[2] / 'options'
 NAME = 'train_IARN_x1-4.yml'
@@ -26,16 +25,16 @@ def test_list(capsys: pytest.CaptureFixture) -> None:
     """Every option file that stands at the top of ``options``, those for training first, with what it is for."""
     assert main(['options']) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert sorted(lines) == sorted(p.name for p in OPTIONS.glob('*.yml'))
+    assert sorted(lines) == sorted(p.name for p in OPTIONS.glob('*.yml')) and all(lines.values())
     assert [name.split('_')[0] for name in lines] == sorted((n.split('_')[0] for n in lines), reverse=True)
-    assert lines['train_IARN_x1-4_quick.yml'].startswith('IARN light in minutes on a CPU')
 
 
 def test_summary_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes on over lines, and ends before the commands."""
     monkeypatch.setattr(option_files, 'PLACES', [str(folder)])
     (folder / 'train_a.yml').write_text('# Has 0.5 M parameters,\n# and more. Not this.\n#   iarn-train\nname: a\n')
-    (folder / 'test_b.yml').write_text('# Has one line.\n#   iarn-test\n# Not this.\n')
+    (folder / 'test_b.yml').write_text('# yaml-language-server: $schema=x.json\n# Has one line.\n#   iarn-test\n'
+                                       '# Not this.\n')
     (folder / 'test_c.yml').write_text('name: c\n# Not this.\n')
     (folder / 'README.md').write_text('# Not this.\n')
     assert {name: option_files.summary(name) for name in option_files.names()} == {
@@ -88,7 +87,13 @@ def test_package_without_its_option_files(monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr().err == 'iarn options: nowhere: no such folder: install the package again\n'
 
 
+def test_schema(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    (folder / 'x.json').write_text('{"title": "ü"}', encoding='utf-8')
+    monkeypatch.setattr(option_files, 'SCHEMA', str(folder / 'x.json'))
+    assert main(['options', '--schema']) == 0 and capsys.readouterr().out == '{"title": "ü"}\n'
+
+
 def test_no_torch_is_loaded() -> None:
-    program = ('import sys; from iarn_basicsr.inference.cli import main; main(["option_files"]); '
+    program = ('import sys; from iarn_basicsr.inference.cli import main; main(["options"]); '
                'assert not {"torch", "basicsr"} & set(sys.modules)')
     assert subprocess.run([sys.executable, '-c', program], cwd=OPTIONS.parent, timeout=120).returncode == 0

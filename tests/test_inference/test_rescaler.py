@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import logging
+import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
+import cv2
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -17,13 +22,13 @@ from PIL import Image
 
 from iarn_basicsr import Rescaler as exported  # noqa: N813
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.inference import memory
-from iarn_basicsr.inference import rescaler as module
+from iarn_basicsr.inference import SMALLEST_TILE, memory
+from iarn_basicsr.inference import pixel_rescaler as module
 from iarn_basicsr.inference.picture_file import Picture, read_picture, write_picture
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
-from iarn_basicsr.ops.size import largest_hr_size, lr_size, smallest_lr_size
+from iarn_basicsr.ops.size import lr_size
 from iarn_basicsr.zoo.weights import weights_hash
 
 IMAGE = make_image(23, 31, seed=1)[..., ::-1].copy()
@@ -109,10 +114,6 @@ def test_the_input_is_not_touched(rescaler: Rescaler) -> None:
         np.ascontiguousarray(IMAGE[::-1, ::-1]), scale=2))
 
 
-def test_scale_1_changes_nothing(rescaler: Rescaler) -> None:
-    assert np.array_equal(rescaler.roundtrip(IMAGE, scale=1).restored, IMAGE)
-
-
 @settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_any_size(rescaler: Rescaler, data: st.DataObject) -> None:
@@ -179,7 +180,7 @@ def test_profiles_travel(rescaler: Rescaler) -> None:
 
 
 @pytest.mark.parametrize('ending', ['png', 'webp'])
-def test_a_gray_profile_waits_in_the_recipe(rescaler: Rescaler, tmp_path: Path, ending: str) -> None:
+def test_a_gray_profile_waits_in_the_metadata(rescaler: Rescaler, tmp_path: Path, ending: str) -> None:
     """The LR of a gray picture is RGB, where a profile for gray would be wrong."""
     paths = [str(tmp_path / name) for name in ('a.png', f'lr.{ending}', 'restored.png', 'restored.webp')]
     Image.fromarray(IMAGE).convert('L').save(paths[0], icc_profile=GRAY_ICC)
@@ -189,11 +190,10 @@ def test_a_gray_profile_waits_in_the_recipe(rescaler: Rescaler, tmp_path: Path, 
     rescaler.upscale_file(paths[1], paths[2])
     with Image.open(paths[2]) as file:
         assert file.mode == 'L' and file.info['icc_profile'] == GRAY_ICC
-    said: list[str] = []
-    Rescaler(rescaler.net, 'tiny', device='cpu', say=said.append).upscale_file(paths[1], paths[3])
+    restored = rescaler.upscale_file(paths[1], paths[3])
     with Image.open(paths[3]) as file:  # WebP has no gray
         assert 'icc_profile' not in file.info
-    assert said == [f'{paths[3]}: its colour profile cannot go into a .webp file: left out']
+    assert restored.remarks == ('its colour profile cannot go into a .webp file: left out',)
 
 
 @pytest.mark.parametrize('ending', ['png', 'webp'])
@@ -228,8 +228,8 @@ def test_what_is_no_image(rescaler: Rescaler, image: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    ({}, 'give either scale or size, not neither'),
-    ({'scale': 2, 'size': (9, 12)}, 'give either scale or size, not both'),
+    ({}, 'give one of scale, size and max_side, not none'),
+    ({'scale': 2, 'size': (9, 12)}, 'give one of scale, size and max_side, not scale and size'),
     ({'scale': 0.5}, 'scale 0.5 is not a valid scale'),
     ({'scale': 'two'}, "scale 'two' is not understood"),
     ({'scale': 5}, r'LR size 5x6 is out of range for HR 23x31 .*between 5x7 and 23x31'),
@@ -242,44 +242,17 @@ def test_what_is_no_lr_size(rescaler: Rescaler, arguments: dict[str, Any], messa
         rescaler.downscale(IMAGE, **arguments)
 
 
-@pytest.mark.parametrize(('size', 'message'), [
-    (None, r'upscale needs size=\(H, W\): pixels alone do not say how large the original was'),
-    ((22, 31), r'HR size 22x31 is out of range for LR 23x31 \(height x width\): .* between 23x31 and 95x127'),
-    ((96, 127), 'size 96x127'),
-    ((1, 10**9), 'size 1x1000000000'),
-    ((30.5, 40), r'size \(30.5, 40\) is not \(height, width\) in whole pixels'),
-    (30, 'size 30 is not'),
-    (('40', '50'), 'is not .height, width. in whole pixels'),
-])
-def test_what_is_no_hr_size(rescaler: Rescaler, size: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        rescaler.upscale(IMAGE, size=size)
-
-
-def test_largest_hr_size_is_what_the_network_accepts(rescaler: Rescaler) -> None:
-    assert rescaler.upscale(IMAGE[:2, :3], size=(11, 15)).shape == (11, 15, 3)
-    assert rescaler.lr_size((11, 15), size=(2, 3)) == (2, 3)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.integers(1, 20000), st.floats(1, 8) | st.integers(10, 80).map(lambda tenths: tenths / 10))
-def test_both_size_ranges_are_one_rule(lr: int, max_scale: float) -> None:
-    """At 1.1, say, an HR of 33 has LR sizes from 30: though 1.1 times 30 is a little over 33 in binary."""
-    high = largest_hr_size((lr, 1), max_scale)[0]
-    assert smallest_lr_size((high, 1), max_scale)[0] <= lr < smallest_lr_size((high + 1, 1), max_scale)[0]
-
-
 @pytest.mark.parametrize(('change', 'message'), [
     ({'weights': 'f' * 16, 'model': 'other'},
      r"it was made with the weights 'other' \(f{16}\), these are 'tiny' \(\w{16}\); restore it with those, or try "
      'with force=True'),
     ({'lr_size': (13, 16)},
      r'it is 16x12 but was made 16x13 \(width x height\): it was resized, turned or cropped since, '),
-    ({'pixels': '00000000'}, 'it was edited or recompressed since it was made, .* force=True tries'),
+    ({'checksum': '00000000'}, 'it was edited or recompressed since it was made, .* force=True tries'),
 ])
 def test_lr_that_does_not_fit(rescaler: Rescaler, change: dict[str, Any], message: str) -> None:
     lr = rescaler.downscale(Picture(IMAGE), scale=2)
-    lr.metadata = replace(lr.metadata, **change)
+    lr.metadata = msgspec.structs.replace(lr.metadata, **change)
     for call in (rescaler.upscale, rescaler.restored_size):
         with pytest.raises(ValueError, match=message):
             call(lr)
@@ -298,8 +271,8 @@ def test_lr_that_was_edited_or_made_elsewhere(rescaler: Rescaler) -> None:
     assert np.array_equal(renamed.upscale(lr).rgb, rescaler.upscale(lr).rgb)
 
 
-def test_lr_without_a_recipe(rescaler: Rescaler) -> None:
-    with pytest.raises(ValueError, match=r'its metadata hold no metadata of IARN: .*; give size=\(H, W\)'):
+def test_lr_without_metadata(rescaler: Rescaler) -> None:
+    with pytest.raises(ValueError, match=r'no IARN metadata: .*; give size=\(H, W\)'):
         rescaler.upscale(Picture(IMAGE))
     assert rescaler.upscale(Picture(IMAGE), size=(30, 40)).size == (30, 40)
     broken = Picture(IMAGE, no_metadata='its IARN metadata are damaged (x)')
@@ -318,21 +291,59 @@ def test_errors_name_the_file(rescaler: Rescaler, tmp_path: Path) -> None:
     Image.fromarray(IMAGE).save(path)
     for call in (lambda: rescaler.upscale(path), lambda: rescaler.upscale_file(path, 'x.png'),
                  lambda: rescaler.downscale(path, scale=9), lambda: rescaler.downscale_file(path, 'x.png', scale=9)):
-        with pytest.raises(ValueError, match=f'^{re.escape(path)}: (its metadata hold no|LR size)'):
+        with pytest.raises(ValueError, match=f'^{re.escape(path)}: (no IARN metadata|LR size)'):
             call()
 
 
-@pytest.mark.parametrize('tile', [0, -5, 2.5, 63, 1e400])
-def test_tile_must_be_a_whole_number(tile: Any) -> None:
-    with pytest.raises(ValueError, match=rf'tile {tile}: expected a whole number of HR pixels, at least 64'):
-        Rescaler(tiny_net(), 'tiny', tile=tile)
+def test_max_side(rescaler: Rescaler) -> None:
+    """The longer side is met exactly, whatever the ratio; a smaller picture keeps its size."""
+    for size in ((23, 31), (31, 23), (97, 64), (1000, 999)):
+        for side in (max(size) // 3, max(size) - 1, 2000):
+            assert max(rescaler.lr_size(size, max_side=side)) == min(side, max(size))
+    with pytest.raises(ValueError, match='max_side 0: expected an integer >= 1'):
+        rescaler.lr_size((23, 31), max_side=0)
 
 
-@pytest.mark.parametrize('device', ['nonsense', 'cuda:99', 'meta:x'])
-def test_device_must_be_usable(device: str) -> None:
-    with pytest.raises(ValueError, match=rf"device '{device}' cannot be used \(.+\); here are: cpu") as error:
-        Rescaler(tiny_net(), 'tiny', device=device)
-    assert '\n' not in str(error.value)
+def test_dry_run(rescaler: Rescaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be made, with every check and remark, without work and without a file."""
+    monkeypatch.chdir(tmp_path)
+    write_picture(Picture(IMAGE), 'a.png')
+    rescaler.downscale_file('a.png', 'lr.png', max_side=16)
+    monkeypatch.setattr(IARN, 'downscale_on', None)
+    monkeypatch.setattr(IARN, 'upscale_on', None)
+    lr = rescaler.downscale_file('lr.png', 'x.png', scale=2, dry_run=True)
+    assert (lr.size, lr.made_from) == ((6, 8), (12, 16)) and 'it is an LR image already' in lr.remarks[0]
+    restored = rescaler.upscale_file('lr.png', 'x.png', dry_run=True)
+    assert (restored.size, restored.made_from, restored.remarks) == ((23, 31), (12, 16), ())
+    for call in (lambda: rescaler.downscale_file('a.png', 'a.png/x.png', scale=2, dry_run=True),
+                 lambda: rescaler.upscale_file('a.png', 'x.png', dry_run=True)):
+        with pytest.raises(ValueError, match='cannot be written|no IARN metadata'):
+            call()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['a.png', 'lr.png']
+
+
+def test_remarks_are_logged_and_carried(rescaler: Rescaler, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = str(tmp_path / 'a.png')
+    cv2.imwrite(path, IMAGE.astype(np.uint16) * 257)
+    lr = rescaler.downscale_file(path, tmp_path / 'lr.png', scale=2)
+    remark = 'it has 16 bits a channel; the LR, and what is restored from it, have 8'
+    assert lr.remarks == (remark,) and caplog.messages == [f'{path}: {remark}']
+    assert (caplog.records[0].path, caplog.records[0].remark) == (path, remark)
+
+
+def test_copies_and_pickles(rescaler: Rescaler) -> None:
+    for other in (copy.deepcopy(rescaler), pickle.loads(pickle.dumps(rescaler))):
+        assert other.weights_hash == rescaler.weights_hash
+        assert np.array_equal(other.downscale(IMAGE, scale=2), rescaler.downscale(IMAGE, scale=2))
+
+
+def test_progress_ends_at_1_and_never_falls() -> None:
+    shares: list[float] = []
+    busy = Rescaler(tiny_net(), 'tiny', device='cpu', tile=64, effort=2, progress=shares.append)
+    busy.roundtrip(make_image(150, 60, seed=2), scale=2)
+    up, down = shares[-3:], shares[:-3]
+    assert down == sorted(down) and down[-1] == 1 and len(down) == 3 + 3 * 2
+    assert up == pytest.approx([1 / 3, 2 / 3, 1])
 
 
 # ------------------------------------------------------------------------------------------------------------ memory
@@ -340,32 +351,34 @@ def test_device_must_be_usable(device: str) -> None:
 
 def test_tile_is_used(rescaler: Rescaler, monkeypatch: pytest.MonkeyPatch) -> None:
     tiles = []
-    monkeypatch.setattr(module, 'downscale_tiled', lambda net, rgb, size, tile, device: tiles.append(tile) or rgb)
+    monkeypatch.setattr(module, 'downscale_tiled', lambda net, rgb, size, tile, *_: tiles.append(tile) or rgb)
     Rescaler(rescaler.net, 'tiny', device='cpu', tile=77).downscale(IMAGE, scale=2)
     rescaler.downscale(IMAGE, scale=2)
     monkeypatch.setattr(module, 'available_memory', lambda: 1e6)
     rescaler.downscale(IMAGE, scale=2)
-    assert tiles[0] == 77 and tiles[1] > 500 and tiles[2] == module.SMALLEST_TILE
+    assert tiles[0] == 77 and tiles[1] > 500 and tiles[2] == SMALLEST_TILE
 
 
 @pytest.mark.parametrize(('direction', 'function'), [('downscale', 'downscale_tiled'), ('upscale', 'upscale_tiled')])
-def test_out_of_gpu_memory_halves_the_tile(monkeypatch: pytest.MonkeyPatch, direction: str, function: str) -> None:
-    image, said, tiles = make_image(150, 170, seed=2), [], []
+def test_out_of_gpu_memory_halves_the_tile(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+                                           direction: str, function: str) -> None:
+    image, tiles = make_image(150, 170, seed=2), []
+    caplog.set_level(logging.INFO, 'iarn_basicsr')
     work = getattr(module, function)
 
-    def full(net: IARN, rgb: np.ndarray, size: tuple[int, int], tile: int, device: torch.device) -> np.ndarray:
+    def full(net: IARN, rgb: np.ndarray, size: tuple[int, int], tile: int, *rest: Any) -> np.ndarray:
         tiles.append(tile)
         if tile > 64:
             raise torch.cuda.OutOfMemoryError('CUDA out of memory')
-        return work(net, rgb, size, tile, device)
+        return work(net, rgb, size, tile, *rest)
 
     monkeypatch.setattr(module, function, full)
-    rescaler = Rescaler(tiny_net(), 'tiny', device='cpu', tile=256, say=said.append)
+    rescaler = Rescaler(tiny_net(), 'tiny', device='cpu', tile=256)
     arguments: dict[str, Any] = {'scale': 2} if direction == 'downscale' else {'size': (300, 340)}
     found = getattr(rescaler, direction)(image, **arguments)
     assert tiles == [256, 128, 64]
-    assert [line.split(':')[0] for line in said] == ['out of GPU memory'] * 2
-    assert 'tiles of 64 pixels' in said[1]
+    assert [line.split(':')[0] for line in caplog.messages] == ['out of GPU memory'] * 2
+    assert 'tiles of 64 pixels' in caplog.messages[1]
     monkeypatch.setattr(module, function, work)
     whole = getattr(Rescaler(rescaler.net, 'tiny', device='cpu', tile=10**6), direction)(image, **arguments)
     assert np.abs(found.astype(int) - whole).max() <= 1
@@ -444,13 +457,3 @@ def test_load(tmp_path: Path) -> None:
     assert (rescaler.name, rescaler.tile, str(rescaler.device)) == ('mine', 70, 'cpu')
     assert rescaler.weights_hash == weights_hash(tiny_net().state_dict())
     assert re.fullmatch('[0-9a-f]{16}', rescaler.weights_hash)
-
-
-def test_hash_sees_every_weight() -> None:
-    net = tiny_net()
-    hashes = {weights_hash(net.state_dict())}
-    for parameter in net.parameters():
-        with torch.no_grad():
-            parameter[(0,) * parameter.dim()] += 1e-3
-        hashes.add(weights_hash(net.state_dict()))
-    assert len(hashes) == 1 + len(list(net.parameters()))

@@ -257,7 +257,7 @@ def test_export_refusals(folder: Path, capsys: pytest.CaptureFixture) -> None:
             (['run.pth', 'run.pth'], 2, 'run.pth exists: pass --overwrite to replace it'),
             (['nix.pth', 'x.pth'], 2, "weights 'nix.pth': no such file, and no released weights of this name; this "
                                       'package holds none, name a file'),
-            (['run.pth', 'file/a/x.pth'], 1, 'file/a/x.pth: cannot be written (file is no folder)')):
+            (['run.pth', 'file/a/x.pth'], 1, 'file/a/x.pth: cannot be written (file is not a folder)')):
         assert main(['export', *arguments]) == code
         assert capsys.readouterr().err == f'iarn export: {message}\n'
     assert main(['export', 'run.pth', 'run.pth', '--overwrite']) == 0

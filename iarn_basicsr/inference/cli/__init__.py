@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
-from .process import postponed, run_as_process
+import click
+
+from iarn_basicsr.errors import IARNError, ImageError
+
+from .process import Stopped, drop, in_words, open_streams, postponed, print_error, stoppable
 
 __all__ = ['main']
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 if all went well, 1 if a file failed, 2 for a wrong command line, 130 if interrupted."""
+    """Run one command.
+
+    Returns:
+        0 if all went well, 1 if a file failed, 2 for a wrong command line; of a signal 128 and its number.
+    """
     words = sys.argv[1:] if argv is None else argv
-    return run_as_process(' '.join(['iarn', *words[:1]]), lambda: _command(words))
+    open_streams()
+    try:
+        with stoppable():
+            with postponed():
+                from .commands import iarn
+            status = iarn.main(words, prog_name='iarn', standalone_mode=False)
+            sys.stdout.flush()
+            return status or 0
+    except (click.ClickException, click.Abort, KeyboardInterrupt, SystemExit, IARNError, MemoryError, OSError) as error:
+        return _exit_code(' '.join(['iarn', *words[:1]]), error)
 
 
-def _command(argv: list[str]) -> int:
-    with postponed():
-        from .arguments import make_parser
-    args = make_parser().parse_args(argv)
-    with postponed():
-        from .commands import run_command
-    return run_command(args)
+def _exit_code(name: str, error: BaseException) -> int:
+    """Tell an error in one line; ``name`` is that of the command."""
+    if isinstance(error, (click.Abort, KeyboardInterrupt)):  # click makes the first of the second
+        cause = error.__cause__ or error
+        print_error(f'{name}: interrupted; every file that was written is complete')
+        return 128 + (cause.number if isinstance(cause, Stopped) else signal.SIGINT)
+    if isinstance(error, click.ClickException):
+        print_error(f'{name}: {" ".join(error.format_message().split())}')
+        return 2
+    if isinstance(error, (SystemExit, BrokenPipeError)):  # the reader of standard output has left; click raises both
+        drop(sys.stdout)
+        return 1
+    print_error(f'{name}: {in_words(error)}')
+    if isinstance(error, OSError):
+        drop(sys.stdout)
+    return 1 if isinstance(error, (ImageError, MemoryError, OSError)) else 2

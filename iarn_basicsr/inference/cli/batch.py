@@ -2,75 +2,184 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import path as osp
+from typing import NamedTuple
 
-from tqdm import tqdm
+import click
 
-from iarn_basicsr.files import is_image
-from iarn_basicsr.inference.picture_file import INPUT_ENDINGS, OUTPUT_ENDINGS
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.files import IMAGE_ENDINGS, is_image
+from iarn_basicsr.inference import log_remarks
+from iarn_basicsr.inference.picture_file import Picture
 
-from .process import show, tell
+from .process import in_words, print_error, print_lines, wh
+from .terminal import Remarks
 
-__all__ = ['Job', 'Outcome', 'UsageError', 'one_line', 'plan', 'run']
+__all__ = ['Batch', 'Job', 'batch_of']
 
 OTHER_ENDINGS = ('.gif', '.jxl', '.jp2', '.avif', '.heic', '.heif', '.tga', '.pgm', '.exr', '.dng', '.svg', '.pdf')
+READABLE_ENDINGS = (*IMAGE_ENDINGS, '.gif')  # whose 256 colours would restore little, so none is written
 
 
-class UsageError(ValueError):
-    """A command line that cannot be carried out; ends with exit code 2."""
-
-
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """One file to read and one to write."""
 
     source: str
     target: str
 
 
-@dataclass
-class Outcome:
-    """What became of the files of a run."""
+@contextmanager
+def batch_of(command: str, sources: tuple[str, ...], output: str, form: str, *, overwrite: bool,
+             dry_run: bool) -> Iterator[Batch]:
+    """The files of a command; at the end of the block comes what failed and what the library logged.
 
-    done: int = 0
-    skipped: int = 0
-    failed: list[str] = field(default_factory=list)
-    remarks: dict[str, list[str]] = field(default_factory=dict)  # remark -> sources
+        with batch_of('downscale', sources, output, 'png', overwrite=False, dry_run=False) as batch:
+            for job in batch:
+                with batch.making(job):
+                    batch.made(job, rescaler.downscale_file(job.source, job.target, scale=2))
+        return batch.status
+    """
+    with Remarks(f'iarn {command}'):
+        batch = Batch(command, sources, output, form, overwrite=overwrite, dry_run=dry_run)
+        try:
+            yield batch
+        finally:
+            batch.report()
 
-    def remark(self, source: str, *texts: str) -> None:
-        """What is worth knowing and no failure."""
-        for text in texts:
-            self.remarks.setdefault(text, []).append(source)
+
+class Batch:
+    """Files to make from files: planned at once, then made one by one; a file that fails does not stop the rest.
+
+    Attributes:
+        jobs: what there is to do; a file that exists is skipped unless ``overwrite``.
+        failed: a line for each file that failed.
+        kind: ending of the files to write.
+
+    Raises:
+        click.UsageError: if sources and output do not fit together.
+    """
+
+    def __init__(self, command: str, sources: tuple[str, ...], output: str, form: str, *, overwrite: bool,
+                 dry_run: bool) -> None:
+        self.jobs: list[Job] = []
+        self.failed: list[str] = []
+        self._command, self._dry_run, self._done, self._skipped = command, dry_run, 0, 0
+        self._talks = sys.stderr.isatty()
+        as_file, self.kind = _is_file(output), '.' + form.lower().lstrip('.')
+        if self.kind not in IMAGE_ENDINGS:
+            raise click.UsageError(f'--format {form}: choose one of {", ".join(e[1:] for e in IMAGE_ENDINGS)}')
+        if as_file and (len(sources) > 1 or osp.isdir(sources[0])):
+            raise click.UsageError(f'-o {output}: several inputs need a folder to write to')
+        if as_file:
+            self.kind = osp.splitext(output)[1].lower()
+        self._plan([Job(source, output if as_file else osp.join(output, osp.splitext(name)[0] + self.kind))
+                    for source, name in self._inputs(sources, output)], overwrite)
+
+    @property
+    def status(self) -> int:
+        """The exit code."""
+        return int(bool(self.failed))
+
+    def __iter__(self) -> Iterator[Job]:
+        if not self._talks or len(self.jobs) < 2:
+            return iter(self.jobs)
+        from tqdm import tqdm
+        return iter(tqdm(self.jobs, unit='image'))
+
+    @contextmanager
+    def making(self, job: Job) -> Iterator[None]:
+        """Errors inside the block are failures of the file; wrong options, and a reader that left, end the command."""
+        try:
+            yield
+        except (click.UsageError, OptionError, BrokenPipeError):
+            raise
+        except (OSError, ValueError, MemoryError, RuntimeError) as error:  # RuntimeError: torch, out of memory
+            message = in_words(error)
+            self.failed.append(message if message.startswith(f'{job.source}: ') else f'{job.source}: {message}')
+
+    def made(self, job: Job, picture: Picture) -> None:
+        """Count a file that was made, or would be, and say so on a terminal."""
+        self._done += 1
+        text = f'{job.source} -> {job.target}: {wh(picture.made_from or picture.size)} -> {wh(picture.size)}'
+        if self._dry_run:
+            print_lines(text)
+        elif self._talks:
+            from tqdm import tqdm
+            with tqdm.external_write_mode():  # beside its bar
+                print_error(text)
+
+    def report(self) -> None:
+        """Say what failed, and on a terminal how many files were made."""
+        for line in self.failed:
+            print_error(f'iarn {self._command}: {line}')
+        if self._talks and not self._dry_run and (len(self.jobs) > 1 or self.failed or self._skipped):
+            print_error(f'{self._done} done, {self._skipped} skipped, {len(self.failed)} failed')
+
+    def _inputs(self, sources: tuple[str, ...], output: str) -> Iterator[tuple[str, str]]:
+        """(file, name below the output) of every input; folders are walked, but not the output folder.
+
+        Other files and hidden ones are passed over; sub-folders that cannot be read are failures.
+        """
+        def unreadable(error: OSError) -> None:
+            self.failed.append(f'{error.filename}: cannot be read ({error.strerror})')
+
+        made = _identity(output)
+        for source in sources:
+            if not osp.exists(source):
+                raise click.UsageError(f'{source}: no such file or folder (current directory {os.getcwd()})')
+            if not osp.isdir(source):
+                yield source, osp.basename(source)
+                continue
+            found = []
+            for place, inner, files in os.walk(source, onerror=unreadable):
+                inner[:] = [name for name in inner if not name.startswith('.')
+                            and (made is None or _identity(osp.join(place, name)) != made)]
+                found += [osp.join(place, name) for name in files if is_image(name, READABLE_ENDINGS)]
+            if not found and not self.failed:
+                raise click.UsageError(f'{source}: no image in this folder (looked for {", ".join(READABLE_ENDINGS)})')
+            yield from ((path, osp.relpath(path, source)) for path in sorted(found))
+
+    def _plan(self, jobs: list[Job], overwrite: bool) -> None:
+        """Sort out what cannot be done: clashes fail, what exists is skipped, an input given twice is taken once."""
+        inputs = {_identity(job.source) for job in jobs} - {None}
+        taken: dict[str, str] = {}  # target -> source
+        for job in jobs:
+            source, target = job
+            if target in taken:
+                if _identity(taken[target]) == _identity(source):
+                    log_remarks(source, 'was given more than once, and is taken once')
+                else:
+                    self.failed.append(f'{source}: another input becomes {target} too: rename one')
+                continue
+            taken[target] = source
+            if _identity(target) in inputs:
+                self.failed.append(f'{source}: the output would replace the input {target}: choose another -o')
+            elif osp.exists(target) and not osp.isfile(target):
+                kind = 'a folder' if osp.isdir(target) else 'not a regular file'
+                self.failed.append(f'{source}: {target} is {kind}: choose another -o')
+            elif osp.exists(target) and not overwrite:
+                self._skipped += 1
+                log_remarks(source, 'skipped, the output exists (--overwrite replaces it)')
+            else:
+                self.jobs.append(job)
 
 
-def plan(args: argparse.Namespace) -> tuple[list[Job], Outcome]:
-    """The files to make; what exists already is skipped, clashes fail."""
-    outcome, jobs = Outcome(), []
-    taken: dict[str, str] = {}  # target -> source
-    pairs = list(_pairs(args, outcome))
-    inputs = {_identity(source) for source, _ in pairs} - {None}
-    for source, target in pairs:
-        if target in taken and _identity(taken[target]) == _identity(source):
-            outcome.remark(source, 'was given more than once, and is taken once')
-        elif target in taken:
-            outcome.failed.append(f'{source}: another input becomes {target} too: rename one')
-        elif _identity(target) in inputs:
-            outcome.failed.append(f'{source}: the output would replace the input {target}: choose another -o')
-        elif osp.exists(target) and not osp.isfile(target):
-            kind = 'a folder' if osp.isdir(target) else 'no regular file'
-            outcome.failed.append(f'{source}: {target} is {kind}: choose another -o')
-        elif osp.exists(target) and not args.overwrite:
-            outcome.skipped += 1
-            outcome.remark(source, 'skipped, the output exists (--overwrite replaces it)')
-        else:
-            jobs.append(Job(source, target))
-        taken.setdefault(target, source)
-    return jobs, outcome
+def _is_file(output: str) -> bool:
+    """Whether ``-o`` names a file, not a folder."""
+    ending = osp.splitext(output)[1].lower()
+    if output == '-':
+        raise click.UsageError('-o -: nothing is written to standard output, name a file or folder (./- is one)')
+    if osp.isdir(output) or output.endswith(os.sep):
+        return False
+    if ending in OTHER_ENDINGS:
+        raise click.UsageError(f'-o {output}: {ending} cannot be written, choose one of {", ".join(IMAGE_ENDINGS)}')
+    if osp.exists(output) and ending not in IMAGE_ENDINGS:
+        raise click.UsageError(f'-o {output}: exists and is neither a folder nor an image')
+    return ending in IMAGE_ENDINGS
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -80,96 +189,3 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _pairs(args: argparse.Namespace, outcome: Outcome) -> Iterator[tuple[str, str]]:
-    """(source, target) of every input; folders are walked, but not the output folder; other files are passed over.
-
-    Sub-folders that cannot be read are failures of the ``outcome``.
-    """
-    as_file, ending = _output_is_file(args.output), '.' + args.format.lower().lstrip('.')
-    if as_file and (len(args.sources) > 1 or osp.isdir(args.sources[0])):
-        raise UsageError(f'-o {args.output}: several inputs need a folder to write to')
-    if ending not in OUTPUT_ENDINGS:
-        raise UsageError(f'--format {args.format}: choose one of {", ".join(e[1:] for e in OUTPUT_ENDINGS)}')
-    for source in args.sources:
-        if not osp.exists(source):
-            raise UsageError(f'{source}: no such file or folder (current directory {os.getcwd()})')
-        if not osp.isdir(source):
-            yield source, args.output if as_file else osp.join(args.output, _stem(osp.basename(source)) + ending)
-            continue
-        failed = len(outcome.failed)
-        names = sorted(_images_below(source, args.output, outcome))
-        if not names and len(outcome.failed) == failed:
-            raise UsageError(f'{source}: no image in this folder (looked for {", ".join(INPUT_ENDINGS)})')
-        for name in names:
-            yield osp.join(source, name), osp.join(args.output, _stem(name) + ending)
-
-
-def _output_is_file(path: str) -> bool:
-    ending = osp.splitext(path)[1].lower()
-    if path == '-':
-        raise UsageError('-o -: nothing is written to standard output, name a file or folder (./- is one)')
-    if osp.isdir(path) or path.endswith(os.sep):
-        return False
-    if ending in OTHER_ENDINGS:
-        raise UsageError(f'-o {path}: {ending} cannot be written, choose one of {", ".join(OUTPUT_ENDINGS)}')
-    if osp.exists(path) and ending not in OUTPUT_ENDINGS:
-        raise UsageError(f'-o {path}: exists and is neither a folder nor an image')
-    return ending in OUTPUT_ENDINGS
-
-
-def _images_below(folder: str, output: str, outcome: Outcome) -> Iterator[str]:
-    """Names of images in a folder and its sub-folders, relative to it; hidden ones are passed over."""
-    made = _identity(output)
-
-    def unreadable(error: OSError) -> None:
-        outcome.failed.append(f'{error.filename}: cannot be read ({error.strerror})')
-
-    for place, inner, files in os.walk(folder, onerror=unreadable):
-        inner[:] = [name for name in inner if not name.startswith('.')
-                    and (made is None or _identity(osp.join(place, name)) != made)]
-        for name in files:
-            if is_image(name) or (name.lower().endswith('.gif') and not name.startswith('.')):
-                yield osp.relpath(osp.join(place, name), folder)
-
-
-def _stem(name: str) -> str:
-    return osp.splitext(name)[0]
-
-
-def run(args: argparse.Namespace, jobs: list[Job], outcome: Outcome, one: Callable[[Job], str]) -> int:
-    """Every file on its own; one that fails is listed at the end and does not stop the rest."""
-    talk = sys.stderr.isatty() or args.dry_run
-    try:
-        for job in tqdm(jobs, unit='image', disable=not sys.stderr.isatty() or len(jobs) < 2):
-            try:
-                text = one(job)
-            except (OSError, ValueError, MemoryError, RuntimeError) as error:  # RuntimeError: torch, out of memory
-                message = one_line(error)
-                outcome.failed.append(message if message.startswith(f'{job.source}: ') else f'{job.source}: {message}')
-                continue
-            outcome.done += 1
-            if talk:
-                with tqdm.external_write_mode():  # beside its bar
-                    (show if args.dry_run else tell)(f'{job.source} -> {job.target}: {text}')
-    finally:
-        _report(args, outcome)
-    if talk and not args.dry_run and (len(jobs) > 1 or outcome.failed or outcome.skipped):
-        tell(f'{outcome.done} done, {outcome.skipped} skipped, {len(outcome.failed)} failed')
-    return int(bool(outcome.failed))
-
-
-def _report(args: argparse.Namespace, outcome: Outcome) -> None:
-    for text, sources in outcome.remarks.items():
-        more = f' and {len(sources) - 1} more' if len(sources) > 1 else ''
-        tell(f'iarn {args.command}: {sources[0]}{more}: {text}')
-    for line in outcome.failed:
-        tell(f'iarn {args.command}: {line}')
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an error."""
-    if isinstance(error, MemoryError):
-        return 'not enough memory'
-    return ' '.join(str(error).split()) or type(error).__name__

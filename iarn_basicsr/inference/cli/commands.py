@@ -1,347 +1,409 @@
-"""What the commands of ``iarn`` do."""
+"""The commands of ``iarn``. What is heavy (torch, numpy, Pillow) is imported by the commands that need it."""
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from os import path as osp
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import click
 
 from iarn_basicsr import zoo
-from iarn_basicsr.errors import ImageError, MetadataError, NoMetadataError, OtherWeightsError, SizeError
-from iarn_basicsr.files import check_writable, save_bytes
-from iarn_basicsr.inference import option_files
-from iarn_basicsr.inference.picture_file import Picture, eight_bit, read_picture, refuse_unwritable, write_picture
-from iarn_basicsr.ops.jpeg import is_jpeg
-from iarn_basicsr.ops.size import Size, check_hr_size, check_lr_size, lr_size, scale_label
-from iarn_basicsr.payload import bits
+from iarn_basicsr.errors import ImageError, OptionError
+from iarn_basicsr.inference import MOST_EFFORT, SMALLEST_TILE
+from iarn_basicsr.ops.jpeg import DEFAULT_QUALITY, QUALITIES, is_jpeg
+from iarn_basicsr.ops.size import Size, lr_size, parse_scale, scale_label
+from iarn_basicsr.payload import MAX_BITS
+from iarn_basicsr.version import __version__
 
-from .batch import Job, UsageError, one_line, plan, run
-from .process import EffortBar, postponed, show, tell
+from .process import in_words, postponed, print_error, print_lines, wh
 
-if TYPE_CHECKING:  # torch is loaded by the commands that need it
+if TYPE_CHECKING:
+    from iarn_basicsr.inference.picture_file import Picture
     from iarn_basicsr.inference.rescaler import Rescaler
 
-__all__ = ['run_command']
+__all__ = ['iarn']
+
+EXAMPLES = {
+    'downscale': """iarn downscale photo.jpg -o small.png --scale 2.5
+iarn downscale holiday/ -o small/ --max-side 1600
+iarn downscale photo.jpg -o small.jpg --scale 2 --quality 90""",
+    'upscale': 'iarn upscale small/ -o restored/',
+    'compare': """iarn compare photo.jpg --scale 2 --scale 1.5x3 -o page.html
+iarn compare photo.jpg --scale 2 --jpeg 75 --jpeg 90""",
+    'info': 'iarn info small.png',
+    'options': 'iarn options train_IARN_light_x1-4.yml -o own.yml',
+    'export': 'iarn export iarn_x1-4 down.onnx --direction down --hr-size 1280x720 --scale 2',
+}
+Command = TypeVar('Command', bound=Callable[..., Any])
+
+# --------------------------------------------------------------------------------------------------- what is typed
 
 
-def run_command(args: argparse.Namespace) -> int:
-    """Run ``args.command``; errors become one line and the exit code."""
-    try:
-        return _COMMANDS[args.command](args)
-    except BrokenPipeError:
-        raise
-    except (ValueError, OSError, MemoryError) as error:
-        tell(f'iarn {args.command}: {one_line(error)}')
-        return 1 if isinstance(error, (ImageError, OSError, MemoryError)) else 2
+class SizeType(click.ParamType):
+    """WIDTHxHEIGHT, as (h, w)."""
+
+    name = 'WxH'
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Size:
+        try:
+            width, height = (int(n) for n in value.lower().split('x'))
+        except ValueError:
+            self.fail(f'{value!r}: write WIDTHxHEIGHT, for example 1920x1080', param, ctx)
+        if width < 1 or height < 1:
+            self.fail(f'{value!r}: a side has at least one pixel', param, ctx)
+        return height, width
 
 
-# ------------------------------------------------------------------------------------------------------- commands
+class ScaleType(click.ParamType):
+    """2.5 or 1.5x3, as (vertical, horizontal)."""
+
+    name = 'S'
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
+        try:
+            return parse_scale(value)
+        except OptionError as error:
+            self.fail(str(error), param, ctx)
 
 
-def _downscale(args: argparse.Namespace) -> int:
-    jobs, outcome = plan(args)
-    target = jobs[0].target if jobs else ''  # all are of one kind
-    rescaler = _rescaler(args, args.weights or (zoo.JPEG if is_jpeg(target) else zoo.DEFAULT))
-    unfit = rescaler.unfit_for(target) if jobs and not args.allow_lossy else ''
-    if unfit:
-        raise UsageError(f'{target}: {unfit}; or pass --allow-lossy')
-    if args.quality and jobs and not is_jpeg(target):
-        raise UsageError(f'--quality {args.quality}: {target} is no JPEG')
-    quality = args.quality or rescaler.jpeg_quality
+class PayloadType(click.FloatRange):
+    """Bits of each sample, or auto."""
 
-    def one(job: Job) -> str:
-        picture = read_picture(job.source)
-        size = _lr_size(args, picture.size, rescaler.net.max_scale)
-        outcome.remark(job.source, *picture.remarks)
-        if picture.metadata:
-            outcome.remark(job.source, 'it is an LR image already: restoring both steps loses more than restoring one; '
-                           'downscale its original instead')
-        if picture.rgb.dtype.itemsize == 2:
-            outcome.remark(job.source, 'it has 16 bits a channel; the LR, and what is restored from it, have 8')
-        text = f'{_wh(picture.size)} -> {_wh(size)}'
-        refuse_unwritable(picture, size, job.target)
-        if not args.dry_run:
-            lr = rescaler.downscale(picture, size=size)
-            del picture  # the memory is needed for writing
-            outcome.remark(job.source, *write_picture(lr, job.target, quality))
-        return text
-
-    return run(args, jobs, outcome, one)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == 'auto' else super().convert(value, param, ctx)
 
 
-def _upscale(args: argparse.Namespace) -> int:
-    jobs, outcome = plan(args)
-    said: list[str] = []  # of one file
-    load = functools.lru_cache(maxsize=2)(functools.partial(_rescaler, args, say=said.append))
-    load(args.weights or zoo.DEFAULT)  # a mistake in the arguments ends here, before the first file
-
-    def one(job: Job) -> str:
-        picture = read_picture(job.source)
-        known = zoo.name_of(picture.metadata.weights) if picture.metadata else None
-        rescaler = load(args.weights or known or (zoo.JPEG if is_jpeg(job.source) else zoo.DEFAULT))
-        size = _restored_size(args, picture, rescaler)
-        outcome.remark(job.source, *picture.remarks, *_doubts(args, picture, rescaler))
-        refuse_unwritable(picture, size, job.target)
-        if not args.dry_run:
-            said.clear()
-            try:
-                restored = rescaler.upscale(picture, args.size, args.force)
-            finally:
-                outcome.remark(job.source, *said)
-            outcome.remark(job.source, *write_picture(restored, job.target))
-        return f'{_wh(picture.size)} -> {_wh(size)}'
-
-    return run(args, jobs, outcome, one)
+SIZE, SCALE, QUALITY = SizeType(), ScaleType(), click.IntRange(*QUALITIES)
+OVERWRITE = click.option('--overwrite', is_flag=True, help='Replace files that exist.')
+SCALE_HELP = '2.5, or vertical x horizontal: 1.5x3.'
 
 
-def _doubts(args: argparse.Namespace, picture: Picture, rescaler: Rescaler) -> Iterator[str]:
-    """Why what is made of an LR may not be its original."""
-    refusal = rescaler.refusal(picture)
-    if picture.no_metadata:
-        yield 'enlarged, not restored'
-    elif picture.metadata is None:
-        yield ('its metadata hold no metadata of IARN: restored if it was made with the weights '
-               f'{rescaler.name} from a picture of that size, else enlarged')
-    elif refusal:  # in spite of which --force goes on
-        yield f'{refusal.reason}: not restored as it was'
-    elif args.size and args.size != picture.metadata.hr_size:
-        yield '--size is not the size that it was made from: not restored as it was'
+def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, shown in this order."""
+    return lambda command: functools.reduce(lambda made, decorate: decorate(made), reversed(decorators), command)
 
 
-def _compare(args: argparse.Namespace) -> int:
+def files(forms: str) -> Callable[[Command], Command]:
+    """The arguments of the commands that make files from files."""
+    return options(
+        click.argument('sources', nargs=-1, required=True, metavar='IN...'),
+        click.option('-o', '--output', required=True, metavar='OUT', help='Folder, or a file for a single file.'),
+        click.option('--format', 'form', default='png', metavar='F', help=f'Of files in a folder: {forms}.'),
+        click.option('--dry-run', is_flag=True, help='Say what would be done.'), OVERWRITE)
+
+
+def computing(which: str) -> Callable[[Command], Command]:
+    """The options of the commands that compute."""
+    return options(
+        click.option('--weights', metavar='NAME|FILE', help=f'Released name, .pth or .safetensors ({which}).'),
+        click.option('--device', metavar='D', help='cpu, cuda, cuda:1 (default: cuda where there is one).'),
+        click.option('--tile', type=click.IntRange(SMALLEST_TILE), metavar='N',
+                     help='Tile side in HR pixels (default: by memory).'))
+
+
+DETAIL = options(
+    click.option('--payload', type=PayloadType(0, MAX_BITS), default=0, metavar='K',
+                 help='Low bits of each LR sample that hold coded detail, or auto (1 with a network, 2 with --weights '
+                 'none); default: 0.'),
+    click.option('--effort', type=click.IntRange(0, MOST_EFFORT), default=0, metavar='N',
+                 help='Gradient steps on the LR before it is stored: slow here, restoring costs the same; try 30 '
+                 '(default: 0).'))
+
+
+def exactly_one(**values: object) -> None:
+    """Raise unless one of these options was given."""
+    given = [f'--{name.replace("_", "-")}' for name, value in values.items() if value is not None]
+    if len(given) != 1:
+        names = ', '.join(f'--{name.replace("_", "-")}' for name in values)
+        raise click.UsageError(f'Pass one of {names}, not {" and ".join(given) or "none"}.')
+
+
+def examples(*texts: str) -> str:
+    """The end of a help page."""
+    return '\b\nExamples:\n' + '\n'.join(f'  {line}' for text in texts for line in text.splitlines())
+
+
+def command(name: str) -> Callable[[Callable[..., int]], click.Command]:
+    """A command of ``iarn`` with its examples."""
+    return iarn.command(name, epilog=examples(EXAMPLES[name]) if name in EXAMPLES else None)
+
+
+@click.group(no_args_is_help=False, context_settings={'max_content_width': 120},
+             epilog=examples(*EXAMPLES.values()))
+@click.version_option(__version__, message=f'iarn_basicsr {__version__}')
+def iarn() -> None:
+    """Downscale pictures, and restore the originals from them."""
+
+
+# -------------------------------------------------------------------------------------------------------- commands
+
+
+@command('downscale')
+@files('png (default) or webp, both lossless; or jpg, which takes weights of its own')
+@click.option('--scale', type=SCALE, metavar='S', help=SCALE_HELP)
+@click.option('--size', type=SIZE, metavar='WxH', help='Exact LR size, width x height.')
+@click.option('--max-side', type=click.IntRange(1), metavar='N', help='Longer side of the LR image.')
+@click.option('--quality', type=QUALITY, metavar='Q', help=f'Of .jpg (default: {DEFAULT_QUALITY}).')
+@click.option('--allow-lossy', is_flag=True, help='Write .jpg or .bmp with any weights all the same.')
+@computing(f'default: {zoo.DEFAULT}, for .jpg {zoo.JPEG}; see iarn verify for the names')
+@DETAIL
+def downscale(sources: tuple[str, ...], output: str, form: str, dry_run: bool, overwrite: bool,
+              scale: tuple[float, float] | None, size: Size | None, max_side: int | None, quality: int | None,
+              allow_lossy: bool, weights: str | None, **computing: Any) -> int:
+    """Make LR images from which the originals can be restored."""
+    exactly_one(scale=scale, size=size, max_side=max_side)
+    with postponed():
+        from .batch import batch_of
+    with batch_of('downscale', sources, output, form, overwrite=overwrite, dry_run=dry_run) as batch:
+        rescaler = load(weights or (zoo.JPEG if is_jpeg(batch.kind) else zoo.DEFAULT), **computing)
+        for job in batch:
+            with batch.making(job):
+                batch.made(job, rescaler.downscale_file(
+                    job.source, job.target, scale, size, max_side, allow_lossy=allow_lossy, quality=quality,
+                    dry_run=dry_run))
+    return batch.status
+
+
+@command('upscale')
+@files('png (default), webp, jpg, ...')
+@click.option('--size', type=SIZE, metavar='WxH', help='Size to make, for LR images without metadata.')
+@click.option('--force', is_flag=True, help='Restore even if the weights differ or the LR was changed.')
+@computing('default: those that the LR was made with')
+def upscale(sources: tuple[str, ...], output: str, form: str, dry_run: bool, overwrite: bool, size: Size | None,
+            force: bool, weights: str | None, **computing: Any) -> int:
+    """Restore the originals from LR images."""
+    with postponed():
+        from iarn_basicsr.inference.picture_file import read_picture
+
+        from .batch import batch_of
+    loaded = functools.lru_cache(maxsize=2)(functools.partial(load, **computing))
+    with batch_of('upscale', sources, output, form, overwrite=overwrite, dry_run=dry_run) as batch:
+        loaded(weights or zoo.DEFAULT)  # a mistake in the arguments ends here, before the first file
+        for job in batch:
+            with batch.making(job):
+                picture = read_picture(job.source)
+                known = zoo.name_of(picture.metadata.weights) if picture.metadata else None
+                rescaler = loaded(weights or known or (zoo.JPEG if is_jpeg(job.source) else zoo.DEFAULT))
+                batch.made(job, rescaler.upscale_file(picture, job.target, size, force, dry_run=dry_run))
+    return batch.status
+
+
+@command('compare')
+@click.argument('source', metavar='IN')
+@click.option('--scale', 'scales', type=SCALE, metavar='S', multiple=True, default=['2', '3', '1.5x3'],
+              help='Can be repeated; default: 2, 3 and 1.5x3.')
+@click.option('--jpeg', type=QUALITY, multiple=True, metavar='Q', help='Quality, can be repeated: also '
+              'compare what is restored after the LR images became such JPEG files.')
+@click.option('--network', metavar='FILE', help='Weights of a one-way network (ESRGAN, SwinIR, HAT, ...) to restore '
+              'the bicubic LR; needs the package spandrel.')
+@click.option('-o', '--output', metavar='PAGE', help='Default: IN_compare.html in the current directory.')
+@computing(f'default: {zoo.DEFAULT}, with --jpeg {zoo.JPEG}')
+@DETAIL
+@OVERWRITE
+def compare(source: str, scales: tuple[tuple[float, float], ...], jpeg: tuple[int, ...], network: str | None,
+            output: str | None, overwrite: bool, weights: str | None, **computing: Any) -> int:
+    """Write one page that shows IARN beside bicubic, with a slider."""
     with postponed():
         from iarn_basicsr.archs.one_way import SpandrelNet
-        from iarn_basicsr.inference.compare import compare, page, table
-    picture = read_picture(args.source)
-    scales = args.scale or [(2.0, 2.0), (3.0, 3.0), (1.5, 3.0)]
-    target = args.output or osp.splitext(osp.basename(args.source))[0] + '_compare.html'
+        from iarn_basicsr.inference import compare as comparing
+        from iarn_basicsr.inference.picture_file import read_picture
+
+        from .terminal import Remarks
+    picture = read_picture(source)
+    target = output or osp.splitext(osp.basename(source))[0] + '_compare.html'
     if not target.lower().endswith(('.html', '.htm')):
-        raise UsageError(f'-o {target}: the page is HTML, choose a name that ends in .html')
-    _refuse_existing(args, target)
-    if osp.exists(target) and osp.samefile(args.source, target):
-        raise UsageError(f'-o {target}: the output would replace the input {args.source}: choose another name')
-    rescaler = _rescaler(args, args.weights or (zoo.JPEG if args.jpeg else zoo.DEFAULT))
-    network = SpandrelNet.from_file(args.network) if args.network else None
-    for scale in scales:
-        with _asked_for(f'{args.source}: --scale {scale_label(scale)[1:]}', picture.size):
-            check_lr_size(picture.size, lr_size(picture.size, scale), rescaler.net.max_scale)
+        raise click.UsageError(f'-o {target}: the page is HTML, choose a name that ends in .html')
+    refuse_existing(target, overwrite)
+    if osp.exists(target) and osp.samefile(source, target):
+        raise click.UsageError(f'-o {target}: the output would replace the input {source}: choose another name')
+    rescaler = load(weights or (zoo.JPEG if jpeg else zoo.DEFAULT), **computing)
+    one_way = SpandrelNet.from_file(network) if network else None
     try:
-        results = compare(rescaler, picture, scales, network, args.jpeg)
+        with Remarks('iarn compare'):
+            results = comparing.compare(rescaler, picture, scales, one_way, jpeg)
     except (MemoryError, RuntimeError) as error:  # RuntimeError: torch, out of memory
-        raise ImageError(f'{args.source}: {one_line(error)}') from None
-    show(*table(results).splitlines())
-    with _writing(target):
-        page(osp.basename(args.source), picture, results, target)
-    show(f'page: {target}')
+        raise ImageError(f'{source}: {in_words(error)}') from None
+    print_lines(*comparing.table(results).splitlines())
+    with writing(target):
+        comparing.page(osp.basename(source), picture, results, target)
+    print_lines(f'page: {target}')
     return 0
 
 
-def _info(args: argparse.Namespace) -> int:
+@command('info')
+@click.argument('sources', nargs=-1, required=True, metavar='FILE...')
+def info(sources: tuple[str, ...]) -> int:
+    """Say what a file is and how it was made."""
+    with postponed():
+        from iarn_basicsr.inference.picture_file import read_picture
     failed = 0
-    for path in args.sources:
+    for path in sources:
         try:
-            lines = list(_describe(path, read_picture(path)))
+            lines = list(description(path, read_picture(path)))
         except (ValueError, OSError, MemoryError) as error:
-            message = one_line(error)
-            tell(f'iarn info: {message}' if message.startswith(f'{path}: ') else f'iarn info: {path}: {message}')
+            message = in_words(error)
+            print_error(f'iarn info: {message if message.startswith(f"{path}: ") else f"{path}: {message}"}')
             failed = 1
-            continue
-        show(*lines)
+        else:
+            print_lines(*lines)
     return failed
 
 
-def _describe(path: str, picture: Picture) -> Iterator[str]:
-    metadata = picture.metadata
+def description(path: str, picture: Picture) -> Iterator[str]:
+    """What ``iarn info`` says about a picture."""
+    from iarn_basicsr.inference.picture_file import eight_bit
+    from iarn_basicsr.payload import bits
+    metadata, lr = picture.metadata, eight_bit(picture.rgb)
     kind = f'{picture.mode}{"" if picture.alpha is None else " with alpha"}, {8 * picture.rgb.dtype.itemsize} bits'
-    yield f'{path}: {_wh(picture.size)}, {kind}, {osp.getsize(path)} bytes'
-    if metadata is None:
-        if picture.no_metadata:
-            yield f'  {picture.no_metadata}; iarn upscale needs --size and --force, and enlarges rather than restores'
-        else:
-            yield ('  no metadata of IARN in its metadata: made otherwise, or they were removed; iarn upscale needs '
-                   '--size, and mostly enlarges rather than restores')
-        return
-    ratios = [round(n / m, 3) for n, m in zip(metadata.hr_size, metadata.lr_size)]
-    alpha = ' with alpha' if metadata.alpha else ''
-    yield f'  LR image of {_wh(metadata.hr_size)}, {scale_label(ratios)}, original mode {metadata.mode}{alpha}'
-    yield f'  made with weights {metadata.model} ({metadata.weights}), metadata format {metadata.format}'
-    if metadata.payload:
-        yield f'  {metadata.payload:g} low bits of each sample hold coded detail{_damage(picture)}'
-    if metadata.lr_size != picture.size:
-        yield f'  was {_wh(metadata.lr_size)} when made: resized or cropped since, what it hid is lost'
-    elif change := metadata.change(eight_bit(picture.rgb)):
-        yield f'  {change}'
-    elif not metadata.intact:
-        yield '  these metadata were edited since it was made'
+    yield f'{path}: {wh(picture.size)}, {kind}, {osp.getsize(path)} bytes'
+    if picture.no_metadata:
+        yield f'  {picture.no_metadata}; iarn upscale needs --size and --force, and enlarges rather than restores'
+    elif metadata is None:
+        yield ('  no IARN metadata: not made by IARN, or stripped; iarn upscale needs --size, and mostly enlarges '
+               'rather than restores')
+    else:
+        ratios = [round(n / m, 3) for n, m in zip(metadata.hr_size, metadata.lr_size)]
+        yield (f'  LR image of {wh(metadata.hr_size)}, {scale_label(ratios)}, original mode {metadata.mode}'
+               f'{" with alpha" if metadata.alpha else ""}')
+        yield f'  made with weights {metadata.model} ({metadata.weights}), metadata format {metadata.format}'
+        if metadata.payload:
+            damage = ''
+            try:
+                bits.read(lr)
+            except bits.PayloadError as error:
+                damage = f', but {error}'
+            yield f'  {metadata.payload:g} low bits of each sample hold coded detail{damage}'
+        if change := metadata.change(lr):
+            yield f'  {change}'
 
 
-def _damage(picture: Picture) -> str:
-    """What is wrong with the payload of an LR."""
-    try:
-        bits.read(eight_bit(picture.rgb))
-    except bits.PayloadError as error:
-        return f', but {error}'
-    return ''
+@command('options')
+@click.argument('name', required=False, metavar='[NAME]')
+@click.option('-o', '--output', metavar='OUT', help='File, or folder (default: the current one).')
+@click.option('--schema', is_flag=True, help='Print the JSON schema of option files, for editors.')
+@OVERWRITE
+def option_files(name: str | None, output: str | None, schema: bool, overwrite: bool) -> int:
+    """List the option files that come with the package, or copy one to start from."""
+    from iarn_basicsr.files import save_bytes
 
-
-def _recipes(args: argparse.Namespace) -> int:
-    if args.name is None:
-        if args.output is not None or args.overwrite:
-            raise UsageError('-o and --overwrite are for copying: name the option file to copy')
-        width = max(map(len, option_files.names()), default=0)
-        for name in option_files.names():
-            show(f'{name:{width}}  {option_files.summary(name)}')
+    from . import option_files as shipped
+    if schema:
+        click.echo(shipped.schema())
         return 0
-    source, target = option_files.file_of(args.name), args.name if args.output is None else args.output
+    if name is None:
+        if output is not None or overwrite:
+            raise click.UsageError('-o and --overwrite are for copying: name the option file to copy')
+        width = max(map(len, shipped.names()), default=0)
+        print_lines(*(f'{known:{width}}  {shipped.summary(known)}' for known in shipped.names()))
+        return 0
+    source, target = shipped.file_of(name), name if output is None else output
     if not target:
-        raise UsageError("-o '': name a file or a folder")
+        raise click.UsageError("-o '': name a file or a folder")
     if osp.isdir(target) or target.endswith(('/', os.sep)):
-        target = osp.join(target, args.name)
-    _refuse_existing(args, target)
-    with open(source, 'rb') as file, _writing(target):
+        target = osp.join(target, name)
+    refuse_existing(target, overwrite)
+    with open(source, 'rb') as file, writing(target):
         save_bytes(file.read(), target)
-    show(f'{args.name} -> {target}')
+    print_lines(f'{name} -> {target}')
     return 0
 
 
-def _doctor(args: argparse.Namespace) -> int:
+@command('doctor')
+def doctor() -> int:
+    """Check the installation."""
     with postponed():
         from iarn_basicsr.inference.doctor import checks
-    failed = 0
-    for name, good, text in checks():
-        show(f'{"ok  " if good else "FAIL"}  {name}: {text}')
-        failed += not good
-    return int(bool(failed))
+    return print_checks(checks())
 
 
-def _verify(args: argparse.Namespace) -> int:
+@command('verify')
+@click.argument('names', nargs=-1, metavar='[NAME]...')
+def verify(names: tuple[str, ...]) -> int:
+    """Recompute the numbers of the released weights and compare (default: of all)."""
     with postponed():
         from iarn_basicsr.inference.verify import verify
-    failed = count = 0
-    for name, good, text in verify(args.names):
-        show(f'{"ok  " if good else "FAIL"}  {name}: {text}')
-        failed, count = failed + (not good), count + 1
-    if not count:
-        show('no released weights in this package')
-    return int(bool(failed))
+    return print_checks(verify(names))
 
 
-def _export(args: argparse.Namespace) -> int:
-    is_onnx = args.target.endswith('.onnx')
-    if not args.target.endswith(('.safetensors', '.pth', '.onnx')):
-        raise UsageError(f'{args.target}: choose a name that ends in .safetensors, .pth or .onnx')
-    missing = [flag for flag, given in (('--direction', args.direction), ('--hr-size', args.hr_size),
-                                        ('--scale or --size', args.scale or args.size)) if bool(given) != is_onnx]
+@command('export')
+@click.argument('weights')
+@click.argument('target')
+@click.option('--direction', type=click.Choice(['down', 'up']), help='Of an .onnx.')
+@click.option('--hr-size', type=SIZE, metavar='WxH', help='HR size of an .onnx, width x height.')
+@click.option('--scale', type=SCALE, metavar='S', help=f'Of an .onnx: {SCALE_HELP}')
+@click.option('--size', type=SIZE, metavar='WxH', help='Of an .onnx: exact LR size, width x height.')
+@OVERWRITE
+def export(weights: str, target: str, direction: Literal['down', 'up'] | None, hr_size: Size | None,
+           scale: tuple[float, float] | None, size: Size | None, overwrite: bool) -> int:
+    """Write WEIGHTS (a released name, .pth or .safetensors) as a .safetensors or .pth, or a network as .onnx."""
+    is_onnx = target.endswith('.onnx')
+    if not target.endswith(('.safetensors', '.pth', '.onnx')):
+        raise click.UsageError(f'{target}: choose a name that ends in .safetensors, .pth or .onnx')
+    missing = [flag for flag, given in (('--direction', direction), ('--hr-size', hr_size),
+                                        ('--scale or --size', scale or size)) if bool(given) != is_onnx]
     if missing:
-        raise UsageError(f'{args.target}: {", ".join(missing)} ' + (
+        raise click.UsageError(f'{target}: {", ".join(missing)} ' + (
             'is missing: an .onnx is for one direction and one pair of sizes' if is_onnx else 'is for an .onnx only'))
-    _refuse_existing(args, args.target)
-
+    refuse_existing(target, overwrite)
     with postponed():
         from iarn_basicsr.archs.iarn import IARN
-    path, name = zoo.resolve(args.weights)
+    path, name = zoo.resolve(weights)
     net = IARN.from_file(path)
-    with _writing(args.target):
-        if is_onnx:
+    with writing(target):
+        if direction and hr_size:
             with postponed():
                 from iarn_basicsr.inference.onnx import export_onnx
-            size = _lr_size(args, args.hr_size, net.max_scale)
+            exactly_one(scale=scale, size=size)
             try:
-                export_onnx(net, args.target, args.direction, args.hr_size, size)
+                export_onnx(net, target, direction, hr_size, size or lr_size(hr_size, scale or 1))
             except RuntimeError as error:  # torch, out of memory
-                raise OSError(one_line(error)) from None
+                raise OSError(in_words(error)) from None
         else:
-            net.save(args.target)
-    show(f'{name} -> {args.target}')
+            net.save(target)
+    print_lines(f'{name} -> {target}')
     return 0
 
 
-_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    'downscale': _downscale,
-    'upscale': _upscale,
-    'compare': _compare,
-    'info': _info,
-    'options': _recipes,
-    'doctor': _doctor,
-    'verify': _verify,
-    'export': _export,
-}
-
-# ------------------------------------------------------------- the errors of the library, in the words of the command
+# ---------------------------------------------------------------------------------------------------- shared steps
 
 
-def _rescaler(args: argparse.Namespace, weights: str, say: Callable[[str], object] | None = None) -> Rescaler:
-    """With ``say`` for its remarks; they go to standard error without it."""
+def load(weights: str, device: str | None, tile: int | None, payload: float | str = 0, effort: int = 0) -> Rescaler:
+    """The rescaler that a command line asks for."""
     with postponed():
         from iarn_basicsr.inference.rescaler import Rescaler
         from iarn_basicsr.inference.tiling import reuse_freed_memory
+
+        from .terminal import Bar
     reuse_freed_memory()
-    return Rescaler.load(weights, device=args.device, tile=args.tile,
-                         say=say or (lambda line: tell(f'iarn {args.command}: {line}')),
-                         payload=getattr(args, 'payload', 0), effort=getattr(args, 'effort', 0), progress=EffortBar())
+    return Rescaler.load(weights, device=device, tile=tile, payload=payload, effort=effort, progress=Bar())
 
 
-def _lr_size(args: argparse.Namespace, hr: Size, max_scale: float) -> Size:
-    """The LR size that the command line asks for, in the range of the network."""
-    if args.size:
-        asked, size = f'--size {_wh(args.size)}', args.size
-    elif args.scale:
-        asked, size = f'--scale {scale_label(args.scale)[1:]}', lr_size(hr, args.scale)
-    else:
-        asked, size = f'--max-side {args.max_side}', lr_size(hr, max(1.0, max(hr) / args.max_side))
-    with _asked_for(asked, hr):
-        return check_lr_size(hr, size, max_scale)
+def print_checks(checks: Iterable[tuple[str, bool, str]]) -> int:
+    """Show (name, good, text) as they come; 1 if one is not good."""
+    failed = 0
+    for name, good, text in checks:
+        print_lines(f'{"ok  " if good else "FAIL"}  {name}: {text}')
+        failed |= not good
+    return int(failed)
 
 
-def _restored_size(args: argparse.Namespace, picture: Picture, rescaler: Rescaler) -> Size:
-    """The HR size that a picture becomes; what does not fit says which argument would help."""
-    if args.size:
-        with _asked_for(f'--size {_wh(args.size)}', picture.size):
-            check_hr_size(picture.size, args.size, rescaler.net.max_scale)
-    try:
-        return rescaler.restored_size(picture, args.size, args.force)
-    except OtherWeightsError as error:
-        raise UsageError(f'{error.reason}: restore it with those (--weights), or pass --force') from None
-    except NoMetadataError as error:
-        remedy = ('; to enlarge rather than restore it, pass --size WxH and --force' if picture.no_metadata else
-                  ': name the size to make (--size WxH)')
-        raise UsageError(error.reason + remedy) from None
-    except MetadataError as error:
-        raise UsageError(f'{error.reason}; pass --force to try') from None
-
-
-@contextmanager
-def _asked_for(argument: str, of: Size) -> Iterator[None]:
-    """Errors of size name the argument, and sizes as width x height."""
-    try:
-        yield
-    except SizeError as error:
-        asked = argument if argument.endswith(_wh(error.asked)) else f'{argument}: {_wh(error.asked)}'
-        limits = f'{_wh(error.low)} to {_wh(error.high)}'
-        raise UsageError(f'{asked} is out of range: {_wh(of)} can become {limits}') from None
-
-
-def _wh(size: Size) -> str:
-    """Width x height, as people and --size write it."""
-    return f'{size[1]}x{size[0]}'
-
-
-def _refuse_existing(args: argparse.Namespace, target: str) -> None:
+def refuse_existing(target: str, overwrite: bool) -> None:
     """End the command where ``target`` may not be replaced or cannot be written."""
+    from iarn_basicsr.files import check_writable
     if osp.isdir(target):
-        raise UsageError(f'{target} is a folder: choose another name')
-    if osp.exists(target) and not args.overwrite:
-        raise UsageError(f'{target} exists: pass --overwrite to replace it')
-    with _writing(target):
+        raise click.UsageError(f'{target} is a folder: choose another name')
+    if osp.exists(target) and not overwrite:
+        raise click.UsageError(f'{target} exists: pass --overwrite to replace it')
+    with writing(target):
         check_writable(target)
 
 
 @contextmanager
-def _writing(path: str) -> Iterator[None]:
+def writing(path: str) -> Iterator[None]:
     """Errors name this file, not the temporary one."""
     try:
         yield

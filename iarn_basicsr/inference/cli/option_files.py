@@ -1,4 +1,4 @@
-"""The option files that come with the package, for ``iarn option_files``: to train, to test, and to compare methods."""
+"""The option files that come with the package: to train, to test, and to compare methods."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from os import path as osp
 
 from iarn_basicsr.errors import OptionError, suggestion
 
-__all__ = ['file_of', 'names', 'summary']
+__all__ = ['file_of', 'names', 'schema', 'summary']
 
-PACKAGE = osp.dirname(osp.dirname(osp.abspath(__file__)))
+PACKAGE = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
 PLACES = (osp.join(PACKAGE, 'options'), osp.join(osp.dirname(PACKAGE), 'options'))  # installed; in a clone
-KINDS = ('train_', 'test_', 'benchmark_')  # what the names start with
+SCHEMA = osp.join(PACKAGE, 'config', 'option_file.schema.json')
+KINDS = ('train', 'test', 'benchmark')  # what the names start with
 
 
 def names() -> list[str]:
@@ -24,7 +25,7 @@ def file_of(name: str) -> str:
     """Path of an option file.
 
     Raises:
-        OptionError: with a name that is near, if there is none of this name.
+        OptionError: with a suggestion, if there is none of this name.
     """
     known = names()
     if name not in known:
@@ -37,10 +38,18 @@ def summary(name: str) -> str:
     lines = []
     with open(file_of(name), encoding='utf-8') as file:
         for line in file:
+            if line.startswith('# yaml-language-server:'):
+                continue
             if not line.startswith('# ') or line.startswith('#  '):
                 break
             lines.append(line[1:].strip())
     return ' '.join(lines).split('. ')[0].rstrip('.')
+
+
+def schema() -> str:
+    """The JSON schema of option files, by which an editor completes and underlines them."""
+    with open(SCHEMA, encoding='utf-8') as file:
+        return file.read()
 
 
 def _folder() -> str:

@@ -1,0 +1,146 @@
+"""Pixels down and up by a network: in tiles that fit the memory, with effort and with a payload where asked for."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import numbers
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from iarn_basicsr import zoo
+from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.errors import OptionError, one_line
+from iarn_basicsr.ops.image import full_float32, to_levels
+from iarn_basicsr.ops.size import Size
+from iarn_basicsr.payload import MAX_BITS, bits, codec
+from iarn_basicsr.payload.detail import MakePull, Predict, read_detail, write_detail
+
+from . import MOST_EFFORT, SMALLEST_TILE
+from .effort import refine_tiled
+from .memory import available_memory
+from .payload import without_network
+from .picture_file import eight_bit
+from .tiling import Progress, default_tile, downscale_tiled, no_progress, tile_count, upscale_tiled
+
+__all__ = ['PixelRescaler']
+
+MEMORY_SHARE = 0.4  # of the memory that is free, for the tensors of one tile
+MEMORY_LIMIT = 0.4e9  # bytes; larger tiles are not faster on a CPU
+EFFORT_MEMORY = 2  # of a block, whose tensors a gradient step keeps, beside those of a restoration
+_logger = logging.getLogger('iarn_basicsr')
+
+
+class PixelRescaler:
+    """The base of ``Rescaler``: arrays of pixels, of sizes that are already checked. See there for the arguments."""
+
+    def __init__(self, net: IARN, *, device: str | None, tile: int | None, payload: float | str, effort: int,
+                 progress: Progress | None) -> None:
+        if tile is not None and not (isinstance(tile, numbers.Integral) and tile >= SMALLEST_TILE):
+            raise OptionError(f'tile {tile!r}: expected an integer number of HR pixels >= {SMALLEST_TILE}')
+        if isinstance(effort, bool) or not isinstance(effort, int) or not 0 <= effort <= MOST_EFFORT:
+            raise OptionError(f'effort {effort!r}: expected a number of steps from 0 to {MOST_EFFORT}')
+        if effort and not net.blocks:
+            raise OptionError(f'effort {effort}: the steps go through a network, and the weights {zoo.NONE} have none')
+        if payload == 'auto':
+            payload = 1 if net.blocks else 2
+        if isinstance(payload, bool) or not isinstance(payload, (int, float)) or not 0 <= payload <= MAX_BITS:
+            raise OptionError(f'payload {payload!r}: expected a number of bits from 0 to {MAX_BITS}, or auto')
+        if payload:
+            codec.check_codec()  # now, not after the work
+        self.device = _usable_device(device if net.blocks else 'cpu')
+        self.net = net.to(self.device).eval()
+        self.tile, self.payload, self.effort, self.progress = tile, payload, effort, progress or no_progress
+
+    def downscale_pixels(self, rgb: np.ndarray, size: Size) -> np.ndarray:
+        """LR (h, w, 3) uint8 of ``size`` from (H, W, 3) uint8 or uint16; scale 1 only rounds to 8 bits."""
+        hr = rgb.shape[0], rgb.shape[1]
+        if size == hr:
+            return eight_bit(rgb)
+        stages = 1 + self.effort + bool(self.payload)  # of about the same work
+        lr = self._in_tiles(functools.partial(downscale_tiled, self.net, rgb, size), hr, size, 0, 1 / stages)
+        if self.effort:  # whose restoration knows nothing of the bits of a payload
+            refine = functools.partial(refine_tiled, self.net, rgb, lr, self.effort, bits=8 - math.ceil(self.payload))
+            lr = self._in_tiles(refine, hr, size, 1 / stages, (1 + self.effort) / stages,
+                                memory=len(self.net.blocks) * EFFORT_MEMORY)
+        if self.payload:
+            predict, pull = self._prediction(hr, size, self.payload, 1 - 1 / stages)
+            lr = write_detail(eight_bit(rgb), lr, self.payload, predict, pull)
+        return lr
+
+    def upscale_pixels(self, rgb: np.ndarray, size: Size, payload: float | None = None,
+                       remark: Callable[[str], object] = _logger.warning) -> np.ndarray:
+        """Restored image (H, W, 3) uint8 of ``size`` from an LR (h, w, 3) uint8 or uint16.
+
+        Args:
+            rgb: the LR.
+            size: of the original.
+            payload: bits of each sample that hold coded detail; None where only the pixels say it.
+            remark: receives why a payload could not be used, in one line.
+        """
+        lr, rgb = (rgb.shape[0], rgb.shape[1]), eight_bit(rgb)
+        if size == lr:
+            return rgb
+        k = 0 if payload == 0 else bits.declared(rgb) or payload
+        if k:
+            return read_detail(rgb, size, k, *self._prediction(size, lr, k), remark)
+        return self._in_tiles(functools.partial(upscale_tiled, self.net, rgb, size), size, lr)
+
+    def _prediction(self, hr: Size, lr: Size, k: float, first: float = 0) -> tuple[Predict, MakePull | None]:
+        """How the image is predicted that a payload completes: by the network, in levels, or without one."""
+        if not self.net.blocks:
+            return without_network(hr, lr, k)
+
+        def predict(known: np.ndarray) -> np.ndarray:
+            run = functools.partial(upscale_tiled, self.net, known, hr, values=to_levels)
+            return self._in_tiles(run, hr, lr, first)
+
+        return predict, None
+
+    def _in_tiles(self, run: Callable[[int, torch.device, Progress], np.ndarray], hr: Size, lr: Size,
+                  first: float = 0, last: float = 1, memory: float = 1) -> np.ndarray:
+        """``run`` with the tile that fits; on a GPU that runs out of memory, with half of it, and so on.
+
+        Args:
+            run: does the work, given tile, device and progress.
+            hr, lr: sizes.
+            first, last: share of the picture that is done before and after.
+            memory: what it takes, as a multiple of a restoration.
+        """
+        def progress(share: float) -> None:
+            self.progress(first + (last - first) * share)
+
+        tile = self.tile or default_tile(self.net, hr, lr, self._memory() / memory)
+        while True:
+            try:
+                with full_float32():
+                    return run(tile, self.device, progress)
+            except torch.cuda.OutOfMemoryError:
+                if tile // 2 < SMALLEST_TILE:
+                    raise
+                torch.cuda.empty_cache()
+                tile //= 2
+                _logger.info('out of GPU memory: going on with %d tiles of %d pixels', tile_count(hr, lr, tile), tile)
+
+    def _memory(self) -> float:
+        """Bytes for the tensors of one tile."""
+        if self.device.type == 'cuda':
+            return MEMORY_SHARE * torch.cuda.mem_get_info(self.device)[0]
+        return min(MEMORY_LIMIT, MEMORY_SHARE * available_memory())
+
+
+def _usable_device(name: str | None) -> torch.device:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of kinds of devices that are gone
+            device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+            (torch.ones(1, device=device) + 1).item()  # some exist by name alone
+    except Exception as error:  # RuntimeError, AssertionError, ImportError: each kind of device has its own
+        here = ['cpu', *(f'cuda:{k}' for k in range(torch.cuda.device_count()))]
+        reason = one_line((str(error).splitlines() or [type(error).__name__])[0], 200)
+        raise OptionError(f'device {name!r} cannot be used ({reason}); here are: {", ".join(here)}') from None
+    return device
