@@ -10,12 +10,12 @@ from iarn_basicsr.errors import OptionError, shortened, suggestion
 from iarn_basicsr.ops.size import parse_scale
 from iarn_basicsr.payload import MAX_BITS
 
-from .schema import Count, EvalDatasetOptions, Options, Quality, Scale, check
+from .schema import Count, EvalDatasetOptions, Quality, Scales
+from .sections import Options, check
 
 __all__ = ['BenchmarkOptions', 'BytesOptions', 'CostOptions', 'CyclesOptions', 'LossyOptions', 'NetOptions',
            'PayloadOptions', 'PublishedOptions', 'check_benchmark', 'check_method']
 
-Scales = Annotated[list[Scale], Meta(min_length=1, description='for example [1.5, 2, [1.5, 3]]')]
 File = Annotated[str, Meta(min_length=1, description='a weight file')]
 
 
@@ -144,7 +144,7 @@ def check_benchmark(options: Any) -> BenchmarkOptions:
     Raises:
         OptionError: in one line, for the first key or value that is wrong.
     """
-    found = check('benchmark', BenchmarkOptions, options)
+    found = check('', BenchmarkOptions, options)
     for section, names in (('name', [found.name]), ('datasets', found.datasets), ('methods', found.methods)):
         for name in names:
             _check_name(section, name, is_file=section != 'methods')
@@ -153,7 +153,8 @@ def check_benchmark(options: Any) -> BenchmarkOptions:
         if not isinstance(dataset, Mapping) or not dataset.get('dataroot_gt'):
             raise OptionError(f'{section}: {shortened(dataset)}; expected a mapping with dataroot_gt, a folder of '
                               'images')
-        check(section, EvalDatasetOptions, {'type': 'ArbitraryScaleDataset', **dataset, 'name': name})
+        check(section, EvalDatasetOptions, {'type': 'ArbitraryScaleDataset', 'scales': found.scales, **dataset,
+                                            'name': name})
     for name, method in found.methods.items():
         check_method(name, method)
     for section in ('cycles', 'lossy', 'bytes'):

@@ -89,7 +89,7 @@ def test_accepted(place, value):
 
 @pytest.mark.parametrize(('text', 'words'), [
     (b'- a', 'is not an option file'), (b'a: !!python/object/apply:os.system [x]', 'os.system'),
-    (b'name: 5', 'benchmark')])
+    (b'name: 5', 'name: 5; expected text')])
 def test_the_command_ends_with_one_line(tmp_path, monkeypatch, capsys, text, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'options.yml').write_bytes(text)
