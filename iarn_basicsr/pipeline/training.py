@@ -24,7 +24,7 @@ from iarn_basicsr.config.option_file import copy_option_file
 from iarn_basicsr.errors import OptionError
 
 from .launch import INTERRUPTED, print_now
-from .options import parse_arguments, read_options
+from .options import check_completed, parse_arguments, read_options
 from .resume import load_resume_state
 
 __all__ = ['train']
@@ -130,6 +130,7 @@ class _Run:
 
     def load_resume_state(self, opt: dict[str, Any]) -> dict[str, Any] | None:
         self.state = load_resume_state(opt)
+        check_completed(opt)  # BasicSR's next step puts the folder of an old run away
         return self.state
 
     def copy_option_file(self, path: str, folder: str) -> None:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from iarn_basicsr import quantise
 from iarn_basicsr.errors import IARNError, OptionError
-from iarn_basicsr.models.iarn_model import check_options
+from iarn_basicsr.models.iarn_model import check_model
 from iarn_basicsr.models.losses import luma
 from iarn_basicsr.ops.resample import bicubic_downscale
 
@@ -244,17 +244,19 @@ def test_options_are_checked_without_building_the_model(make_options):
     """With the words of the constructor, and without a random number drawn."""
     for is_train in (True, False):
         with pytest.raises(OptionError, match='num_gpu: 2 without a launcher'):
-            check_options(make_options(is_train, num_gpu=2))
+            check_model(make_options(is_train, num_gpu=2))
     for sections, message in (
             ({'network_g': {'max_scale': 2.0}}, 'datasets.train.scale_range: x3 is out of range for .*, IARN'),
             ({'train': {'inv_opt': MSE}}, 'train.inv_opt serves'),
             ({'train': {'cuda_graph': True}}, 'train.cuda_graph: true needs datasets.train.lq_size'),
             ({'train': {'grad_accumulation': 3}}, 'train.grad_accumulation: 3 parts'),
-            ({'path': {'pretrain_network_g': 'none.pth'}}, "weights 'none.pth': no such file")):
+            ({'path': {'pretrain_network_g': 'none.pth'}}, "weights 'none.pth': no such file"),
+            ({'path': {'pretrain_network_g': 'iarn_x1-4'}, 'network_g': Whole(type='IARN', num_block=3)},
+             'network_g.num_block: 3, but iarn_x1-4 was made with 8')):
         with pytest.raises(IARNError, match=message):
-            check_options(make_options(**sections))
+            check_model(make_options(**sections))
     state = torch.get_rng_state()
     options = make_options()
     expected = copy.deepcopy(options)
-    check_options(options)
+    check_model(options)
     assert options == expected and torch.equal(torch.get_rng_state(), state)
