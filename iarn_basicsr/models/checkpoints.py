@@ -65,7 +65,7 @@ def with_weights(opt: dict[str, Any]) -> dict[str, Any]:
         file, _ = zoo.resolve(osp.expanduser(start))
         arch = read_weights(file, ema=not opt['is_train'], key=path['param_key_g']).arch or {}
         if path.get('strict_load_g', True):
-            for key in sorted(network.keys() & arch.keys(), key=lambda key: key != 'type'):
+            for key in sorted(network.keys() & arch.keys(), key=lambda key: (key != 'type', key)):
                 if network[key] != arch[key]:
                     raise OptionError(f'network_g.{key}: {network[key]!r}, but {start} was made with {arch[key]!r}: '
                                       'leave it out, or set path.strict_load_g: false to take the weights that fit')

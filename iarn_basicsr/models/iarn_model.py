@@ -14,7 +14,7 @@ from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH
 from basicsr.losses import build_loss
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import get_root_logger
-from basicsr.utils.registry import MODEL_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -222,8 +222,9 @@ def check_model(opt: dict[str, Any]) -> None:
     """
     opt = with_weights(opt)
     train, _ = read_options(opt)
+    network = dict(opt['network_g'])
     with section('network_g'), torch.device('meta'):  # without memory, and without a random number drawn
-        net = build_network(opt['network_g'])
+        net = ARCH_REGISTRY.get(network.pop('type'))(**network)  # build_network would start the log, without its file
     check_network(net, opt)
     path = opt['path']
     if path.get('pretrain_network_g') and path.get('strict_load_g', True):
