@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import as_test, tiny_net, train_options, write_yaml
+from hostile.option_files import FOREIGN
 
 from iarn_basicsr.archs.irn import IRN
 from iarn_basicsr.compat import complete_options, pipelines
@@ -89,8 +90,9 @@ def test_weights_that_the_command_line_names(tmp_path: Path, options: dict[str, 
 
 def test_nothing_trained_yet(options: dict[str, Any], ends: Callable[..., str], tmp_path: Path) -> None:
     line = ends(options, program='test')
-    assert "options.yml' is a training file, and there are no weights of its run in 'experiments/run/models'" in line
-    assert 'train first (iarn-train -opt ' in line and not (tmp_path / 'results').exists()
+    assert f"no weights to test: '{tmp_path / 'experiments' / 'run' / 'models'}' has none" in line
+    assert 'train \'run\' first, or name a weight file' in line and not (tmp_path / 'results').exists()
+    assert 'is a training file of another model: name its weights' in ends(FOREIGN, program='test')
 
 
 @pytest.mark.parametrize(('program', 'sections', 'message'), [
