@@ -498,9 +498,9 @@ def check_options(opt: Mapping[str, Any], is_train: bool, *, files: bool = True)
 
 
 def _known(options: Mapping[str, Any], kind: type[Options], strict: bool) -> Mapping[str, Any]:
-    """The options, without those of another package's model."""
+    """The options, without those of another package's model; a key that is no text stays, to be refused."""
     known = kind.__struct_fields__
-    return options if strict else {k: v for k, v in options.items() if k in known}
+    return options if strict else {k: v for k, v in options.items() if k in known or not isinstance(k, str)}
 
 
 def _needed(top: FileOptions, section: str, kind: type[Options]) -> dict[str, Any]:

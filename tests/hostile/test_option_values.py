@@ -200,3 +200,7 @@ def test_keys_of_other_models_pass_unread(options, place, value):
     ('datasets.train', 'DIV2K'), ('datasets.train.type', 'PairedImage')])
 def test_what_is_checked_with_other_models(place, value):
     assert place.rpartition('.')[2] in refusal(changed(gan(), place, value))
+
+
+def test_key_that_is_no_text_with_other_models():
+    assert 'option file: unknown option 0; known: ' in refusal({**gan(), 0: 1})
