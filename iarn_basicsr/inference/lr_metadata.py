@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Meta
 from PIL import Image, PngImagePlugin
 
-from iarn_basicsr.errors import DamagedMetadataError, MetadataError, OtherWeightsError, one_line
+from iarn_basicsr.errors import DamagedMetadataError, MetadataError, OtherWeightsError, one_line, shortened
 from iarn_basicsr.ops.jpeg import is_jpeg
 from iarn_basicsr.payload import MAX_BITS
 
@@ -85,10 +85,12 @@ class LRMetadata(msgspec.Struct, frozen=True, kw_only=True):
             DamagedMetadataError: if they are anything else.
         """
         try:
-            found = msgspec.json.decode(text, type=_Format).format
+            record = msgspec.json.decode(text)
+            found = record.get('format', FORMAT) if isinstance(record, dict) else FORMAT
             if found != FORMAT:
-                raise MetadataError(f'its IARN metadata have format {found}, this iarn_basicsr reads {FORMAT}')
-            return msgspec.json.decode(text, type=cls)
+                raise MetadataError(f'its IARN metadata have format {shortened(found)}, this iarn_basicsr reads '
+                                    f'{FORMAT}')
+            return msgspec.convert(record, cls)
         except MetadataError:
             raise
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -138,12 +140,6 @@ class LRMetadata(msgspec.Struct, frozen=True, kw_only=True):
         change = self.change(lr)
         if change:
             raise MetadataError(change, 'force=True tries all the same')
-
-
-class _Format(msgspec.Struct):
-    """The part of a record that says how to read the rest."""
-
-    format: int
 
 
 def checksum(rgb: np.ndarray) -> str:

@@ -7,7 +7,6 @@ import resource
 import shutil
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ import pytest
 from hostile.inference_tools import RGB, contents, iarn, in_time, refused, weights
 from PIL import Image
 
-from iarn_basicsr import files
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.files import atomic_write, save_text
 from iarn_basicsr.inference.cli.commands import iarn as group
@@ -239,28 +237,19 @@ def test_read_only_disk_told_beforehand(idle: Path, small_disk: Path) -> None:
 # ------------------------------------------------------------------------------------ what killed processes left behind
 
 
-def gone() -> int:
-    """The number of a process that ended."""
-    process = subprocess.Popen([sys.executable, '-c', ''])
-    process.wait()
-    return process.pid
-
-
-def test_left_overs_of_killed_processes_are_removed(place: Path) -> None:
+def test_old_unfinished_files_are_removed(place: Path) -> None:
     out, day = Path('out'), 24 * 3600
     out.mkdir()
-    host = files._host()
-    left = {f'.writing-{host}-{gone()}-0123abcd.png': 0, '.writing-ab_12xyz.png': 2 * day, '.writing-ab_12xyz': 2 * day,
-            f'.writing-{host}-{os.getpid()}-0123abcd.png': 2 * day, f'.writing-00000000-{gone()}-0123abcd.pth': 2 * day}
-    kept = {f'.writing-{host}-{os.getppid()}-0123abcd.png': 0, '.writing-ab_12xyz.jpg': 0,
-            f'.writing-00000000-{gone()}-0123abcd.png': 0, '.writing-notes.txt': 2 * day,
-            'writing-ab_12xyz.png': 2 * day, '.writing-ab_12xyz.tar.gz.png': 2 * day, 'picture.png': 2 * day}
+    left = dict.fromkeys(('.writing-0123456789abcdef.png', '.writing-0123456789abcdef'), 2 * day)
+    kept = {'.writing-0123456789abcdef.jpg': 0, **dict.fromkeys((
+        '.writing-notes.txt', 'writing-0123456789abcdef.png', 'picture.png'), 2 * day)}
     for name, age in {**left, **kept}.items():
         (out / name).write_text('half')
         os.utime(out / name, (time.time() - age,) * 2)
-    (out / '.writing-ab_12abc.png').mkdir()
+    (out / '.writing-0123456789abcdee.png').mkdir()
+    os.utime(out / '.writing-0123456789abcdee.png', (0, 0))
     assert iarn('downscale', 'good.png', '-o', 'out', '--scale', 2).code == 0
-    assert {p.name for p in out.iterdir()} == {*kept, '.writing-ab_12abc.png', 'good.png'}
+    assert {p.name for p in out.iterdir()} == {*kept, '.writing-0123456789abcdee.png', 'good.png'}
 
 
 def test_a_write_that_fails_leaves_nothing(place: Path) -> None:
