@@ -11,6 +11,7 @@ from os import path as osp
 from typing import NamedTuple
 
 import click
+from tqdm import tqdm
 
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import IMAGE_ENDINGS, is_image
@@ -74,10 +75,7 @@ class Batch:
             print_error(f'{self._done} done, {self._skipped} skipped, {len(self.failed)} failed')
 
     def __iter__(self) -> Iterator[Job]:
-        if not self._talks or len(self.jobs) < 2:
-            return iter(self.jobs)
-        from tqdm import tqdm
-        return iter(tqdm(self.jobs, unit='image'))
+        return iter(tqdm(self.jobs, unit='image', disable=not self._talks or len(self.jobs) < 2))
 
     @property
     def status(self) -> int:
@@ -101,7 +99,6 @@ class Batch:
         if self._dry_run:
             print_lines(text)
         elif self._talks:
-            from tqdm import tqdm
             with tqdm.external_write_mode():  # beside its bar
                 print_error(text)
 
