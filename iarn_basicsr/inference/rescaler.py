@@ -227,7 +227,8 @@ class Rescaler(PictureRescaler):
         remarks = log_remarks(path, *picture.remarks, *self.remarks_on_lr(picture, made))
         if dry_run:
             return replace(_blank(picture, made), remarks=remarks)
-        restored = self.upscale_picture(picture, made)
+        with _naming(picture):
+            restored = self.upscale_picture(picture, made)
         del picture, source
         written = write_picture(restored, target)
         return replace(restored, remarks=remarks + log_remarks(path, *restored.remarks, *written))
