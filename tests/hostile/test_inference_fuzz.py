@@ -18,7 +18,7 @@ from iarn_basicsr.inference.picture_file import Picture, read_picture, write_pic
 
 SIZE = RGB.shape[1], RGB.shape[0]
 METADATA = LRMetadata.of(RGB, hr_size=(46, 62), model='tiny', weights='0123456789abcdef', mode='RGB')
-QUICK = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def exif() -> bytes:

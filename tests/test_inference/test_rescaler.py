@@ -294,29 +294,28 @@ def test_tile_is_used(rescaler: Rescaler, monkeypatch: pytest.MonkeyPatch) -> No
     assert tiles[0] == 77 and tiles[1] > 500 and tiles[2] == SMALLEST_TILE
 
 
-@pytest.mark.parametrize(('direction', 'function'), [('downscale', 'downscale_tiled'), ('upscale', 'upscale_tiled')])
-def test_out_of_gpu_memory_halves_the_tile(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-                                           direction: str, function: str) -> None:
-    image, tiles = make_image(150, 170, seed=2), []
+def test_out_of_gpu_memory_halves_the_tile(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Down to the smallest one."""
+    image, tiles, enough, work = make_image(150, 170, seed=2), list[int](), 64, module.downscale_tiled
     caplog.set_level(logging.INFO, 'iarn_basicsr')
-    work = getattr(module, function)
 
     def full(net: IARN, rgb: np.ndarray, size: tuple[int, int], tile: int, *rest: Any) -> np.ndarray:
         tiles.append(tile)
-        if tile > 64:
+        if tile > enough:
             raise torch.cuda.OutOfMemoryError('CUDA out of memory')
         return work(net, rgb, size, tile, *rest)
 
-    monkeypatch.setattr(module, function, full)
+    whole = Rescaler(tiny_net(), 'tiny', device='cpu', tile=10**6).downscale(image, scale=2)
+    monkeypatch.setattr(module, 'downscale_tiled', full)
     rescaler = Rescaler(tiny_net(), 'tiny', device='cpu', tile=256)
-    arguments: dict[str, Any] = {'scale': 2} if direction == 'downscale' else {'size': (300, 340)}
-    found = getattr(rescaler, direction)(image, **arguments)
+    assert np.abs(rescaler.downscale(image, scale=2).astype(int) - whole).max() <= 1
     assert tiles == [256, 128, 64]
     assert [line.split(':')[0] for line in caplog.messages] == ['out of GPU memory'] * 2
     assert 'tiles of 64 pixels' in caplog.messages[1]
-    monkeypatch.setattr(module, function, work)
-    whole = getattr(Rescaler(rescaler.net, 'tiny', device='cpu', tile=10**6), direction)(image, **arguments)
-    assert np.abs(found.astype(int) - whole).max() <= 1
+    enough = 63
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        rescaler.downscale(image, scale=2)
+    assert tiles[3:] == [256, 128, 64]
 
 
 def files(root: Path, contents: dict[str, str]) -> str:
