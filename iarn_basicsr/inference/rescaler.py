@@ -257,7 +257,8 @@ class Rescaler(PixelRescaler):
         remarks = log_remarks(path, *filter(None, (*picture.remarks, self._remark_on_lr(picture, made))))
         if dry_run:
             return replace(_blank(picture, made), remarks=remarks)
-        restored = self.upscale_picture(picture, made)
+        with _naming(picture):
+            restored = self.upscale_picture(picture, made)
         del picture, source
         written = write_picture(restored, target)
         return replace(restored, remarks=remarks + log_remarks(path, *restored.remarks, *written))

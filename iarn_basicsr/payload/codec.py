@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, features
 
-from iarn_basicsr.errors import IARNError, OptionError
+from iarn_basicsr.errors import IARNError
 
 from .bits import PayloadError
 
@@ -92,7 +92,7 @@ def decode(message: bytes, size: tuple[int, int], pull: Pull | None = None) -> n
 
     Raises:
         PayloadError: for a message that is damaged, or of another size. No more is decoded than ``size`` says.
-        OptionError: for a message that was coded with ``pull``, without one.
+        IARNError: for a message that was coded with ``pull``, without one.
         MissingCodecError: if Pillow has no AVIF.
     """
     _check_pillow()
@@ -111,7 +111,7 @@ def decode(message: bytes, size: tuple[int, int], pull: Pull | None = None) -> n
         raise _damaged()
     if message[1]:
         if pull is None:
-            raise OptionError('its payload was made without a network: restore it with the weights none')
+            raise IARNError('its payload was made without a network: restore it with the weights none')
         residual += message[1] / 255 * pull(residual)
     return residual
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,70 +20,27 @@ from iarn_basicsr.inference.rescaler import Rescaler
 WIDE = 60000  # 3.6 gigapixels
 COMMANDS = {
     'info': lambda name: ('info', name),
-    'downscale': lambda name: ('downscale', name, '-o', 'lr.png', '--scale', 2),
-    'dry_run': lambda name: ('downscale', name, '-o', 'lr.png', '--scale', 2, '--dry-run'),
+    'downscale': lambda name: ('downscale', name, '-o', 'out.png', '--scale', 2),
     'upscale': lambda name: ('upscale', name, '-o', 'x.png', '--size', '62x46'),
     'compare': lambda name: ('compare', name, '--scale', 2),
 }
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory, with a good picture in it."""
-    monkeypatch.chdir(tmp_path)
-    Image.fromarray(RGB).save('good.png')
-    return tmp_path
-
-
-def jpeg_of_size(width: int, height: int) -> bytes:
-    data = bytearray(encoded('JPEG'))
-    at = data.index(b'\xff\xc0')
-    struct.pack_into('>HH', data, at + 5, height, width)
-    return bytes(data)
-
-
-def bmp_of_size(width: int, height: int) -> bytes:
-    data = bytearray(encoded('BMP'))
-    struct.pack_into('<ii', data, 18, width, height)
-    return bytes(data)
-
-
-def gif_of_size(width: int, height: int) -> bytes:
-    data = bytearray(encoded('GIF'))
-    struct.pack_into('<HH', data, 6, width, height)
-    at = data.index(b',', 13 + 3 * 2**((data[10] & 7) + 1))
-    struct.pack_into('<HHHH', data, at + 1, 0, 0, width, height)
-    return bytes(data)
-
-
 BYTES = {
     'empty.png': (b'', 'not an image'),
     'text.jpg': (b'hello\n', 'not an image'),
-    'zeros.tif': (bytes(5000), 'not an image'),
-    'start.png': (b'\x89PNG\r\n\x1a\n', 'not an image'),
     'no_pixels.png': (png_chunks((9, 9)), 'damaged'),
     'half.png': (encoded('PNG')[:1500], 'damaged'),
     'half_deep.png': (png(DEEP)[:900], 'damaged'),
-    'half.jpg': (encoded('JPEG')[:1500], 'damaged'),
+    'head.jpg': (encoded('JPEG')[:300], ''),
     'no_end.jpg': (encoded('JPEG', quality=95)[:-2], 'damaged'),
-    'ten_bytes_short.jpg': (encoded('JPEG', quality=95)[:-10], 'damaged'),
-    'half_progressive.jpg': (encoded('JPEG', progressive=True)[:1500], 'damaged'),
     'first_scan.jpg': (encoded('JPEG', progressive=True, quality=95)[:-3000], 'damaged'),
     'no_end_progressive.jpg': (encoded('JPEG', progressive=True)[:-2], 'damaged'),
-    'head.jpg': (encoded('JPEG')[:300], ''),
     'half.webp': (encoded('WEBP')[:600], ''),
     'half.gif': (encoded('GIF')[:2000], 'damaged'),
-    'half.bmp': (encoded('BMP')[:2000], 'damaged'),
-    'half.ppm': (encoded('PPM')[:2000], 'damaged'),
     'half.tif': (encoded('TIFF')[:2000], ''),
     'wide.png': (png_chunks((WIDE, WIDE)), f'{WIDE}x{WIDE} is too large, at most 1000 megapixels are read'),
-    'wide_deep.png': (png_chunks((WIDE, WIDE), depth=16), f'{WIDE}x{WIDE} is too large'),
-    'widest.png': (png_chunks((2**31 - 1, 2**31 - 1)), 'is too large'),
-    'wide.jpg': (jpeg_of_size(WIDE, WIDE), f'{WIDE}x{WIDE} is too large'),
-    'wide.bmp': (bmp_of_size(WIDE, WIDE), f'{WIDE}x{WIDE} is too large'),
-    'wide.gif': (gif_of_size(WIDE, WIDE), f'{WIDE}x{WIDE} is too large'),
-    'wide.ppm': (f'P6 {WIDE} {WIDE} 255\n'.encode() + bytes(99), f'{WIDE}x{WIDE} is too large'),
-    'wide.tif': (tiff((WIDE, WIDE), [bytes(99)], bits=(8,) * 3, photometric=2), f'{WIDE}x{WIDE} is too large'),
+    'wide_deep.png': (png_chunks((2**31 - 1, 2**31 - 1), depth=16), 'is too large'),
     'wide_big.tif': (tiff((WIDE, WIDE), [bytes(99)], bits=(16,), big=True), f'{WIDE}x{WIDE} is too large'),
 }
 
@@ -108,11 +64,6 @@ def device(name: str) -> str:
     return 'is not a regular file'
 
 
-def fifo(name: str) -> str:
-    os.mkfifo(name)
-    return 'is not a regular file'
-
-
 def folder(name: str) -> str:
     os.mkdir(name)
     return ''
@@ -123,11 +74,6 @@ def nowhere(name: str) -> str:
     return 'no such file'
 
 
-def loop(name: str) -> str:
-    os.symlink(name, name)
-    return ''
-
-
 def secret(name: str) -> str:
     if os.geteuid() == 0:
         pytest.skip('root reads every file')
@@ -136,37 +82,16 @@ def secret(name: str) -> str:
     return 'Permission denied'
 
 
-@pytest.mark.parametrize('command', ['info', 'upscale'])
-@pytest.mark.parametrize('make', [device, fifo, folder, nowhere, loop, secret])
-def test_what_is_no_file(place: Path, make: Callable[[str], str], command: str) -> None:
+@pytest.mark.parametrize('make', [device, folder, nowhere, secret])
+def test_what_is_no_file(place: Path, make: Callable[[str], str]) -> None:
     text = make('odd.png')
-    whole = command == 'upscale' and make in (folder, nowhere, loop)  # the command itself
-    if make is folder and whole:
-        refused(place, *COMMANDS[command]('odd.png'), says=('several inputs need a folder',), code=2)
-        return
-    refused(place, *COMMANDS[command]('odd.png'), says=('odd.png: ', text), code=2 if whole else 1)
-
-
-@pytest.mark.parametrize('command', ['info', 'downscale', 'upscale'])
-def test_the_others_are_not_stopped(place: Path, command: str) -> None:
-    """A pipe, a device, a bomb and half a picture among good ones."""
-    Path('in').mkdir()
-    os.mkfifo('in/a.png')
-    os.symlink('/dev/zero', 'in/b.png')
-    Path('in/c.png').write_bytes(png_chunks((WIDE, WIDE)))
-    Path('in/d.jpg').write_bytes(encoded('JPEG')[:1500])
-    for name in ('a_good.png', 'z_good.png'):
-        shutil.copy('good.png', f'in/{name}')
-    line = {'info': ('info', *sorted(Path('in').iterdir())),
-            'downscale': ('downscale', 'in', '-o', 'out', '--scale', 2),
-            'upscale': ('upscale', 'in', '-o', 'out', '--size', '62x46')}[command]
-    code, out, err = iarn(*line)
-    failures = [text for text in err.splitlines() if 'no IARN metadata' not in text]
-    assert code == 1 and [text.split('/')[1][:5] for text in failures] == ['a.png', 'b.png', 'c.png', 'd.jpg']
-    if command == 'info':
-        assert out.count('good.png') == 2
-    else:
-        assert sorted(p.name for p in Path('out').iterdir()) == ['a_good.png', 'z_good.png']
+    for name, command in COMMANDS.items():
+        line = command('odd.png')
+        if make is folder and name in ('downscale', 'upscale'):
+            refused(place, *line, says=('several inputs need a folder',), code=2)
+        else:
+            whole = name in ('downscale', 'upscale') and make is nowhere  # the command itself
+            refused(place, *line, says=('odd.png: ', text), code=2 if whole else 1)
 
 
 def test_memory_is_the_limit_where_it_is_less(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,10 +102,9 @@ def test_memory_is_the_limit_where_it_is_less(place: Path, monkeypatch: pytest.M
             'wide.png: 20000x20000 is too large, reading it takes 4.0 GB of memory and 2.0 GB are free',))
 
 
-@pytest.mark.parametrize('error', [MemoryError(), RuntimeError('DefaultCPUAllocator: not enough memory')])
-def test_no_memory_for_the_work_of_compare(place: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_no_memory_for_the_work_of_compare(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
-        raise error
+        raise RuntimeError('DefaultCPUAllocator: not enough memory')
 
     monkeypatch.setattr(Rescaler, 'downscale', full)
     refused(place, 'compare', 'good.png', '--scale', 2, says=('iarn compare: ', 'not enough memory'))
@@ -213,39 +137,30 @@ def test_hidden_folders_are_passed_over(place: Path) -> None:
     assert iarn('downscale', '.own', '-o', 'lr', '--scale', 2).code == 0  # asked for by name
 
 
-@pytest.mark.parametrize('real', [True, False])
-def test_folders_that_cannot_be_read_are_named(place: Path, monkeypatch: pytest.MonkeyPatch, real: bool) -> None:
+def test_folders_that_cannot_be_read_are_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path('in/closed').mkdir(parents=True)
     shutil.copy('good.png', 'in/a.png')
-    if real:
-        if os.geteuid() == 0:
-            pytest.skip('root reads every folder')
-        os.chmod('in/closed', 0)
-    else:
-        scan = os.scandir
+    scan = os.scandir
 
-        def closed(path: str) -> object:
-            if str(path).endswith('closed'):
-                raise PermissionError(13, 'Permission denied', path)
-            return scan(path)
+    def closed(path: str) -> object:
+        if str(path).endswith('closed'):
+            raise PermissionError(13, 'Permission denied', path)
+        return scan(path)
 
-        monkeypatch.setattr(os, 'scandir', closed)
+    monkeypatch.setattr(os, 'scandir', closed)
     code, _, err = iarn('downscale', 'in', '-o', 'lr', '--scale', 2)
     assert (code, err) == (1, 'iarn downscale: in/closed: cannot be read (Permission denied)\n')
     assert Path('lr/a.png').is_file()
 
 
-@pytest.mark.parametrize('depth', ['8', '16'])
 @pytest.mark.parametrize('kind', ['png', 'tif'])
-def test_names_that_are_no_text(place: Path, depth: str, kind: str) -> None:
+def test_names_that_are_no_text(place: Path, kind: str) -> None:
     """OpenCV's own reading of such a file ended the process."""
-    pixels = RGB if depth == '8' else DEEP
-    data = png(pixels) if kind == 'png' else tiff(RGB.shape[1::-1], [pixels.tobytes()], photometric=2,
-                                                  bits=(int(depth),) * 3)
     name = os.fsdecode(b'in_\xff\xfe.' + kind.encode())
-    Path(name).write_bytes(data)
+    Path(name).write_bytes(png(DEEP) if kind == 'png' else tiff(RGB.shape[1::-1], [DEEP.tobytes()], photometric=2,
+                                                                bits=(16,) * 3))
     with in_time():
-        assert np.array_equal(read_picture(name).rgb, pixels)
+        assert np.array_equal(read_picture(name).rgb, DEEP)
     code, out, err = iarn('info', name)
     assert code == 0 and '\\udcff' in out and not err
     assert iarn('downscale', name, '-o', 'lr', '--scale', 2).code == 0

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import stat
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,11 +55,6 @@ def dangling(ending: str) -> str:
     return 'x' + ending
 
 
-def below_loop(ending: str) -> str:
-    os.symlink('link', 'link')
-    return 'link/x' + ending
-
-
 ENDINGS = {'downscale': '.png', 'downscale_dry_run': '.png', 'upscale': '.webp', 'upscale_dry_run': '.jpg',
            'compare': '.html', 'export': '.pth', 'export_safetensors': '.safetensors', 'options': '.yml'}
 WRITING = [name for name in ENDINGS if 'dry_run' not in name]
@@ -79,9 +72,8 @@ def below_closed(ending: str) -> str:
     return 'closed/x' + ending
 
 
-@pytest.mark.parametrize(('name', 'make'), [
-    *((name, below_below_a_file) for name in ENDINGS),
-    *(('downscale', make) for make in (dangling, below_loop, below_closed))])
+@pytest.mark.parametrize('make', [dangling, below_below_a_file, below_closed])
+@pytest.mark.parametrize('name', ENDINGS)
 def test_what_can_be_told_beforehand(idle: Path, name: str, make: object) -> None:
     target = make(ENDINGS[name])
     links = {p: os.readlink(p) for p in idle.iterdir() if p.is_symlink()}
@@ -122,26 +114,25 @@ def test_what_the_kind_cannot_hold_told_beforehand(idle: Path, dry_run: list[str
 
 
 @pytest.mark.parametrize('name', WRITING)
-def test_overwriting_goes_through_a_link_and_keeps_the_mode(place: Path, name: str) -> None:
-    target, real = Path('x' + ENDINGS[name]), Path('real/file')
-    real.parent.mkdir()
+def test_overwriting_keeps_the_mode_and_goes_through_a_link(place: Path, name: str) -> None:
+    link, real = Path('x' + ENDINGS[name]), Path('real/file')
+    Path('real').mkdir()
     real.write_text('old')
-    real.chmod(0o440)
-    target.symlink_to(real)
-    assert iarn(*command(name, target), '--overwrite').code == 0
-    assert target.is_symlink() and stat.S_IMODE(real.stat().st_mode) == 0o440 and real.read_bytes() != b'old'
-    assert [p.name for p in Path('real').iterdir()] == ['file']
+    real.chmod(0o640)
+    link.symlink_to(real)
+    assert iarn(*command(name, link), '--overwrite').code == 0
+    assert stat.S_IMODE(real.stat().st_mode) == 0o640 and real.read_bytes() != b'old'
+    assert link.is_symlink() and [p.name for p in Path('real').iterdir()] == ['file']
 
 
-@pytest.mark.parametrize('umask', [0o022, 0o077])
-def test_new_files_heed_the_umask_of_the_moment(place: Path, umask: int) -> None:
-    before = os.umask(umask)
-    try:
-        save_text('x', 'new.txt')
-        write_picture(Picture(RGB), 'new.png')
-    finally:
-        os.umask(before)
-    assert {stat.S_IMODE(os.stat(p).st_mode) for p in ('new.txt', 'new.png')} == {0o666 & ~umask}
+def test_new_files_heed_the_umask_of_the_moment(place: Path) -> None:
+    for umask in (0o022, 0o077):
+        before = os.umask(umask)
+        try:
+            save_text('x', f'{umask}.txt')
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(os.stat(f'{umask}.txt').st_mode) == 0o666 & ~umask
 
 
 def test_exif_that_a_jpeg_cannot_hold(place: Path) -> None:
@@ -180,48 +171,14 @@ def test_file_too_large(place: Path, name: str) -> None:
                 says=(f'{target}: cannot be written (File too large, ', ' free)'))
 
 
-@pytest.mark.parametrize('ending', ['png', 'jpg', 'webp', 'bmp', 'tif', 'ppm'])
-@pytest.mark.parametrize('size', [1000, 40000])
-def test_no_kind_is_cut_in_silence(place: Path, ending: str, size: int) -> None:
+@pytest.mark.parametrize('ending', ['png', 'jpg', 'webp', 'tif'])
+def test_no_kind_is_cut_in_silence(place: Path, ending: str) -> None:
     """Pillow does not see that the last block of a JPEG did not fit."""
     noise = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8)
-    with at_most(size), pytest.raises(ValueError, match=rf'x\.{ending}: cannot be written \(File too large, .* free\)'):
-        write_picture(Picture(noise), f'x.{ending}')
+    for size in (1000, 40000):
+        with at_most(size), pytest.raises(ValueError, match=rf'x\.{ending}: cannot be written \(File too large, .* f'):
+            write_picture(Picture(noise), f'x.{ending}')
     assert not [name for name in os.listdir() if name.startswith(('x.', '.'))]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KB; only root may mount one."""
-    disk = tmp_path / 'disk'
-    disk.mkdir()
-    if os.geteuid() != 0 or not shutil.which('mount') or subprocess.run(
-            ['mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', str(disk)], capture_output=True).returncode:
-        pytest.skip('needs to mount a file system')
-    try:
-        yield disk
-    finally:
-        subprocess.run(['umount', str(disk)], check=True)
-
-
-def test_full_disk(place: Path, small_disk: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8)
-    for ending in ('png', 'jpg', 'webp', 'bmp', 'tif', 'ppm'):
-        with pytest.raises(ValueError, match=r'cannot be written \(No space left on device, 0\.\d MB free\)'):
-            write_picture(Picture(np.tile(noise, (2, 2, 1))), str(small_disk / f'x.{ending}'))
-        assert not list(small_disk.iterdir())
-    (small_disk / 'filler').write_bytes(bytes(2**16))
-    for name in WRITING:
-        target = small_disk / ('x' + ENDINGS[name])
-        refused(place, *command(name, target), says=(
-            f'{target}: cannot be written (No space left on device, 0.0 MB free)',))
-
-
-def test_read_only_disk_told_beforehand(idle: Path, small_disk: Path) -> None:
-    subprocess.run(['mount', '-o', 'remount,ro', str(small_disk)], check=True)
-    for name in ENDINGS:
-        target = small_disk / ('x' + ENDINGS[name])
-        refused(idle, *command(name, target), says=(f'{target}: cannot be written (',))
 
 
 # ------------------------------------------------------------------------------------ what killed processes left behind
@@ -259,16 +216,3 @@ def test_a_write_that_fails_leaves_nothing(place: Path) -> None:
 def test_commands_that_write_check_beforehand() -> None:
     """Every command that has --overwrite is in the tests above."""
     assert set(group.commands) - {'info', 'doctor', 'verify'} == {name.split('_')[0] for name in ENDINGS}
-
-
-def test_inputs_are_not_replaced_through_links(place: Path) -> None:
-    """Since a link is followed, it may lead to what is read."""
-    for link in ('page.html', 'link.png'):
-        os.symlink('good.png', link)
-    for line, code in ((('compare', 'good.png', '--scale', 2, '-o', 'page.html'), 2),
-                       (('downscale', 'good.png', '-o', 'link.png', '--scale', 2), 1),
-                       (('upscale', 'lr.png', 'good.png', '-o', '.', '--size', '62x46'), 1)):
-        before = contents(place)
-        result = iarn(*line, '--overwrite')
-        assert result.code == code and 'the output would replace the input' in result.err, result
-        assert contents(place) == before

@@ -75,7 +75,7 @@ def wait_for(condition: Callable[[], object], child: subprocess.Popen) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['SIGTERM', 'SIGHUP', 'SIGKILL'])
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGKILL'])
 def test_signals_in_the_middle_of_a_file(place: Path, name: str) -> None:
     """Nothing half written stays, but of SIGKILL, and that a run of the next day removes."""
     child = start(sys.executable, '-c', SLOW, 'downscale', 'in', '-o', 'out', '--scale', '2', '--weights', weights(),
@@ -98,13 +98,12 @@ def test_signals_in_the_middle_of_a_file(place: Path, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path('/proc/self/maps').exists(), reason='looks into /proc')
-@pytest.mark.parametrize(('module', 'name'), [('numpy', 'SIGTERM'), ('libtorch', 'SIGINT')])
-def test_signals_while_modules_are_imported(place: Path, module: str, name: str) -> None:
+def test_a_signal_while_modules_are_imported(place: Path) -> None:
     child = start(*CLI.split(), 'downscale', 'in', '-o', 'out', '--scale', '2', '--weights', weights())
-    wait_for(lambda: module in Path(f'/proc/{child.pid}/maps').read_text(), child)
-    child.send_signal(getattr(signal, name))
+    wait_for(lambda: 'libtorch' in Path(f'/proc/{child.pid}/maps').read_text(), child)
+    child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=LIMIT)
-    assert child.returncode == 128 + getattr(signal, name)
+    assert child.returncode == 128 + signal.SIGINT
     assert not out and err.strip() == 'iarn downscale: interrupted; every file that was written is complete'
     assert not Path('out').exists()
 
@@ -152,17 +151,16 @@ def test_a_second_signal_does_not_stop_the_cleaning_up() -> None:
     ('info in/a.png nix.png 2>&-', 1, ''),
     ('info nix.png 2>/dev/full', 1, ''),
     ('--help >&- 2>&- <&-', 1, ''),
-    ('options train_IARN_x1-4.yml -o new/ 2>&-', 0, ''),
 ])
 def test_closed_and_full_streams(place: Path, command: str, code: int, err: str) -> None:
     result = shell(f'{CLI} {command}')
     assert (result.returncode, result.stderr) == (code, err)
-    if '/dev/full' in command:
+    if '>/dev/full' in command:  # also where nothing waits in a buffer
         result = shell(f'PYTHONUNBUFFERED=1 {CLI} {command}')
         assert (result.returncode, result.stderr) == (code, err)
     assert ('in/a.png: 31x23' in result.stdout) == (command == 'info in/a.png nix.png 2>&-')
     assert 'Traceback' not in result.stdout and 'nix' not in result.stdout
-    assert sorted(p.name for p in place.iterdir()) == (['in', 'new'] if 'new/' in command else ['in'])
+    assert [p.name for p in place.iterdir()] == ['in']
 
 
 @pytest.mark.slow
@@ -175,9 +173,8 @@ def test_files_are_made_all_the_same_where_nothing_is_shown(place: Path) -> None
     assert contents(Path('out')) == contents(Path('expected'))
 
 
-@pytest.mark.parametrize('command', ['info {many}', '--help', 'info nix.png {many} 2>&1 >&-'])
+@pytest.mark.parametrize('command', ['info {many}', 'info nix.png {many} 2>&1 >&-'])
 def test_readers_that_leave(place: Path, command: str) -> None:
     many = ' '.join(['in/a.png'] * 500)
     result = shell(f'{CLI} {command.format(many=many)} | true; echo "${{PIPESTATUS[0]}}"')
-    assert result.stderr == '' and int(result.stdout) in (0, 1)
-    assert command == '--help' or result.stdout == '1\n'
+    assert (result.stderr, result.stdout) == ('', '1\n')

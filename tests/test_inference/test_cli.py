@@ -5,26 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
-import torch
 from helpers import make_image
 from hostile.inference_tools import iarn, weights
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import one_line
-from iarn_basicsr.inference import doctor, pixel_rescaler
+from iarn_basicsr.inference import doctor
 from iarn_basicsr.inference.cli import main
 from iarn_basicsr.inference.picture_file import read_picture
 from iarn_basicsr.inference.rescaler import Rescaler
@@ -117,32 +110,8 @@ def test_few_frames_from_main_to_the_network(lr: Path, monkeypatch: pytest.Monke
         assert stack[0] == 'main' and stack[-1] in ('downscale_tiled', 'upscale_tiled') and len(stack) + 1 <= 8, stack
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.data())
-def test_any_picture(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    place = tmp_path_factory.getbasetemp() / 'any'
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
-    width, height = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
-    mode = data.draw(st.sampled_from(['1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'CMYK', 'I;16']))
-    image = Image.fromarray(make_image(height, width, seed=1))
-    image = Image.fromarray(np.asarray(image)[..., 0].astype(np.uint16) * 200) if mode == 'I;16' else image.convert(
-        'L' if mode == 'LA' else mode).convert(mode)
-    source = place / ('x.jpg' if mode == 'CMYK' else 'x.png')
-    image.save(source)
-    scale = f'{data.draw(st.floats(1, 4)):g}x{data.draw(st.floats(1, 4)):g}'
-    form = data.draw(st.sampled_from(['png', 'webp']))
-    assert iarn('downscale', source, '-o', place / 'lr', '--scale', scale, '--format', form).code == 0
-    assert iarn('upscale', place / 'lr', '-o', place / 'up').code == 0
-    restored, original = read_picture(str(place / 'up' / 'x.png')), read_picture(str(source))
-    assert restored.size == (height, width) and restored.mode == original.mode
-    assert (restored.alpha is None) == (original.alpha is None)
-
-
 @pytest.mark.parametrize(('option', 'value', 'size'), [
-    ('--scale', '1.5x3', (10, 15)), ('--size', '20x12', (20, 12)), ('--max-side', '20', (20, 15)),
-    ('--max-side', '500', (31, 23)),
-])
+    ('--scale', '1.5x3', (10, 15)), ('--size', '20x12', (20, 12)), ('--max-side', '20', (20, 15))])
 def test_sizes(folder: Path, option: str, value: str, size: tuple[int, int]) -> None:
     assert iarn('downscale', 'in/a.png', '-o', 'lr.webp', option, value).code == 0
     with Image.open('lr.webp') as file:
@@ -150,19 +119,6 @@ def test_sizes(folder: Path, option: str, value: str, size: tuple[int, int]) -> 
     assert iarn('upscale', 'lr.webp', '-o', 'whole.jpg').code == 0
     with Image.open('whole.jpg') as file:
         assert file.size == WH['a.png'] and file.format == 'JPEG'
-
-
-def test_exif_orientation_and_icc_survive(folder: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010f] = 6, 'Maker'
-    Image.open('in/a.png').save('turned.jpg', exif=exif.tobytes(), icc_profile=b'\0' * 16 + b'RGB ' + b'\0' * 200)
-    for lr, whole in (('lr.png', 'whole.jpg'), ('lr.webp', 'whole.png')):
-        assert iarn('downscale', 'turned.jpg', '-o', lr, '--scale', 2).code == 0
-        assert iarn('upscale', lr, '-o', whole).code == 0
-        for name, size in ((lr, (12, 16)), (whole, (23, 31))):
-            with Image.open(name) as file:
-                assert file.size == size and file.getexif().get(0x0112, 1) == 1
-                assert file.getexif()[0x010f] == 'Maker' and len(file.info['icc_profile']) == 220
 
 
 # ------------------------------------------------------------------------------------------------------- bad files
@@ -175,6 +131,7 @@ def test_bad_files_never_stop_the_rest(folder: Path) -> None:
     Path('in/notes.txt').write_text('passed over')
     Path('in/.hidden.png').write_text('passed over')
     os.symlink('nowhere', 'in/link.png')
+    os.mkfifo('in/pipe.png')
     Path('in/dir.png').mkdir()
     shutil.copy('in/a.png', 'in/dir.png/inner.png')
     code, out, err = iarn('downscale', 'in', '-o', 'lr', '--scale', 2)
@@ -183,13 +140,13 @@ def test_bad_files_never_stop_the_rest(folder: Path) -> None:
     assert [line.split(' (')[0] for line in err.splitlines()] == [
         'iarn downscale: in/a_empty.jpg: not an image, or of a kind that cannot be read',
         'iarn downscale: in/a_text.png: not an image, or of a kind that cannot be read',
-        'iarn downscale: in/c_half.png: damaged', 'iarn downscale: in/link.png: no such file']
+        'iarn downscale: in/c_half.png: damaged', 'iarn downscale: in/link.png: no such file',
+        'iarn downscale: in/pipe.png: is not a regular file']
 
 
 @pytest.mark.parametrize(('error', 'text'), [
     (RuntimeError('DefaultCPUAllocator:\n not enough'), 'DefaultCPUAllocator: not enough'),
-    (MemoryError(), 'not enough memory'),
-])
+    (MemoryError(), 'not enough memory')])
 def test_neither_do_errors_of_other_kinds(folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception,
                                           text: str) -> None:
     work = Rescaler.downscale_pixels
@@ -234,10 +191,7 @@ def test_sizes_out_of_range(lr: Path) -> None:
 
 @pytest.mark.parametrize(('changes', 'message', 'remedy'), [
     ({'weights': 'f' * 16, 'model': ESCAPE}, 'it was made with the weights ', ' (--weights), or'),
-    ({'lr_size': [5, 5]}, 'it is 16x12 but was made 5x5 (width x height): it was resized, turned or cropped', ';'),
-    ({'checksum': '0'}, 'it was edited or recompressed since it was made', ';'),
-    ({'hr_size': [24, 32]}, 'its IARN metadata were edited since it was made, and may name another size', ';'),
-])
+    ({'checksum': '0'}, 'it was edited or recompressed since it was made', ';')])
 def test_lr_that_does_not_fit(lr: Path, changes: dict, message: str, remedy: str) -> None:
     edit_metadata(lr / 'lr.png', **changes)
     for more in ([], ['--dry-run']):
@@ -289,28 +243,6 @@ def test_stripped_lr(lr: Path) -> None:
 # ----------------------------------------------------------------------------------------------------- what is written
 
 
-@pytest.mark.parametrize(('arguments', 'reason'), [
-    (['-o', 'lr.jpg'], "does not survive a JPEG: write .png or .webp, or use the weights 'iarn_jpeg_x1-4'; "),
-    (['-o', 'lr.tif'], 'only PNG, WebP and JPEG carry the metadata'),
-])
-def test_lossy_lr_is_refused(folder: Path, arguments: list[str], reason: str) -> None:
-    code, _, err = iarn('downscale', 'in/a.png', '--scale', 2, *arguments)
-    assert code == 2 and reason in err and err.endswith('or pass --allow-lossy\n')
-    assert iarn('downscale', 'in/a.png', '--scale', 2, '--allow-lossy', *arguments).code == 0
-    assert names(folder)[-1].startswith('lr')
-
-
-def test_metadata_that_the_output_cannot_hold(folder: Path) -> None:
-    """One line, however many files."""
-    exif = Image.Exif()
-    exif[0x010f] = 'Maker'
-    for k in range(2):
-        Image.open('in/a.png').save(f'in/e{k}.jpg', exif=exif.tobytes())
-    assert iarn('downscale', 'in', '-o', 'lr', '--scale', 2) == (0, '', '')
-    assert iarn('upscale', 'lr', '-o', 'whole', '--format', 'bmp') == (
-        0, '', 'iarn upscale: lr/e0.png and 1 more: its EXIF cannot go into a .bmp file: left out\n')
-
-
 def test_existing_files_are_kept(folder: Path) -> None:
     iarn('downscale', 'in', '-o', 'lr', '--scale', 2)
     before = Path('lr/a.png').read_bytes()
@@ -321,15 +253,15 @@ def test_existing_files_are_kept(folder: Path) -> None:
     assert Path('lr/a.png').read_bytes() != before
 
 
-@pytest.mark.parametrize('overwrite', [[], ['--overwrite']])
-def test_inputs_are_never_replaced(folder: Path, overwrite: list[str]) -> None:
+def test_inputs_are_never_replaced(folder: Path) -> None:
     before = Path('in/a.png').read_bytes()
     os.link('in/a.png', 'hard.png')
-    for out in ('in/a.png', 'in', 'in/../in', 'hard.png'):
-        code, _, err = iarn('downscale', 'in/a.png', '-o', out, '--scale', 2, *overwrite)
+    os.symlink('in/a.png', 'link.png')
+    for out in ('in', 'in/../in', 'hard.png', 'link.png'):
+        code, _, err = iarn('downscale', 'in/a.png', '-o', out, '--scale', 2, '--overwrite')
         assert code == 1 and 'the output would replace the input' in err and 'choose another -o' in err
     shutil.copy('in/a.png', 'in/a.bmp')  # its output would replace a.png, before that is read
-    code, _, err = iarn('downscale', 'in/a.bmp', 'in/a.png', '-o', 'in', '--scale', 2, *overwrite)
+    code, _, err = iarn('downscale', 'in/a.bmp', 'in/a.png', '-o', 'in', '--scale', 2, '--overwrite')
     assert code == 1 and 'in/a.bmp: the output would replace the input in/a.png' in err
     assert Path('in/a.png').read_bytes() == before
 
@@ -347,14 +279,10 @@ def test_clashes_and_repetitions(folder: Path) -> None:
 
 
 def test_output_that_cannot_be_written(folder: Path) -> None:
-    Path('file').write_text('in the way')
     Path('lr/a.png').mkdir(parents=True)
     code, _, err = iarn('downscale', 'in', '-o', 'lr', '--scale', 2)
     assert code == 1 and err == 'iarn downscale: in/a.png: lr/a.png: cannot be written (a folder)\n'
     assert names(folder / 'lr') == ['sub/b.png']
-    code, _, err = iarn('downscale', 'in/a.png', '-o', 'file/x/lr.png', '--scale', 2)
-    assert code == 1
-    assert err == 'iarn downscale: in/a.png: file/x/lr.png: cannot be written (file is not a folder)\n'
 
 
 def test_dry_run_makes_nothing(lr: Path) -> None:
@@ -388,40 +316,23 @@ def test_interruption_leaves_whole_files(folder: Path, monkeypatch: pytest.Monke
     assert names(folder / 'lr') == ['a.png'] and pixels('lr/a.png').shape == (12, 16, 3)
 
 
-def test_out_of_gpu_memory_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work, calls = pixel_rescaler.downscale_tiled, []
-
-    def full(*args: Any) -> Any:
-        calls.append(args[3])
-        if len(calls) == 1:
-            raise torch.cuda.OutOfMemoryError
-        return work(*args)
-
-    monkeypatch.setattr(pixel_rescaler, 'downscale_tiled', full)
-    assert iarn('downscale', 'in/a.png', '-o', 'lr.png', '--scale', 2, '--tile', 200) == (
-        0, '', 'iarn downscale: out of GPU memory: going on with tiles of 100 pixels\n')
-    assert calls == [200, 100]
-
-
 # ------------------------------------------------------------------------------------------------- wrong command lines
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['in/a.png', 'nix.png', '-o', 'lr', '--scale', '2'], 'nix.png: no such file or folder (current directory /'),
-    (['in', '-o', 'x.png', '--scale', '2'], '-o x.png: several inputs need a folder to write to'),
     (['void', '-o', 'lr', '--scale', '2'], 'void: no image in this folder (looked for .png, .jpg'),
     (['in', '-o', 'lr', '--scale', '2', '--format', 'gif'], "'--format': 'gif' is not one of 'png', 'jpg'"),
     (['in/a.png', '-o', 'x.jxl', '--scale', '2'], '-o x.jxl: name a folder, or a file that ends in .png, '),
     (['in/a.png', '-o', '-', '--scale', '2'], '-o -: name a folder, or a file'),
     (['in/a.png', '-o', 'notes.txt', '--scale', '2'], '-o notes.txt: name a folder, or a file'),
     (['in', '-o', 'lr', '--scale', '2', '--weights', 'nope'], "weights 'nope': no such file, and no released weig"),
-    (['in', '-o', 'lr', '--scale', '2', '--device', 'warp'], "device 'warp' cannot be used ("),
+    (['in/a.png', '-o', 'lr.tif', '--scale', '2'], 'name one of those; or pass --allow-lossy'),
     (['in', '-o', 'lr', '--scale', '0.5'], "'--scale': scale '0.5' is not a valid scale: write a number >= 1"),
     (['in', '-o', 'lr', '--size', '30'], "'--size': '30': write WIDTHxHEIGHT, for example 1920x1080"),
     (['in', '-o', 'lr', '--size', '0x9'], "'--size': '0x9': a side has at least one pixel"),
-    (['in', '-o', 'lr', '--max-side', '0'], "'--max-side': 0 is not in the range x>=1"),
+    (['in', '-o', 'lr', '--tile', '63', '--scale', '2'], "'--tile': 63 is not in the range x>=64"),
     (['in', '-o', 'lr', '--payload', '4', '--scale', '2'], "'--payload': 4.0 is not in the range 0<=x<=3"),
-    (['in', '-o', 'lr', '--quality', '90', '--scale', '2'], 'quality 90: lr/a.png is not a JPEG'),
     (['in', '-o', 'lr'], 'Pass one of --scale, --size, --max-side, not none.'),
     (['in', '-o', 'lr', '--scale', '2', '--size', '9x9'], 'Pass one of --scale, --size, --max-side, not --scale and'),
     (['in', '-o', 'lr', '--scael', '2'], "No such option"),
@@ -448,7 +359,7 @@ def test_folder_names_that_look_like_endings(folder: Path) -> None:
 # --------------------------------------------------------------------------------------------------- names of strangers
 
 
-@pytest.mark.parametrize('name', [f'a{ESCAPE}.png', 'a\nb.png', 'a\u202egnp.png', os.fsdecode(b'a\xff.png')])
+@pytest.mark.parametrize('name', [f'a{ESCAPE}.png', os.fsdecode(b'a\n\xff.png')])
 def test_names_do_nothing_to_the_terminal(folder: Path, name: str) -> None:
     shutil.copy('in/a.png', name)
     Path('text' + name).write_text('hello')
@@ -506,6 +417,9 @@ def test_compare(folder: Path) -> None:
         2, '', 'iarn compare: a_compare.html exists: pass --overwrite to replace it\n')
     code, _, err = iarn('compare', 'in/a.png', '-o', 'in/a.png', '--overwrite')
     assert code == 2 and 'choose a name that ends in .html' in err
+    os.symlink('in/a.png', 'link.html')
+    code, _, err = iarn('compare', 'in/a.png', '-o', 'link.html', '--overwrite')
+    assert code == 2 and 'the output would replace the input' in err
     assert iarn('compare', 'in') == (1, '', 'iarn compare: in: is a folder, name an image file\n')
     Path('in/x.html').mkdir()
     code, _, err = iarn('compare', 'in/a.png', '-o', 'in/x.html', '--overwrite')
@@ -526,39 +440,14 @@ def test_doctor(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert code == 1 and 'FAIL  write here: PermissionError: not here\n' in out
 
 
-@pytest.mark.parametrize('command', ['downscale', 'upscale', 'compare', 'info', 'doctor', 'export', 'options'])
-def test_help(command: str) -> None:
-    code, out, _ = iarn(command, '--help')
-    assert code == 0 and out.startswith(f'Usage: iarn {command}')
-    assert ('Examples:' in out) == (command != 'doctor')
+def test_help() -> None:
+    for command in ('downscale', 'upscale', 'compare', 'info', 'doctor', 'export', 'options'):
+        code, out, _ = iarn(command, '--help')
+        assert code == 0 and out.startswith(f'Usage: iarn {command}')
+        assert ('Examples:' in out) == (command != 'doctor')
 
 
 def test_no_command(capsys: pytest.CaptureFixture) -> None:
     assert main([]) == main(['nonsense']) == 2
     assert capsys.readouterr().err == "iarn: Missing command.\niarn nonsense: No such command 'nonsense'.\n"
     assert main(['--version']) == 0 and capsys.readouterr().out.startswith('iarn_basicsr ')
-
-
-# ---------------------------------------------------------------------------------------------------------- processes
-
-
-@pytest.mark.slow
-def test_ctrl_c_in_the_middle_of_a_folder(folder: Path) -> None:
-    """As a user types it: whole files are left."""
-    for k in range(40):
-        Image.fromarray(make_image(400, 500, seed=1)).save(f'in/many{k:02d}.png')
-    down = subprocess.Popen([sys.executable, '-m', 'iarn_basicsr.inference.cli', 'downscale', 'in', '-o', 'lr',
-                             '--scale', '2', '--weights', weights(), '--device', 'cpu'], text=True,
-                            env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'},
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # shells ignore it below &
-    end = time.monotonic() + 120
-    while not list(folder.glob('lr/many*.png')) and time.monotonic() < end:
-        time.sleep(0.02)
-    down.send_signal(signal.SIGINT)
-    out, err = down.communicate(timeout=120)
-    assert (down.returncode, out) == (130, '')
-    assert err.strip() == 'iarn downscale: interrupted; every file that was written is complete'
-    made = names(folder / 'lr')
-    assert 2 <= len(made) < 40 and not [name for name in made if 'writing' in name]
-    assert all(read_picture(str(folder / 'lr' / name)).metadata for name in made)

@@ -105,16 +105,6 @@ def test_slider_by_mouse(opened: Any) -> None:
     assert divider(opened.locator('.viewer').nth(1))[0] == pytest.approx(0.5, abs=0.01), 'the others stay'
 
 
-def test_slider_by_keyboard(opened: Any) -> None:
-    viewer = opened.locator('.viewer').first
-    viewer.locator('input[type=range]').focus()
-    for key, share in (('ArrowRight', 0.505), ('ArrowLeft', 0.5), ('Home', 0), ('End', 1)):
-        opened.keyboard.press(key)
-        assert divider(viewer) == pytest.approx((share, share), abs=0.003)
-    opened.keyboard.press('Tab')  # on to the choices
-    assert opened.evaluate('document.activeElement.type') == 'radio'
-
-
 def test_every_choice(opened: Any) -> None:
     """At x3, the last scale, the network has no picture, and is no choice."""
     viewers = opened.locator('.viewer')
@@ -135,16 +125,7 @@ def test_every_choice(opened: Any) -> None:
     assert visible(viewers.first)[0] == 'bicubic, x2', 'by the keyboard too'
 
 
-def test_details_open_and_links_lead_to_their_scale(opened: Any) -> None:
-    closed = opened.locator('details')
-    for one in closed.all():
-        one.locator('summary').click()
-        assert one.evaluate('details => details.open')
-    opened.locator('.summary a', has_text='x3 jpeg 75').click()
-    sync_api.expect(opened.locator('#scale3 h2')).to_be_in_viewport()
-
-
-@pytest.mark.parametrize('width', [360, 700, 1000, 1280])
+@pytest.mark.parametrize('width', [360, 1000])
 def test_nothing_overflows(opened: Any, width: int) -> None:
     """Tables and large LR images scroll inside of their own box; the page itself never scrolls sideways."""
     opened.set_viewport_size({'width': width, 'height': 800})

@@ -29,9 +29,9 @@ def loss(net, hr, lr):
     return error(restored, hr) + GUIDE * error(lr, bicubic_downscale_tiled(hr, lr.shape[:2]))
 
 
-@pytest.mark.parametrize('size', [(24, 48), (20, 39)])
-def test_gains_in_hr_and_loss(size):
+def test_gains_in_hr_and_loss():
     """With trained weights, on a detail of a photograph: eight steps gain a tenth of a decibel."""
+    size = 20, 39
     net = IARN.from_pretrained('iarn_light_x1-4')
     hr = read_picture(PHOTOGRAPH).rgb[100:148, 120:216]
     lr = downscale_tiled(net, hr, size, 4096, CPU)
@@ -43,13 +43,15 @@ def test_gains_in_hr_and_loss(size):
 
 
 def test_leaves_its_arguments_and_repeats_itself():
+    """Also where gradients are off; a deep picture is refined towards its own values."""
     net = tiny_net()
     hr = make_image(40, 36, seed=1)
     lr = downscale_tiled(net, hr, (20, 18), 4096, CPU)
     given, weights = lr.copy(), [p.clone() for p in net.parameters()]
     first = refine_tiled(net, hr, lr, 3, 4096, CPU)
     assert np.array_equal(lr, given) and all(torch.equal(p, q) for p, q in zip(net.parameters(), weights))
-    assert np.array_equal(first, refine_tiled(net, hr, lr, 3, 4096, CPU))
+    with torch.no_grad():
+        assert np.array_equal(first, refine_tiled(net, hr.astype(np.uint16) * 257, lr, 3, 4096, CPU))
     assert all(p.grad is None for p in net.parameters())
 
 
@@ -78,14 +80,6 @@ def test_a_payload_leaves_fewer_known_bits(monkeypatch, payload, known):
     assert seen == [known]
 
 
-def test_inside_no_grad():
-    net, hr = tiny_net(), make_image(40, 36, seed=1)
-    lr = downscale_tiled(net, hr, (20, 18), 4096, CPU)
-    with torch.no_grad():
-        better = refine_tiled(net, hr, lr, 3, 4096, CPU)
-    assert np.array_equal(better, refine_tiled(net, hr, lr, 3, 4096, CPU))
-
-
 def test_steps_that_lose_are_not_kept(monkeypatch):
     """Steps of a hundred grey levels make it worse each time: the pixels stay."""
     monkeypatch.setattr(effort, 'RATE', 0.4)
@@ -105,15 +99,6 @@ def test_tiles_see_each_other_and_all_count():
     assert loss(net, hr, better) < loss(net, hr, lr)
     moved = (better != lr).any(2)
     assert all(moved[y:y + 25, x:x + 23].any() for y in (0, 25, 50) for x in (0, 23, 46))
-
-
-def test_sixteen_bits():
-    """A deep picture is refined towards its own values."""
-    net = tiny_net()
-    hr = make_image(40, 36, seed=1)
-    lr = downscale_tiled(net, hr, (20, 18), 4096, CPU)
-    deep = hr.astype(np.uint16) * 257
-    assert np.array_equal(refine_tiled(net, deep, lr, 3, 4096, CPU), refine_tiled(net, hr, lr, 3, 4096, CPU))
 
 
 def test_bar_on_a_terminal_only(monkeypatch):

@@ -10,7 +10,6 @@ import torch
 from helpers import make_image, tiny_net
 from PIL import Image, PngImagePlugin, features
 
-from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.inference.cli import main
 from iarn_basicsr.inference.picture_file import Picture, read_picture
@@ -45,7 +44,7 @@ def damaged(lr):
 
 
 @pytest.mark.parametrize(('weights', 'scale', 'gain'), [
-    ('none', 2, {1: 4, 2: 7, 3: 8}), ('none', (1.5, 2.5), {2: 7}), ('iarn_light_x1-4', 2, {1: 1.5, 2: 2})])
+    ('none', 2, {1: 4, 2: 7, 3: 8}), ('iarn_light_x1-4', (1.5, 2.5), {1: 1})])
 def test_more_bits_restore_more_and_cost_the_lr(photo, weights, scale, gain):
     plain = Rescaler.load(weights).roundtrip(photo, scale)
     bicubic = bicubic_downscale_tiled(photo, plain.lr.shape[:2])
@@ -66,11 +65,6 @@ def test_without_network_or_payload():
     assert np.abs(again - lr)[2:-2, 2:-2].mean() < 1
 
 
-def test_auto():
-    assert Rescaler(tiny_net(), 'tiny', payload='auto').payload == 1
-    assert Rescaler.load('none', payload='auto').payload == 2
-
-
 def test_the_prediction_does_not_see_the_payload(photo):
     """Whatever is wrong with the payload, what is restored without it stays."""
     one = Rescaler.load('none', payload=2)
@@ -86,25 +80,14 @@ def test_the_prediction_does_not_see_the_payload(photo):
     assert psnr(restored, photo) < psnr(one.upscale(lr, photo.shape[:2]), photo) - 3
 
 
-@pytest.mark.parametrize('net', [True, False])
-def test_tiled_equals_untiled(photo, net):
+def test_tiled_equals_untiled(photo):
     made = []
     for tile in (None, 64):
-        one = Rescaler(tiny_net() if net else IARN(num_block=0), 'x', device='cpu', tile=tile, payload=2)
+        one = Rescaler(tiny_net(), 'x', device='cpu', tile=tile, payload=2)
         lr = one.downscale(photo, 2)
         made.append((bits.high_part(lr, 2), one.upscale(lr, photo.shape[:2])))
     assert (made[0][0] != made[1][0]).mean() < 1e-3  # the payload itself may be coded otherwise
     assert abs(psnr(made[0][1], photo) - psnr(made[1][1], photo)) < 0.05
-
-
-def test_tensors_and_sixteen_bits(photo):
-    one = Rescaler.load('none', payload=2)
-    lr = one.downscale(photo, 2)
-    assert np.array_equal(one.downscale(photo.astype(np.uint16) * 257, 2), lr)
-    assert np.array_equal(one.upscale(lr.astype(np.uint16) * 257, photo.shape[:2]), one.upscale(lr, photo.shape[:2]))
-    small = one.downscale(to_tensor(photo), 2)
-    assert torch.equal(small, to_tensor(lr))
-    assert torch.equal(one.upscale(small, photo.shape[:2]), to_tensor(one.upscale(lr, photo.shape[:2])))
 
 
 @torch.no_grad()
@@ -128,11 +111,13 @@ def test_scale_one_and_pictures_too_small_for_a_payload():
     assert np.array_equal(lr, Rescaler.load('none').downscale(image, 2)) and restored.shape == image.shape
 
 
-def test_wrong_payload_and_effort(monkeypatch):
-    for wrong in (-1, 3.5, 'two', True, None, float('nan')):
+def test_payload_and_effort_in_words(monkeypatch):
+    assert Rescaler(tiny_net(), 'tiny', payload='auto').payload == 1
+    assert Rescaler.load('none', payload='auto').payload == 2
+    for wrong in (-1, 3.5, 'two', True, float('nan')):
         with pytest.raises(OptionError, match='payload .* expected a number of bits from 0 to 3, or auto'):
             Rescaler.load('none', payload=wrong)
-    for wrong in (-1, 2.5, 'many', True, 10**6):
+    for wrong in (-1, 2.5, True, 10**6):
         with pytest.raises(OptionError, match='effort .* expected a number of steps from 0 to 10000'):
             Rescaler(tiny_net(), 'tiny', effort=wrong)
     with pytest.raises(OptionError, match='the weights none have none'):
@@ -140,18 +125,6 @@ def test_wrong_payload_and_effort(monkeypatch):
     monkeypatch.setattr(features, 'check', lambda name: False)
     with pytest.raises(codec.MissingCodecError, match=r"pip install 'pillow>=11.3'"):
         Rescaler.load('none', payload=2)  # before the work
-
-
-@pytest.mark.parametrize(('payload', 'gain'), [(0, 0.2), (1, 0.05)])
-def test_effort_looks_through_the_bits_that_the_payload_leaves(photo, payload, gain):
-    """What is predicted from them gains; the payload is coded last."""
-    hr, predicted = photo[:64, :80], []
-    for steps in (0, 15):
-        one = Rescaler.load('iarn_light_x1-4', payload=payload, effort=steps)
-        lr = one.downscale(hr, 2)
-        assert bits.declared(lr) == payload
-        predicted.append(psnr(one.upscale(damaged(lr) if payload else lr, hr.shape[:2]), hr))
-    assert predicted[1] > predicted[0] + gain
 
 
 # ------------------------------------------------------------------------------------------------------------- files
@@ -185,8 +158,10 @@ def test_commands(place, photo, capsys):
     Image.fromarray(read_picture('small.png').rgb).save('stripped.png')
     assert run('upscale', 'stripped.png', '-o', 'again.png', '--size', '120x96', '--weights', 'none') == 0
     assert np.array_equal(read_picture('again.png').rgb, whole)
-    assert run('upscale', 'stripped.png', '-o', 'wrong.png', '--size', '120x96') in (1, 2)
-    assert 'its payload was made without a network: restore it with the weights none' in capsys.readouterr().err
+    capsys.readouterr()
+    assert run('upscale', 'stripped.png', '-o', 'wrong.png', '--size', '120x96') == 1
+    assert ('iarn upscale: stripped.png: its payload was made without a network: restore it with the weights none\n'
+            in capsys.readouterr().err)
 
 
 def test_damaged_payload(place, capsys):
@@ -206,18 +181,3 @@ def test_damaged_payload(place, capsys):
     assert run('upscale', 'edited.png', '-o', 'whole.png', '--force') == 0
     err = capsys.readouterr().err
     assert 'edited.png: its payload is damaged' in err and 'restored without it' in err and 'Traceback' not in err
-
-
-@pytest.mark.parametrize('mode', ['L', 'RGBA'])
-def test_gray_and_alpha(place, photo, mode):
-    Image.fromarray(photo).convert(mode).save('photo.png')
-    run(*DOWN)
-    run('upscale', 'small.png', '-o', 'whole.png')
-    with Image.open('whole.png') as whole, Image.open('photo.png') as original:
-        assert whole.mode == mode and whole.size == original.size
-        assert psnr(np.asarray(whole), np.asarray(original)) > 36
-
-
-def test_verify(capsys):
-    assert run('verify', 'none') == 0
-    assert 'with a payload of 2 bits' in capsys.readouterr().out

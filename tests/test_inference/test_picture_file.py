@@ -7,12 +7,13 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from helpers import make_image
+from hostile.inference_tools import png_chunks, tiff
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
@@ -32,12 +33,8 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
 
 def png(depth: int, colour: int, pixels: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
     """A PNG, also of the kinds that Pillow does not write."""
-    rows = pixels.astype('>u2' if depth == 16 else np.uint8)
-    header = struct.pack('>IIBBBBB', pixels.shape[1], pixels.shape[0], depth, colour, 0, 0, 0)
-    data = zlib.compress(b''.join(b'\0' + row.tobytes() for row in rows))
-    parts = [(b'IHDR', header), *chunks, (b'IDAT', data), (b'IEND', b'')]
-    return b'\x89PNG\r\n\x1a\n' + b''.join(
-        struct.pack('>I', len(d)) + t + d + struct.pack('>I', zlib.crc32(t + d)) for t, d in parts)
+    rows = b''.join(b'\0' + row.tobytes() for row in pixels.astype('>u2' if depth == 16 else np.uint8))
+    return png_chunks(pixels.shape[1::-1], *chunks, (b'IDAT', zlib.compress(rows)), depth=depth, colour=colour)
 
 
 def exif(orientation: int = 1) -> Image.Exif:
@@ -81,20 +78,15 @@ def of_mode(mode: str) -> Image.Image:
 
 
 @pytest.mark.parametrize(('mode', 'name', 'options', 'read_mode', 'has_alpha'), [
-    ('1', 'x.png', {}, 'L', False),
     ('1', 'x.png', {'transparency': 0}, 'L', True),
-    ('L', 'x.png', {}, 'L', False),
+    ('L', 'x.bmp', {}, 'L', False),
     ('L', 'x.png', {'transparency': 90}, 'L', True),
     ('LA', 'x.png', {}, 'L', True),
-    ('P', 'x.png', {}, 'RGB', False),
     ('P', 'x.gif', {}, 'RGB', False),
-    ('P', 'x.png', {'transparency': 3}, 'RGB', True),
     ('P', 'x.png', {'transparency': bytes([0, 128] + [255] * 30)}, 'RGB', True),
-    ('RGB', 'x.png', {}, 'RGB', False),
     ('RGB', 'x.ppm', {}, 'RGB', False),
     ('RGB', 'x.png', {'transparency': tuple(RGB[0, 0].tolist())}, 'RGB', True),
     ('RGBA', 'x.webp', {'lossless': True, 'exact': True}, 'RGB', True),
-    ('CMYK', 'x.tif', {}, 'RGB', False),
     ('YCbCr', 'x.tif', {'compression': 'tiff_lzw'}, 'RGB', False),
     ('LAB', 'x.tif', {}, 'RGB', False),
 ])
@@ -137,14 +129,6 @@ def test_16_bit_kinds_that_pillow_reads_as_8(tmp_path: Path) -> None:
         assert np.array_equal(picture.alpha, expected)
 
 
-@pytest.mark.parametrize(('array', 'kind'), [(GRAY.astype(np.float32) / 255, 'of floating point'),
-                                             (GRAY.astype(np.int32) * 70000, 'with a sign')])
-def test_32_bits_are_refused(tmp_path: Path, array: np.ndarray, kind: str) -> None:
-    Image.fromarray(array).save(tmp_path / 'x.tif')
-    with pytest.raises(ImageError, match=rf'x\.tif: 32 bits a channel {kind} cannot be used, convert it to 16 or 8'):
-        read_picture(str(tmp_path / 'x.tif'))
-
-
 def test_cmyk_goes_through_its_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no CMYK profile to ship with a test, so the conversion itself is replaced."""
     profile = SRGB[:16] + b'CMYK' + SRGB[20:]
@@ -162,11 +146,10 @@ def test_cmyk_with_an_unusable_profile(tmp_path: Path) -> None:
     assert np.array_equal(picture.rgb, np.asarray(of_mode('CMYK').convert('RGB'))) and picture.icc is None
 
 
-@pytest.mark.parametrize('name', ['x.gif', 'x.webp', 'x.png', 'x.tif'])
+@pytest.mark.parametrize('name', ['x.gif', 'x.tif'])
 def test_animation_gives_its_first_frame(tmp_path: Path, name: str) -> None:
     frames = [of_mode('RGB'), of_mode('RGB').transpose(Image.Transpose.ROTATE_180)]
-    options = {'lossless': True} if name == 'x.webp' else {}
-    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
     picture = read_picture(str(tmp_path / name))
     assert picture.remarks == ('only its first frame or page is used',)
     assert np.abs(picture.rgb.astype(int) - RGB).mean() < 4  # a GIF has 256 colours
@@ -189,23 +172,16 @@ def save_turned(path: Path, orientation: int) -> None:
     if path.name == 'deep.png':
         path.write_bytes(png(16, 2, DEEP, (b'eXIf', exif(orientation).tobytes()[6:])))
     elif path.name == 'deep.tif':
-        cv2.imwrite(str(path), DEEP[..., ::-1])
-        raw = bytearray(path.read_bytes())
-        (start,) = struct.unpack_from('<I', raw, 4)
-        (count,) = struct.unpack_from('<H', raw, start)
-        entries = [raw[start + 2 + 12 * k:start + 14 + 12 * k] for k in range(count)]
-        entries.append(struct.pack('<HHIHH', 274, 3, 1, orientation, 0))
-        entries.sort(key=lambda e: struct.unpack_from('<H', e)[0])
-        struct.pack_into('<I', raw, 4, len(raw))
-        path.write_bytes(bytes(raw) + struct.pack('<H', len(entries)) + b''.join(entries) + bytes(4))
+        path.write_bytes(tiff((17, 11), [DEEP.tobytes()], bits=(16,) * 3, photometric=2, t274=(orientation,)))
     else:
         options = {'x.jpg': {'quality': 100, 'subsampling': 0}, 'x.webp': {'lossless': True}}.get(path.name, {})
         made = tiff_exif(orientation) if path.name == 'x.tif' else exif(orientation).tobytes()
         of_mode('RGB').save(path, exif=made, icc_profile=SRGB, **options)
 
 
-@pytest.mark.parametrize('orientation', range(1, 9))
-@pytest.mark.parametrize('name', ['x.jpg', 'x.png', 'x.webp', 'x.tif', 'deep.png', 'deep.tif'])
+@pytest.mark.parametrize(('name', 'orientation'), [
+    *(('x.jpg', n) for n in range(1, 9)), ('x.png', 6), ('x.webp', 7), *(
+        (name, n) for name in ('x.tif', 'deep.png', 'deep.tif') for n in (3, 5, 8))])
 def test_orientation_is_applied(tmp_path: Path, name: str, orientation: int) -> None:
     save_turned(tmp_path / name, orientation)
     picture = read_picture(str(tmp_path / name))
@@ -219,16 +195,16 @@ def test_orientation_is_applied(tmp_path: Path, name: str, orientation: int) -> 
     assert picture.icc == (None if 'deep' in name else SRGB)
 
 
-@pytest.mark.parametrize(('orientation', 'compression'), [(2, 'raw'), (6, 'raw'), (7, 'tiff_lzw')])
-@pytest.mark.parametrize('mode', ['L', 'P', 'LA', 'RGBA', 'CMYK', 'I;16'])
-def test_orientation_of_a_tiff(tmp_path: Path, mode: str, compression: str, orientation: int) -> None:
+@pytest.mark.parametrize('compression', ['raw', 'tiff_lzw'])
+@pytest.mark.parametrize('mode', ['L', 'P', 'RGBA', 'CMYK', 'I;16'])
+def test_orientation_of_a_tiff(tmp_path: Path, mode: str, compression: str) -> None:
     """Pillow decodes these in other ways than RGB; upright they are read as ``test_8_bit_modes`` says."""
     image = Image.fromarray(DEEP[..., 0]) if mode == 'I;16' else of_mode(mode)
     found = []
-    for turn in (1, orientation):
+    for turn in (1, 6):
         image.save(tmp_path / 'x.tif', tiffinfo={0x0112: turn}, compression=compression)
         found.append(pixels(read_picture(str(tmp_path / 'x.tif'))))
-    assert np.array_equal(found[1], displayed(found[0], orientation))
+    assert np.array_equal(found[1], displayed(found[0], 6))
 
 
 def test_exif_is_kept_to_the_byte_but_for_orientation_and_thumbnail(tmp_path: Path) -> None:
@@ -269,24 +245,7 @@ def test_exif_in_a_text_chunk(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- errors
 
 
-def test_missing_folder_and_forbidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ImageError, match='x.png: no such file'):
-        read_picture(str(tmp_path / 'x.png'))
-    (tmp_path / 'folder.png').mkdir()
-    with pytest.raises(ImageError, match=r'folder\.png: is a folder, name an image file$'):
-        read_picture(str(tmp_path / 'folder.png'))
-
-    (tmp_path / 'x.png').write_bytes(b'')
-
-    def forbidden(*_: object) -> None:
-        raise PermissionError(13, 'Permission denied')
-
-    monkeypatch.setattr(Image, 'open', forbidden)
-    with pytest.raises(ImageError, match=r'x.png: cannot be read \(Permission denied\)'):
-        read_picture(str(tmp_path / 'x.png'))
-
-
-@pytest.mark.parametrize('error', [SyntaxError('broken'), RuntimeError(''), OverflowError('a\nb')])
+@pytest.mark.parametrize('error', [struct.error('unpack'), RuntimeError(''), OverflowError('a\nb')])
 def test_whatever_a_decoder_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     (tmp_path / 'x.png').write_bytes(png(8, 2, RGB))
 
@@ -320,38 +279,11 @@ def test_write_and_read(tmp_path_factory: pytest.TempPathFactory, data: st.DataO
         assert found.mode == mode
 
 
-def test_lr_of_a_gray_picture_keeps_its_colours(tmp_path: Path) -> None:
-    write_picture(Picture(RGB, mode='L', metadata=METADATA), str(tmp_path / 'x.png'))
-    assert np.array_equal(read_picture(str(tmp_path / 'x.png')).rgb, RGB)
-    write_picture(Picture(RGB, mode='L'), str(tmp_path / 'gray.png'))
-    with Image.open(tmp_path / 'gray.png') as file:
-        assert file.mode == 'L' and np.array_equal(np.asarray(file), np.round(RGB.mean(2)))
-
-
-def test_damaged_metadata_leave_the_pixels(tmp_path: Path) -> None:
-    info = PngImagePlugin.PngInfo()
-    info.add_text('iarn', '{not json')
-    of_mode('RGB').save(tmp_path / 'x.png', pnginfo=info)
-    picture = read_picture(str(tmp_path / 'x.png'))
-    assert np.array_equal(picture.rgb, RGB) and picture.metadata is None
-    assert picture.no_metadata.startswith('its IARN metadata are damaged (') and '\n' not in picture.no_metadata
-
-
 # --------------------------------------------------------------------------------------------------------- writing
 
 
-@pytest.mark.parametrize('ending', ['jpg', 'jpeg', 'bmp', 'ppm'])
-def test_alpha_is_never_lost_silently(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f'x.{ending}'
-    with pytest.raises(ImageError, match=rf'x\.{ending}: \.{ending} cannot hold its transparency, choose one of \.png'):
-        write_picture(Picture(RGB, ALPHA), str(path))
-    assert not path.exists()
-    write_picture(Picture(RGB, np.full_like(ALPHA, 255)), str(path))  # opaque: nothing to lose
-    assert read_picture(str(path)).alpha is None
-
-
 def test_kinds_that_are_not_written(tmp_path: Path) -> None:
-    for name in ('x.gif', 'x.xyz', 'x'):
+    for name in ('x.gif', 'x'):
         with pytest.raises(ImageError, match=rf'{name}: cannot be written, choose one of \.png, \.jpg'):
             write_picture(Picture(RGB), str(tmp_path / name))
 
@@ -364,30 +296,10 @@ def test_tiff_is_not_broken_by_exif_of_another_size(tmp_path: Path) -> None:
     assert np.array_equal(found.rgb, RGB) and tags(found.exif)[0x8298] == '© me'.encode().decode('latin-1')
 
 
-def test_failure_names_the_file_and_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / 'file').write_text('in the way')
-    with pytest.raises(ImageError, match=r'file/x\.png: cannot be written \(.*/file is not a folder\)$'):
-        write_picture(Picture(RGB), str(tmp_path / 'file' / 'x.png'))
-    write_picture(Picture(RGB), str(tmp_path / 'x.png'))
-    before = (tmp_path / 'x.png').read_bytes()
-
-    def fail(self: Image.Image, file: BinaryIO, kind: str, **_: object) -> None:
-        file.write(b'half')
-        raise errors.pop()
-
-    monkeypatch.setattr(Image.Image, 'save', fail)
-    errors = [OSError(28, 'No space left on device'), KeyboardInterrupt()]
-    while errors:
-        with pytest.raises((ImageError, KeyboardInterrupt), match='No space|^$'):
-            write_picture(Picture(RGB[::2]), str(tmp_path / 'x.png'))
-        assert (tmp_path / 'x.png').read_bytes() == before
-        assert sorted(p.name for p in tmp_path.iterdir()) == ['file', 'x.png']
-
-
-@pytest.mark.parametrize('ending', ['bmp', 'ppm', 'png', 'jpg', 'webp', 'tif'])
+@pytest.mark.parametrize('ending', ['bmp', 'png', 'tif'])
 def test_metadata_are_never_lost_silently(tmp_path: Path, ending: str) -> None:
     path, text = str(tmp_path / f'x.{ending}'), f'cannot go into a .{ending} file: left out'
-    bare = ending in ('bmp', 'ppm')
+    bare = ending == 'bmp'
     for icc, data, lost in ((SRGB, exif().tobytes(), 'EXIF and colour profile'), (SRGB, None, 'colour profile'),
                             (None, exif().tobytes(), 'EXIF'), (None, None, '')):
         remarks = write_picture(Picture(RGB, icc=icc, exif=data), path)
@@ -410,7 +322,7 @@ def test_a_gray_profile_needs_gray_pixels(tmp_path: Path) -> None:
     assert picture.remarks == ('its colour profile does not fit its pixels and is left out',)
 
 
-@pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'L', 'P', 'LA'])
+@pytest.mark.parametrize('mode', ['RGB', 'P', 'LA'])
 def test_large_pictures_are_not_copied_whole(tmp_path: Path, mode: str) -> None:
     """Beside the pixels only strips of them are made, in reading, rounding and writing (Pillow's own are not seen)."""
     large = Image.fromarray(RGB).resize((1500, 1200)).convert('L' if mode == 'LA' else 'RGB').convert(mode)

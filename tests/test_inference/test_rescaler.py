@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-import pickle
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -28,7 +25,6 @@ from iarn_basicsr.inference.picture_file import Picture, read_picture, write_pic
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
-from iarn_basicsr.ops.size import lr_size
 from iarn_basicsr.zoo.weights import weights_hash
 
 IMAGE = make_image(23, 31, seed=1)[..., ::-1].copy()
@@ -64,13 +60,6 @@ def test_numpy_is_the_network(rescaler: Rescaler) -> None:
     assert np.abs(found.astype(int) - bicubic_alpha(IMAGE[..., 0], (9, 12), bicubic_downscale)[..., None]).max() > 3
 
 
-@pytest.mark.parametrize(('scale', 'size'), [(2.5, (9, 12)), ((2, 3), (12, 10)), ('2x3', (12, 10)), (1, (23, 31))])
-def test_scales(rescaler: Rescaler, scale: Any, size: tuple[int, int]) -> None:
-    assert rescaler.downscale(IMAGE, scale=scale).shape == (*size, 3)
-    assert np.array_equal(rescaler.downscale(IMAGE, scale=scale), rescaler.downscale(IMAGE, size=size))
-    assert np.array_equal(rescaler.downscale(IMAGE, scale), rescaler.downscale(IMAGE, size=list(size)))
-
-
 def test_16_bits_are_used_and_8_come_out(rescaler: Rescaler) -> None:
     deep = IMAGE.astype(np.uint16) * 257
     assert np.array_equal(rescaler.downscale(deep, scale=2), rescaler.downscale(IMAGE, scale=2))
@@ -80,17 +69,16 @@ def test_16_bits_are_used_and_8_come_out(rescaler: Rescaler) -> None:
     assert np.array_equal(rescaler.downscale(finer, scale=1), np.round(finer / 257).astype(np.uint8))
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
 def test_tensors(rescaler: Rescaler, dtype: torch.dtype) -> None:
     """Half precision too: 1.0 times 65535 would be infinite in it."""
     white = TENSOR.clone()
     white[:, :8] = 1
     lr, restored = rescaler.roundtrip(white.to(dtype), scale=2)
     assert lr.shape == (3, 12, 16) and restored.shape == TENSOR.shape
-    assert lr.dtype == restored.dtype == (torch.float32 if dtype == torch.bfloat16 else dtype)
+    assert lr.dtype == restored.dtype == dtype
     expected = rescaler.downscale(as_array(white), scale=2)
-    tolerance = {torch.float16: 2, torch.bfloat16: 8}.get(dtype, 0)
-    assert np.abs(as_array(lr.float()).astype(int) - expected).max() <= tolerance
+    assert np.abs(as_array(lr.float()).astype(int) - expected).max() <= (2 if dtype == torch.float16 else 0)
     if dtype == torch.float32:
         assert np.array_equal(as_array(restored), rescaler.upscale(expected, size=(23, 31)))
 
@@ -114,20 +102,10 @@ def test_the_input_is_not_touched(rescaler: Rescaler) -> None:
         np.ascontiguousarray(IMAGE[::-1, ::-1]), scale=2))
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.data())
-def test_any_size(rescaler: Rescaler, data: st.DataObject) -> None:
-    height, width = data.draw(st.sampled_from([1, 2, 3, 5, 7, 13, 31])), data.draw(st.sampled_from([1, 2, 7, 17, 37]))
-    scale = data.draw(st.floats(1, 4)), data.draw(st.floats(1, 4))
-    image = make_image(height, width, seed=3)
-    lr, restored = rescaler.roundtrip(image, scale=scale)
-    assert lr.shape == (*lr_size((height, width), scale), 3) and restored.shape == image.shape
-
-
 # ------------------------------------------------------------------------------------------------------------- files
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_the_file_restores_as_the_memory_does(rescaler: Rescaler, tmp_path_factory: pytest.TempPathFactory,
                                               data: st.DataObject) -> None:
@@ -179,10 +157,9 @@ def test_profiles_travel(rescaler: Rescaler) -> None:
     assert (restored.icc, restored.exif, restored.metadata) == (b'icc', b'exif', None)
 
 
-@pytest.mark.parametrize('ending', ['png', 'webp'])
-def test_a_gray_profile_waits_in_the_metadata(rescaler: Rescaler, tmp_path: Path, ending: str) -> None:
+def test_a_gray_profile_waits_in_the_metadata(rescaler: Rescaler, tmp_path: Path) -> None:
     """The LR of a gray picture is RGB, where a profile for gray would be wrong."""
-    paths = [str(tmp_path / name) for name in ('a.png', f'lr.{ending}', 'restored.png', 'restored.webp')]
+    paths = [str(tmp_path / name) for name in ('a.png', 'lr.png', 'restored.png', 'restored.webp')]
     Image.fromarray(IMAGE).convert('L').save(paths[0], icc_profile=GRAY_ICC)
     rescaler.downscale_file(paths[0], paths[1], scale=2)
     with Image.open(paths[1]) as file:
@@ -196,11 +173,10 @@ def test_a_gray_profile_waits_in_the_metadata(rescaler: Rescaler, tmp_path: Path
     assert restored.remarks == ('its colour profile cannot go into a .webp file: left out',)
 
 
-@pytest.mark.parametrize('ending', ['png', 'webp'])
 @pytest.mark.parametrize('mode', ['RGBA', 'LA', 'RGB'])
-def test_opaque_alpha_comes_back(rescaler: Rescaler, tmp_path: Path, mode: str, ending: str) -> None:
+def test_opaque_alpha_comes_back(rescaler: Rescaler, tmp_path: Path, mode: str) -> None:
     """WebP drops an alpha channel that is opaque; the metadata says that there was one."""
-    paths = [str(tmp_path / name) for name in ('a.png', f'lr.{ending}', 'restored.png')]
+    paths = [str(tmp_path / name) for name in ('a.png', 'lr.webp', 'restored.png')]
     Image.fromarray(IMAGE).convert('L' if mode == 'LA' else 'RGB').convert(mode).save(paths[0])
     rescaler.downscale_file(paths[0], paths[1], scale=2)
     rescaler.upscale_file(paths[1], paths[2])
@@ -214,10 +190,8 @@ def test_opaque_alpha_comes_back(rescaler: Rescaler, tmp_path: Path, mode: str, 
 @pytest.mark.parametrize(('image', 'message'), [
     (IMAGE[..., 0], r'image \(shape \(23, 31\), type uint8\): expected RGB \(H, W, 3\), uint8 or uint16'),
     (IMAGE / 255, r'image \(shape \(23, 31, 3\), type float64\): expected RGB'),
-    (IMAGE[..., :2], r'image \(shape \(23, 31, 2\)'),
     (None, r'image \(None\): expected RGB'),
     (TENSOR[0], r'tensor of shape \(23, 31\) and type torch.float32: expected float RGB \(3, H, W\) or'),
-    (TENSOR.permute(1, 2, 0), r'tensor of shape \(23, 31, 3\)'),
     ((TENSOR * 255).byte(), r'type torch.uint8: expected float RGB'),
     (TENSOR[None][:0], r'tensor of shape \(0, 3, 23, 31\)'),
     (TENSOR * float('nan'), r'tensor of shape \(3, 23, 31\) holds values that are not finite'),
@@ -230,12 +204,9 @@ def test_what_is_no_image(rescaler: Rescaler, image: Any, message: str) -> None:
 @pytest.mark.parametrize(('arguments', 'message'), [
     ({}, 'give one of scale, size and max_side, not none'),
     ({'scale': 2, 'size': (9, 12)}, 'give one of scale, size and max_side, not scale and size'),
-    ({'scale': 0.5}, 'scale 0.5 is not a valid scale'),
     ({'scale': 'two'}, "scale 'two' is not understood"),
     ({'scale': 5}, r'LR size 5x6 is out of range for HR 23x31 .*between 5x7 and 23x31'),
-    ({'size': (24, 31)}, 'LR size 24x31 is out of range for HR 23x31'),
     ({'size': (9.5, 12)}, r'LR size \(9.5, 12\) is not \(height, width\) in whole pixels'),
-    ({'size': 9}, 'LR size 9 is not'),
 ])
 def test_what_is_no_lr_size(rescaler: Rescaler, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -257,16 +228,7 @@ def test_lr_that_does_not_fit(rescaler: Rescaler, change: dict[str, Any], messag
         with pytest.raises(ValueError, match=message):
             call(lr)
     assert rescaler.upscale(lr, force=True).size == rescaler.restored_size(lr, force=True) == (23, 31)
-
-
-def test_lr_that_was_edited_or_made_elsewhere(rescaler: Rescaler) -> None:
     lr = rescaler.downscale(Picture(IMAGE), scale=2)
-    edited = replace(lr, rgb=lr.rgb.copy())
-    edited.rgb[0, 0, 0] ^= 1
-    with pytest.raises(ValueError, match='edited or recompressed'):
-        rescaler.upscale(edited)
-    with pytest.raises(ValueError, match=r"it was made with the weights 'tiny' .* these are 'else'"):
-        Rescaler(tiny_net(seed=1), 'else', device='cpu').upscale(lr)
     renamed = Rescaler(tiny_net(), 'another name', device='cpu')  # the same weights
     assert np.array_equal(renamed.upscale(lr).rgb, rescaler.upscale(lr).rgb)
 
@@ -274,7 +236,6 @@ def test_lr_that_was_edited_or_made_elsewhere(rescaler: Rescaler) -> None:
 def test_lr_without_metadata(rescaler: Rescaler) -> None:
     with pytest.raises(ValueError, match=r'no IARN metadata: .*; give size=\(H, W\)'):
         rescaler.upscale(Picture(IMAGE))
-    assert rescaler.upscale(Picture(IMAGE), size=(30, 40)).size == (30, 40)
     broken = Picture(IMAGE, no_metadata='its IARN metadata are damaged (x)')
     for size, force in ((None, False), (None, True), ((30, 40), False)):
         with pytest.raises(ValueError, match=r'damaged \(x\); to enlarge rather than restore it, give size=\(H, W\)'):
@@ -284,15 +245,13 @@ def test_lr_without_metadata(rescaler: Rescaler) -> None:
 
 def test_errors_name_the_file(rescaler: Rescaler, tmp_path: Path) -> None:
     path = str(tmp_path / 'a.png')
-    for call in (lambda: rescaler.upscale(path), lambda: rescaler.downscale(path, scale=2),
-                 lambda: rescaler.upscale_file(path, 'x.png')):
-        with pytest.raises(ValueError, match=f'^{re.escape(path)}: no such file'):
-            call()
-    Image.fromarray(IMAGE).save(path)
-    for call in (lambda: rescaler.upscale(path), lambda: rescaler.upscale_file(path, 'x.png'),
-                 lambda: rescaler.downscale(path, scale=9), lambda: rescaler.downscale_file(path, 'x.png', scale=9)):
-        with pytest.raises(ValueError, match=f'^{re.escape(path)}: (no IARN metadata|LR size)'):
-            call()
+    for there, message in ((False, 'no such file'), (True, '(no IARN metadata|LR size)')):
+        for call in (lambda: rescaler.upscale(path), lambda: rescaler.upscale_file(path, 'x.png'),
+                     lambda: rescaler.downscale(path, scale=9)):
+            with pytest.raises(ValueError, match=f'^{re.escape(path)}: {message}'):
+                call()
+        if not there:
+            Image.fromarray(IMAGE).save(path)
 
 
 def test_max_side(rescaler: Rescaler) -> None:
@@ -304,24 +263,6 @@ def test_max_side(rescaler: Rescaler) -> None:
         rescaler.lr_size((23, 31), max_side=0)
 
 
-def test_dry_run(rescaler: Rescaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What would be made, with every check and remark, without work and without a file."""
-    monkeypatch.chdir(tmp_path)
-    write_picture(Picture(IMAGE), 'a.png')
-    rescaler.downscale_file('a.png', 'lr.png', max_side=16)
-    monkeypatch.setattr(IARN, 'downscale_on', None)
-    monkeypatch.setattr(IARN, 'upscale_on', None)
-    lr = rescaler.downscale_file('lr.png', 'x.png', scale=2, dry_run=True)
-    assert (lr.size, lr.made_from) == ((6, 8), (12, 16)) and 'it is an LR image already' in lr.remarks[0]
-    restored = rescaler.upscale_file('lr.png', 'x.png', dry_run=True)
-    assert (restored.size, restored.made_from, restored.remarks) == ((23, 31), (12, 16), ())
-    for call in (lambda: rescaler.downscale_file('a.png', 'a.png/x.png', scale=2, dry_run=True),
-                 lambda: rescaler.upscale_file('a.png', 'x.png', dry_run=True)):
-        with pytest.raises(ValueError, match='cannot be written|no IARN metadata'):
-            call()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ['a.png', 'lr.png']
-
-
 def test_remarks_are_logged_and_carried(rescaler: Rescaler, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = str(tmp_path / 'a.png')
     cv2.imwrite(path, IMAGE.astype(np.uint16) * 257)
@@ -329,12 +270,6 @@ def test_remarks_are_logged_and_carried(rescaler: Rescaler, tmp_path: Path, capl
     remark = 'it has 16 bits a channel; the LR, and what is restored from it, have 8'
     assert lr.remarks == (remark,) and caplog.messages == [f'{path}: {remark}']
     assert (caplog.records[0].path, caplog.records[0].remark) == (path, remark)
-
-
-def test_copies_and_pickles(rescaler: Rescaler) -> None:
-    for other in (copy.deepcopy(rescaler), pickle.loads(pickle.dumps(rescaler))):
-        assert other.weights_hash == rescaler.weights_hash
-        assert np.array_equal(other.downscale(IMAGE, scale=2), rescaler.downscale(IMAGE, scale=2))
 
 
 def test_progress_ends_at_1_and_never_falls() -> None:
@@ -359,38 +294,28 @@ def test_tile_is_used(rescaler: Rescaler, monkeypatch: pytest.MonkeyPatch) -> No
     assert tiles[0] == 77 and tiles[1] > 500 and tiles[2] == SMALLEST_TILE
 
 
-@pytest.mark.parametrize(('direction', 'function'), [('downscale', 'downscale_tiled'), ('upscale', 'upscale_tiled')])
-def test_out_of_gpu_memory_halves_the_tile(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-                                           direction: str, function: str) -> None:
-    image, tiles = make_image(150, 170, seed=2), []
+def test_out_of_gpu_memory_halves_the_tile(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Down to the smallest one."""
+    image, tiles, enough, work = make_image(150, 170, seed=2), list[int](), 64, module.downscale_tiled
     caplog.set_level(logging.INFO, 'iarn_basicsr')
-    work = getattr(module, function)
 
     def full(net: IARN, rgb: np.ndarray, size: tuple[int, int], tile: int, *rest: Any) -> np.ndarray:
         tiles.append(tile)
-        if tile > 64:
+        if tile > enough:
             raise torch.cuda.OutOfMemoryError('CUDA out of memory')
         return work(net, rgb, size, tile, *rest)
 
-    monkeypatch.setattr(module, function, full)
+    whole = Rescaler(tiny_net(), 'tiny', device='cpu', tile=10**6).downscale(image, scale=2)
+    monkeypatch.setattr(module, 'downscale_tiled', full)
     rescaler = Rescaler(tiny_net(), 'tiny', device='cpu', tile=256)
-    arguments: dict[str, Any] = {'scale': 2} if direction == 'downscale' else {'size': (300, 340)}
-    found = getattr(rescaler, direction)(image, **arguments)
+    assert np.abs(rescaler.downscale(image, scale=2).astype(int) - whole).max() <= 1
     assert tiles == [256, 128, 64]
     assert [line.split(':')[0] for line in caplog.messages] == ['out of GPU memory'] * 2
     assert 'tiles of 64 pixels' in caplog.messages[1]
-    monkeypatch.setattr(module, function, work)
-    whole = getattr(Rescaler(rescaler.net, 'tiny', device='cpu', tile=10**6), direction)(image, **arguments)
-    assert np.abs(found.astype(int) - whole).max() <= 1
-
-
-def test_out_of_gpu_memory_with_the_smallest_tile(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise torch.cuda.OutOfMemoryError('CUDA out of memory')
-
-    monkeypatch.setattr(module, 'downscale_tiled', full)
+    enough = 63
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        Rescaler(tiny_net(), 'tiny', device='cpu', tile=100).downscale(IMAGE, scale=2)
+        rescaler.downscale(image, scale=2)
+    assert tiles[3:] == [256, 128, 64]
 
 
 def files(root: Path, contents: dict[str, str]) -> str:
@@ -418,12 +343,10 @@ def group(path: str, limit: str, usage: str, stat: str = '') -> dict[str, str]:
 
 
 @pytest.mark.parametrize(('found', 'free'), [
-    (group('/job/step', '900000', '500000'), 400000),
     (group('/job/step', '900000', '500000', 'anon 7\ninactive_file 100000\n'), 500000),  # cache is given up
     ({**group('/job/step', 'max', '5'), **group('/job', '600000', '550000')}, 50000),
     (group('', '900000', '900100'), 0),  # a container sees its own group at the mount
     (group('/job/step', '9000000000', '5'), FREE),
-    (group('/job/other', '900000', '5'), FREE),
 ])
 def test_available_memory_of_a_container(tmp_path: Path, found: dict[str, str], free: int) -> None:
     assert memory.available_memory(files(tmp_path, {**MACHINE, **found})) == free

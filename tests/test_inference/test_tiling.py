@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from helpers import make_image, tiny_net
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from iarn_basicsr.archs.iarn import IARN
@@ -39,8 +34,7 @@ NETS = {
     'hr_grid': lambda: tiny_net(std=0.01, coupling='hr_grid', fold=1),
 }
 CASES = [  # network, HR size, scale, tile: nothing divides anything, and there are several tiles both ways
-    ('randomised', (157, 211), 2.5, 64), ('randomised', (211, 157), (4, 1.3), 70),
-    ('like a trained one', (157, 211), 1.5, 71), ('like a trained one', (127, 233), 1.1, 60),
+    ('randomised', (157, 211), 2.5, 64), ('like a trained one', (127, 173), (1.1, 4), 60),
 ]
 
 
@@ -65,9 +59,15 @@ def check_close(tiled: np.ndarray, whole: np.ndarray, same: float = 0.998) -> No
 # ------------------------------------------------------------------------------------------------------ partition
 
 
-def check_axis(n: int, m: int, tile: int) -> None:
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 400), st.floats(1, 8), st.integers(1, 500))
+@example(n=1, share=1, tile=1)
+@example(n=400, share=4, tile=1)
+@example(n=8192, share=1.0001, tile=500)
+def test_axis_tiles_partition(n: int, share: float, tile: int) -> None:
     """Every sample of both axes is written once; windows hold what is written, and the halo where there is room, and
     are equally large: tensors of many sizes fragment the memory."""
+    m = max(1, round(n / share))
     tiles = tiling._axis_tiles(n, m, tile)
     assert len({(t.window.hr_stop - t.window.hr_start, t.window.lr_stop - t.window.lr_start) for t in tiles}) == 1
     for stops, length in (([t.lr for t in tiles], m), ([t.hr for t in tiles], n)):
@@ -78,32 +78,6 @@ def check_axis(n: int, m: int, tile: int) -> None:
         assert 0 <= w.lr_start <= max(0, t.lr.start - tiling._halo(n, m))
         assert m >= w.lr_stop >= min(m, t.lr.stop + tiling._halo(n, m))
         assert w.hr_start * m <= w.lr_start * n and w.hr_stop * m >= w.lr_stop * n  # all that its LR samples cover
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_axis_tiles_partition(data: st.DataObject) -> None:
-    n = data.draw(st.integers(1, 400))
-    check_axis(n, data.draw(st.integers(1, n)), data.draw(st.integers(1, 500)))
-
-
-@pytest.mark.parametrize(('n', 'm', 'tile'), [(1, 1, 1), (1, 1, 500), (2, 1, 1), (400, 100, 1), (400, 400, 7),
-                                              (7, 2, 3), (8192, 8191, 500), (40000, 13001, 777)])
-def test_axis_tiles_at_the_edges(n: int, m: int, tile: int) -> None:
-    check_axis(n, m, tile)
-
-
-@settings(max_examples=20, deadline=None)
-@given(*[st.tuples(number, number) for number in (st.integers(1, 60), st.floats(1, 4))], st.integers(1, 70))
-def test_every_pixel_is_written_once(hr: tuple[int, int], scale: tuple[float, float], tile: int) -> None:
-    lr = lr_size(hr, scale)
-    written = np.zeros(lr, int), np.zeros(hr, int)
-    tiles = [(v, h) for v, h, _ in tiling.tiles_of(hr, lr, tile, lambda part: None)]
-    for v, h in tiles:
-        written[0][v.lr, h.lr] += 1
-        written[1][v.hr, h.hr] += 1
-    assert (written[0] == 1).all() and (written[1] == 1).all()
-    assert len(tiles) == tile_count(hr, lr, tile)
 
 
 # ------------------------------------------------------------------------------------------------------- equality
@@ -131,19 +105,14 @@ def test_tiled_equals_untiled_for_every_kind_of_network(name: str) -> None:
     check_close(upscale_tiled(net, lr, (131, 167), 60, CPU), upscale_tiled(net, lr, (131, 167), WHOLE, CPU))
 
 
-@pytest.mark.parametrize('resample', ['cubic', 'area'])
-@pytest.mark.parametrize(('n', 'm'), [(700, 699), (700, 698), (650, 640)])
+@pytest.mark.parametrize(('resample', 'n', 'm'), [('cubic', 700, 699), ('area', 650, 640)])
 def test_just_above_scale_1_the_halo_grows(resample: str, n: int, m: int) -> None:
-    """There the right inverse reaches far; with the plain halo some pixels were off by 16 grey levels."""
+    """There the right inverse reaches far; with the plain halo some pixels are off by 16 grey levels."""
+    assert tiling._halo(1000, 999) > tiling._halo(1000, 980) > tiling._halo(1000, 900) == HALO
     net, image = tiny_net(std=0.005, split=resample), noisy_image(12, n)
     lr = downscale_tiled(net, image, (12, m), WHOLE, CPU)
     check_close(downscale_tiled(net, image, (12, m), n // 4, CPU), lr)
     check_close(upscale_tiled(net, lr, (12, n), n // 4, CPU), upscale_tiled(net, lr, (12, n), WHOLE, CPU))
-
-
-def test_halo() -> None:
-    assert tiling._halo(1000, 1000) == tiling._halo(1000, 250) == tiling._halo(1000, 900) == HALO
-    assert tiling._halo(1000, 999) > tiling._halo(1000, 998) > tiling._halo(1000, 980) > HALO
 
 
 def test_one_tile_is_the_network_itself() -> None:
@@ -206,17 +175,6 @@ def test_default_tile_knows_network_and_scale() -> None:
     assert default_tile(large, (3000, 4000), (1500, 2000), 5e8) < default_tile(small, (3000, 4000), (1500, 2000), 5e8)
     assert default_tile(small, (3000, 4000), (2900, 3900), 5e8) < default_tile(small, (3000, 4000), (750, 1000), 5e8)
     assert default_tile(small, (3000, 4000), (1500, 2000), 0) == SMALLEST_TILE
-
-
-@pytest.mark.slow
-def test_reusing_freed_memory_changes_no_pixel():
-    """In a process of its own, since it is set for good."""
-    code = ('import torch; from helpers import make_image, tiny_net; from iarn_basicsr.inference.tiling import *; '
-            'run = lambda: downscale_tiled(tiny_net(), make_image(150, 130, 0), (75, 65), 64, torch.device("cpu")); '
-            'before = run(); done = reuse_freed_memory(); print(done, (run() == before).all())')
-    told = subprocess.run([sys.executable, '-c', code], cwd=Path(__file__).parents[1], capture_output=True, text=True,
-                          check=True).stdout.split()
-    assert told == [str(platform.libc_ver()[0] == 'glibc'), 'True']
 
 
 @pytest.mark.parametrize('run', [downscale_tiled, upscale_tiled])

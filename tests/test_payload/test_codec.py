@@ -10,7 +10,7 @@ import pytest
 from helpers import make_image
 from PIL import Image, features
 
-from iarn_basicsr.errors import OptionError
+from iarn_basicsr.errors import IARNError
 from iarn_basicsr.payload import codec
 from iarn_basicsr.payload.bits import PayloadError
 from iarn_basicsr.payload.codec import MissingCodecError, decode, encode
@@ -97,7 +97,7 @@ def test_pull() -> None:
     assert pulled[2:] == plain[2:] and plain[1] == 0 < pulled[1]
     error = rms(decode(pulled, (64, 64), lambda decoded: -mean_of_blocks(decoded)) - residual)
     assert error < 0.995 * rms(decode(plain, (64, 64)) - residual)
-    with pytest.raises(OptionError, match='made without a network: restore it with the weights none'):
+    with pytest.raises(IARNError, match='made without a network: restore it with the weights none'):
         decode(pulled, (64, 64))
 
 
