@@ -219,7 +219,8 @@ def test_without_blocks() -> None:
 @pytest.mark.parametrize(('options', 'message'), [
     ({'split': 'lanczos'}, "IARN.split: 'lanczos'"), ({'coupling': None}, 'IARN.coupling: None'),
     ({'subnet': 'rdb'}, "IARN.subnet: 'rdb'"), ({'encoding': 1}, 'IARN.encoding: 1; expected true or false'),
-    ({'order': 0}, 'IARN.order: 0; expected an integer from 1 to 8'), ({'width': '2'}, "IARN.width: '2'; expected an integer"),
+    ({'order': 0}, 'IARN.order: 0; expected an integer from 1 to 8'),
+    ({'width': '2'}, "IARN.width: '2'; expected an integer"),
     ({'num_block': 1000}, 'IARN.num_block: 1000; .*to 64'), ({'clamp': 0}, r'IARN.clamp: 0; .*from 0\.01'),
     ({'init_last': float('nan')}, 'IARN.init_last: nan'), ({'max_scale': 0.99}, 'IARN.max_scale: 0.99'),
     ({'blocks': 8}, "unknown option 'blocks'; did you mean 'num_block'"),

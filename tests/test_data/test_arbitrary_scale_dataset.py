@@ -149,6 +149,13 @@ def test_patches_are_crops_up_to_flips_and_turns(addressed):
     assert plain == {(False, False, False)}
 
 
+def test_crops_reach_the_last_row_and_column(addressed):
+    dataset = ArbitraryScaleDataset({**TRAIN, 'dataroot_gt': addressed, 'gt_size': 59, 'use_rot': False,
+                                     'use_hflip': False})
+    rows, columns = zip(*((dataset[Draw(0, number, 1)]['gt'][:2, 0, 0] * 255).round().tolist() for number in range(60)))
+    assert set(rows) == {0, 1} and set(columns) <= {*range(22)}
+
+
 @pytest.mark.parametrize('turn', [False, True])
 def test_lr_patches_of_one_size(addressed, turn):
     """The LR patch keeps its size, the HR patch follows the scale, also where the axes differ and crops are turned."""

@@ -8,13 +8,14 @@ import pytest
 import torch
 from helpers import make_image, tiny_net
 
-from iarn_basicsr import IARN
-from iarn_basicsr.inference import effort
+from iarn_basicsr import IARN, Rescaler
+from iarn_basicsr.inference import effort, pixel_rescaler
 from iarn_basicsr.inference.cli.terminal import Bar
 from iarn_basicsr.inference.effort import GUIDE, refine_tiled
 from iarn_basicsr.inference.picture_file import read_picture
 from iarn_basicsr.inference.tiling import bicubic_downscale_tiled, downscale_tiled, upscale_tiled
 from iarn_basicsr.inference.verify import PHOTOGRAPH
+from iarn_basicsr.ops.image import quantise
 
 CPU = torch.device('cpu')
 
@@ -50,6 +51,31 @@ def test_leaves_its_arguments_and_repeats_itself():
     assert np.array_equal(lr, given) and all(torch.equal(p, q) for p, q in zip(net.parameters(), weights))
     assert np.array_equal(first, refine_tiled(net, hr, lr, 3, 4096, CPU))
     assert all(p.grad is None for p in net.parameters())
+
+
+def test_only_the_kept_part_moves():
+    net, hr = tiny_net(), torch.rand(1, 3, 40, 36)
+    grid = net.grid_of(hr, (40, 36), (20, 18))
+    lr = quantise(torch.rand(1, 3, 20, 18))
+    kept = slice(4, 11), slice(3, 9)
+    better = effort.refined(net, grid, hr, lr, lr, kept, 5, 8, lambda step: None)
+    changed = (better != lr).any(1)[0]
+    assert changed[kept].any()
+    changed[kept] = False
+    assert not changed.any()
+
+
+@pytest.mark.parametrize(('payload', 'known'), [(0, 8), (1, 7), (1.5, 6), (2, 6)])
+def test_a_payload_leaves_fewer_known_bits(monkeypatch, payload, known):
+    seen = []
+
+    def refine(*args, bits, **options):
+        seen.append(bits)
+        return args[2]
+
+    monkeypatch.setattr(pixel_rescaler, 'refine_tiled', refine)
+    Rescaler(tiny_net(), 'tiny', 'cpu', payload=payload, effort=1).downscale(make_image(40, 36, seed=1), 2)
+    assert seen == [known]
 
 
 def test_inside_no_grad():

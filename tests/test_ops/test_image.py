@@ -20,6 +20,14 @@ def test_every_level_is_k_over_255_to_the_bit(dtype: torch.dtype, requires_grad:
         assert torch.equal(x.detach(), before)
 
 
+def test_ties_go_to_the_even_level() -> None:
+    """They occur: the mean of two 8-bit pixels lies half way between two levels."""
+    x = (torch.arange(255, dtype=torch.float64) + 0.5) / 255
+    exact = x * 255 % 1 == 0.5  # where the division did not move it off the tie
+    assert exact.sum() > 100
+    assert torch.equal((quantise(x) * 255).round()[exact], torch.from_numpy(np.rint((x * 255).numpy()))[exact])
+
+
 def test_what_is_out_of_range_is_clamped() -> None:
     x = torch.tensor([-1e30, -0.3, -0.001, 1.001, 1.7, 1e30])
     assert quantise(x).tolist() == [0, 0, 0, 1, 1, 1]
