@@ -93,7 +93,7 @@ class SpandrelNet(nn.Module):
         return cls(found, os.path.basename(path)).eval()
 
     def padded_side(self, side: int) -> int:
-        """Side of the square that the network computes on when it is given one."""
+        """As of ``PaddedNet``."""
         return side + int(self._descriptor.size_requirements.get_padding(side, side)[0])
 
     def forward(self, x: Tensor) -> Tensor:

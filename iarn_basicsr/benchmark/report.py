@@ -90,11 +90,7 @@ def quality_table(results: Mapping[str, Any], dataset: str) -> Table:
 
 def label(results: Mapping[str, Any], method: str) -> str:
     """Name of a method in tables and plots; that of a one-way network says that its LR is bicubic."""
-    options = results['options']['methods'].get(method) or {}
-    return f'{method} (bicubic LR)' if options.get('type') in ONE_WAY else method
-
-
-# -------------------------------------------------------------------------------------------------------------- report
+    return f'{method} (bicubic LR)' if results['options']['methods'][method]['type'] in ONE_WAY else method
 
 
 def write_report(results: Mapping[str, Any], folder: str, plots: Sequence[str] | str) -> None:

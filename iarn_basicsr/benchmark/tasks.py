@@ -100,10 +100,7 @@ def _evaluate(hr: tuple[np.ndarray, np.ndarray], lr: tuple[np.ndarray, np.ndarra
 def quality(method: Method, hr: Tensor, reference: Tensor) -> dict[str, float]:
     """Every metric of the protocol, CIEDE2000 and bytes of the LR, and its NIQE where it is large enough.
 
-    Args:
-        method: what is measured.
-        hr: original (1, 3, H, W) in [0, 1].
-        reference: its bicubic LR (1, 3, h, w) with 8-bit values.
+    ``hr`` is (1, 3, H, W) in [0, 1], ``reference`` its bicubic LR (1, 3, h, w) with 8-bit values.
     """
     size = size_of(reference)
     lr = method.downscale(hr, size)
@@ -187,7 +184,7 @@ def cost(name: str, options: Mapping[str, Any], hr: Size, scale: str, repeats: i
 
     Returns:
         ``params``; ``macs_down``, ``macs_up`` per HR pixel; ``seconds_down``, ``seconds_up`` per HR megapixel, median
-        of ``repeats`` after one that warms up; ``peak_mib``, largest memory of the process (CPU) or of the device.
+        of ``repeats`` after one that warms up; ``peak_mib``, largest memory of the device, or of the process on Linux.
     """
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(1, context, import_networks, (tuple(modules), )) as pool:
@@ -208,7 +205,13 @@ def _cost(name: str, options: dict[str, Any], hr: Size, scale: str, repeats: int
     lr, down = _timed(lambda: method.downscale(image, size), repeats, where)
     _, up = _timed(lambda: method.upscale(lr, hr), repeats, where)
     megapixels = hr[0] * hr[1] / 1e6
-    return {**values, 'seconds_down': down / megapixels, 'seconds_up': up / megapixels, **_peak_mib(where)}
+    values.update(seconds_down=down / megapixels, seconds_up=up / megapixels)
+    if where.type == 'cuda':
+        values['peak_mib'] = torch.cuda.max_memory_allocated(where) / 2**20
+    elif os.path.exists('/proc/self/status'):  # ru_maxrss would count the parent's memory before exec
+        with open('/proc/self/status', encoding='ascii') as file:
+            values['peak_mib'] = next(int(line.split()[1]) for line in file if line.startswith('VmHWM')) / 1024
+    return values
 
 
 def _timed(run: Callable[[], Tensor], repeats: int, device: torch.device) -> tuple[Tensor, float]:
@@ -221,13 +224,3 @@ def _timed(run: Callable[[], Tensor], repeats: int, device: torch.device) -> tup
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
     return result, statistics.median(seconds[1:])
-
-
-def _peak_mib(device: torch.device) -> dict[str, float]:
-    """``peak_mib`` of a GPU, or of this process on Linux; elsewhere nothing."""
-    if device.type == 'cuda':
-        return {'peak_mib': torch.cuda.max_memory_allocated(device) / 2**20}
-    if os.path.exists('/proc/self/status'):  # ru_maxrss would count the parent's memory before exec
-        with open('/proc/self/status', encoding='ascii') as file:
-            return {'peak_mib': next(int(line.split()[1]) for line in file if line.startswith('VmHWM')) / 1024}
-    return {}

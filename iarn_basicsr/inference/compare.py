@@ -59,8 +59,8 @@ class Way:
         lr: (h, w, 3) uint8 RGB, from which the picture was restored: after JPEG, if that is in between.
         lr_bytes: of the LR image as a PNG, or as that JPEG, without metadata.
         restored: (H, W, 3) uint8 RGB; None where the scale is beyond that of a one-way network.
-        metrics: name -> value, see ``metrics.DEFAULT_METRICS``; without SSIM for a picture too small, empty without a
-            restored picture. The LR is measured against the bicubic LR before JPEG.
+        metrics: of ``evaluate``, empty without a restored picture. The LR is measured against the bicubic LR before
+            JPEG.
     """
 
     name: str
@@ -91,12 +91,10 @@ class Result:
 
     @property
     def lr_size(self) -> Size:
-        """(h, w)."""
         return self.ways['iarn'].lr.shape[0], self.ways['iarn'].lr.shape[1]
 
     @property
     def label(self) -> str:
-        """Name of the scale, and of the JPEG."""
         return scale_label(self.scale) + ('' if self.quality is None else f' jpeg {self.quality}')
 
     def gain(self, metric: str) -> float:
@@ -201,11 +199,7 @@ def _restored_by(network: SpandrelNet, lr: np.ndarray, size: Size) -> np.ndarray
 
 
 def bicubic_roundtrip(hr: np.ndarray, size: Size) -> RoundTrip:
-    """LR and restored image without IARN: antialiased bicubic down to ``size`` (h, w), 8 bits, bicubic up, 8 bits.
-
-    Args:
-        hr: (H, W, 3) uint8 RGB.
-    """
+    """LR and restored image without IARN, uint8 RGB: antialiased bicubic down to ``size`` (h, w), and bicubic up."""
     lr = to_pixels(bicubic_lr(to_tensor(hr)[None], size)[0])
     return RoundTrip(lr, _enlarged(lr, (hr.shape[0], hr.shape[1])))
 
@@ -398,7 +392,7 @@ def _view(image: np.ndarray, factor: int = 1, exact: bool = True) -> _Image:
 
 
 def _coloured(error: np.ndarray, top: int, factor: int = 1) -> _Image:
-    """An error map in colours: a PNG with a palette, of which ``top`` is the last colour."""
+    """An error map as a PNG with a palette, of which ``top`` is the last colour."""
     reduced = np.asarray(Image.fromarray(error).reduce(factor))
     image = Image.fromarray(np.clip(np.round(reduced * (255 / top)), 0, 255).astype(np.uint8))
     image.putpalette(colour_map().tobytes())
