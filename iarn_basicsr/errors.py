@@ -13,7 +13,15 @@ LONGEST = 100  # characters of a value or a key in a message
 
 
 class IARNError(ValueError):
-    """What was asked for cannot be done; the base of all errors of this package."""
+    """What was asked for cannot be done; the base of all errors of this package.
+
+    Attributes:
+        reason: what is wrong, without the remedy that the message ends with where there is one.
+    """
+
+    def __init__(self, reason: str = '', remedy: str = '') -> None:
+        super().__init__(f'{reason}; {remedy}' if remedy else reason)
+        self.reason = reason
 
 
 class OptionError(IARNError):
@@ -28,12 +36,10 @@ class SizeError(IARNError):
         low, high: smallest and largest size that would be accepted.
     """
 
-    def __init__(self, message: str, asked: tuple[int, int], low: tuple[int, int], high: tuple[int, int]) -> None:
-        super().__init__(message)
+    def __init__(self, reason: str, asked: tuple[int, int] = (0, 0), low: tuple[int, int] = (0, 0),
+                 high: tuple[int, int] = (0, 0)) -> None:  # with defaults, for workers send errors as their message
+        super().__init__(reason)
         self.asked, self.low, self.high = asked, low, high
-
-    def __reduce__(self) -> tuple[type[SizeError], tuple[object, ...]]:  # sent back by workers
-        return type(self), (str(self), self.asked, self.low, self.high)
 
 
 class WeightsError(IARNError):
@@ -45,27 +51,11 @@ class ImageError(IARNError):
 
 
 class LossyFileError(OptionError):
-    """An LR image would go into a file of a kind that loses what is hidden in it.
-
-    Attributes:
-        reason: what is lost, without the option that allows it.
-    """
-
-    def __init__(self, reason: str, remedy: str = '') -> None:
-        super().__init__(f'{reason}; {remedy}' if remedy else reason)
-        self.reason = reason
+    """An LR image would go into a file of a kind that loses what is hidden in it."""
 
 
 class MetadataError(IARNError):
-    """A picture is not, or no longer, what its LR metadata says; the base of the three below.
-
-    Attributes:
-        reason: what is wrong, without what could be done.
-    """
-
-    def __init__(self, reason: str, remedy: str = '') -> None:
-        super().__init__(f'{reason}; {remedy}' if remedy else reason)
-        self.reason = reason
+    """A picture is not, or no longer, what its LR metadata says; the base of the three below."""
 
 
 class NoMetadataError(MetadataError):

@@ -1,22 +1,19 @@
 """Files: which ones hold images, and writing them so that they are either complete or not there.
 
-A file is written to a temporary one, ``.writing-HOST-PROCESS-RANDOM.ending`` in the same folder, which is then renamed.
-What a killed process left is removed when another one first writes into the folder.
+A file is written to a temporary one, ``.writing-RANDOM.ending`` in the same folder, which is then renamed. What a
+killed process left is removed a day later, when another one first writes into the folder.
 """
 
 from __future__ import annotations
 
 import errno
-import functools
 import json
 import os
-import platform
 import re
 import secrets
 import shutil
 import stat
 import time
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from os import path as osp
@@ -27,8 +24,8 @@ __all__ = ['IMAGE_ENDINGS', 'atomic_write', 'check_writable', 'is_image', 'save_
 IMAGE_ENDINGS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.ppm')  # read and written everywhere
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_OLD = 24 * 3600  # seconds after which a file is left over whoever was writing it
-_UNFINISHED = re.compile(r'\.writing-(?:(?P<host>[0-9a-f]{8})-(?P<process>\d+)-)?[0-9a-z_]{8}(?:\.[^.]*)?', re.DOTALL)
+_OLD = 24 * 3600  # seconds after which nobody is writing a temporary file any more
+_UNFINISHED = re.compile(r'\.writing-[0-9a-f]{16}(?:\.[^.]*)?', re.DOTALL)
 _tidied: set[str] = set()  # folders in which this process looked for what others left
 
 
@@ -44,15 +41,15 @@ def atomic_write(path: str, write: Callable[[str], None]) -> None:
     mode; of a symbolic link, the file that it leads to is written.
 
     Raises:
-        OSError: whose ``strerror`` is one line that says why, on a full disk with the space that is free.
+        OSError: naming ``path``; its ``strerror`` says why, on a full disk with the space that is free.
     """
+    check_writable(path)
     target = _followed(path)
     folder = osp.dirname(target) or os.curdir
     mode = stat.S_IMODE(os.stat(target).st_mode) if osp.exists(target) else None
-    name = f'.writing-{_host()}-{os.getpid()}-{secrets.token_hex(4)}{osp.splitext(target)[1]}'
-    temporary = osp.join(folder, name)
+    temporary = osp.join(folder, f'.writing-{secrets.token_hex(8)}{osp.splitext(target)[1]}')
     try:
-        _make_folder(folder)
+        os.makedirs(folder, exist_ok=True)
         _tidy(folder)
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else 0o600))
         write(temporary)
@@ -64,10 +61,11 @@ def atomic_write(path: str, write: Callable[[str], None]) -> None:
     except BaseException as error:
         with suppress(OSError):  # it may not be there yet, nor its folder
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno in _FULL:
-            free = shutil.disk_usage(_part_that_exists(folder)).free
-            amount = f'{free / 1e9:.1f} GB' if free >= 1e9 else f'{free / 1e6:.1f} MB'
-            raise OSError(error.errno, f'{error.strerror}, {amount} free', path) from None
+        if isinstance(error, OSError) and error.errno:
+            if error.errno in _FULL:
+                free = shutil.disk_usage(_part_that_exists(folder)).free
+                error.strerror = f'{error.strerror}, {free / 1e6:.1f} MB free'
+            error.filename = path  # not the temporary one
         raise
 
 
@@ -113,16 +111,6 @@ def _followed(path: str) -> str:
     return target
 
 
-def _make_folder(folder: str) -> None:
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError:
-        there = _part_that_exists(folder)
-        if osp.isdir(there):
-            raise
-        raise NotADirectoryError(errno.ENOTDIR, f'{there} is not a folder', folder) from None
-
-
 def _part_that_exists(path: str) -> str:
     """The longest part of a path that exists, be it as a symbolic link that leads nowhere."""
     while not osp.lexists(path):
@@ -130,42 +118,15 @@ def _part_that_exists(path: str) -> str:
     return path
 
 
-# --------------------------------------------------------------------------------------- what killed processes left
-
-
 def _tidy(folder: str) -> None:
-    """Remove the unfinished files of processes that are gone, and those of which nobody knows that are old."""
+    """Remove old unfinished files, once in a process and folder."""
     place = osp.realpath(folder)
     if place in _tidied:
         return
     _tidied.add(place)
     with os.scandir(folder) as entries:
         for entry in entries:
-            found = _UNFINISHED.fullmatch(entry.name)
-            if found and entry.is_file(follow_symlinks=False) and _left_over(entry, found):
+            if _UNFINISHED.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 with suppress(OSError):  # of another user, or another process was faster
-                    os.unlink(entry.path)
-
-
-def _left_over(entry: os.DirEntry[str], name: re.Match[str]) -> bool:
-    """Whether nobody is writing a file any more: its process is gone, or it is old."""
-    if name['host'] == _host() and os.name == 'posix':  # elsewhere asking would end the process
-        try:
-            os.kill(int(name['process']), 0)
-        except (ProcessLookupError, OverflowError):
-            return True
-        except PermissionError:  # of another user, and alive
-            pass
-    try:
-        return time.time() - entry.stat(follow_symlinks=False).st_mtime > _OLD
-    except FileNotFoundError:
-        return False
-
-
-@functools.lru_cache
-def _host() -> str:
-    """Where a process number means something: this machine, and on Linux its space of process numbers."""
-    space = ''
-    with suppress(OSError):  # where there is no /proc
-        space = os.readlink('/proc/self/ns/pid')
-    return f'{zlib.crc32(f"{platform.node()} {space}".encode()):08x}'
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _OLD:
+                        os.unlink(entry.path)

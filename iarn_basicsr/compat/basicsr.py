@@ -31,6 +31,9 @@ from . import stand_ins
 
 __all__ = ['NoBasicSRError', 'init_dist', 'patch_basicsr', 'prepare_import']
 
+OPTIMISERS: dict[str, Any] = {
+    n: c for n, c in vars(torch.optim).items() if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)
+    and c is not torch.optim.Optimizer}
 DIST_TIMEOUT = timedelta(hours=2)  # one rank may be busy saving or validating a large image
 
 
@@ -111,12 +114,10 @@ def _cpu_model_to_device(stock: Callable[..., torch.nn.Module]) -> Callable[...,
 
 def _get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
     """Any optimiser of ``torch.optim`` by its name."""
-    known = {n for n, c in vars(torch.optim).items()
-             if isinstance(c, type) and issubclass(c, torch.optim.Optimizer) and c is not torch.optim.Optimizer}
-    if optim_type not in known:
+    if optim_type not in OPTIMISERS:
         raise OptionError(f'train.optim_g.type: {optim_type!r} is not an optimiser of torch.optim; '
-                          f'{suggestion(optim_type, known)}')
-    return getattr(torch.optim, optim_type)(params, lr=lr, **kwargs)
+                          f'{suggestion(optim_type, OPTIMISERS)}')
+    return OPTIMISERS[optim_type](params, lr=lr, **kwargs)
 
 
 # ------------------------------------------------------------------------------------------------------------ data

@@ -38,15 +38,8 @@ def _plugin_tag(loader: yaml.Loader, suffix: str, node: yaml.Node) -> str:
     return suffix
 
 
-def _ordered_dict(loader: yaml.SafeLoader, node: yaml.Node) -> dict[Any, Any]:
-    """As PyYAML writes an OrderedDict: a list with one list of pairs."""
-    pairs = loader.construct_sequence(node, deep=True)  # type: ignore[arg-type]
-    return dict(pairs[0] if pairs else [])
-
-
 _Loader.add_implicit_resolver('tag:yaml.org,2002:float', _FLOAT, list('+-.0123456789'))
 _Loader.add_multi_constructor('tag:yaml.org,2002:python/name:', _plugin_tag)
-_Loader.add_constructor('tag:yaml.org,2002:python/object/apply:collections.OrderedDict', _ordered_dict)
 
 
 def read_option_file(path: str) -> dict[str, Any]:

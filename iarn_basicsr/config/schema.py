@@ -22,7 +22,7 @@ from msgspec import Meta, Struct, field
 from iarn_basicsr.errors import OptionError, dotted, shortened, suggestion
 from iarn_basicsr.ops.size import scale_label
 
-from .sections import UNBOUNDED, Options, Scale, check, table
+from .sections import UNBOUNDED, Options, Scale, check, check_given, table
 
 __all__ = ['DEFAULT_RANGE', 'DatasetOptions', 'EvalDatasetOptions', 'FileName', 'IARNOptions', 'IRNOptions',
            'JPEGOptions', 'LossOptions', 'Options', 'Scale', 'Scales', 'Text', 'TrainDatasetOptions', 'TrainOptions',
@@ -482,7 +482,8 @@ def check_options(opt: Mapping[str, Any], is_train: bool, *, files: bool = True)
     top = check('', FileOptions, _known(opt, FileOptions, ours))
     for key, network in opt.items():
         if isinstance(key, str) and key.startswith('network_') and isinstance(network, Mapping):
-            _check_network(key, network, is_train)
+            from_weights = ours and key == 'network_g' and (not is_train or bool(top.path.get('pretrain_network_g')))
+            _check_network(key, network, is_train, from_weights)
     check('path', PathOptions, _known(top.path, PathOptions, ours))
     _check_datasets(top.datasets, is_train, files)
     if is_train:
@@ -497,9 +498,9 @@ def check_options(opt: Mapping[str, Any], is_train: bool, *, files: bool = True)
 
 
 def _known(options: Mapping[str, Any], kind: type[Options], strict: bool) -> Mapping[str, Any]:
-    """The options, without those of another package's model."""
+    """The options, without those of another package's model; a key that is no text stays, to be refused."""
     known = kind.__struct_fields__
-    return options if strict else {k: v for k, v in options.items() if k in known}
+    return options if strict else {k: v for k, v in options.items() if k in known or not isinstance(k, str)}
 
 
 def _needed(top: FileOptions, section: str, kind: type[Options]) -> dict[str, Any]:
@@ -510,12 +511,13 @@ def _needed(top: FileOptions, section: str, kind: type[Options]) -> dict[str, An
     return options
 
 
-def _check_network(section: str, network: Mapping[str, Any], is_train: bool) -> None:
+def _check_network(section: str, network: Mapping[str, Any], is_train: bool, from_weights: bool) -> None:
+    """With ``from_weights`` the weight file says what the section leaves out, and ``IARNModel`` checks both."""
     kind = NETWORKS.get(network['type']) if isinstance(network.get('type'), str) else None
     if kind is None:
         return
-    options: Any = check(section, kind, {k: v for k, v in network.items() if k != 'type'})
-    if is_train and not options.num_block:
+    (check_given if from_weights else check)(section, kind, {k: v for k, v in network.items() if k != 'type'})
+    if is_train and network.get('num_block') == 0:
         raise OptionError(f'{section}.num_block: 0; a network without blocks has nothing to train')
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct, inspect, structs
 from iarn_basicsr.errors import OptionError, dotted, shortened, suggestion
 from iarn_basicsr.ops.size import parse_scale
 
-__all__ = ['Options', 'Scale', 'check', 'table', 'words']
+__all__ = ['Options', 'Scale', 'check', 'check_given', 'table', 'words']
 
 UNBOUNDED = 10**9  # a bound from here on only keeps values finite, and is not put into words
 
@@ -48,6 +48,13 @@ def check(section: str, kind: type[Section], options: Any) -> Section:
         raise OptionError(_fault(section, kind, options)) from None
 
 
+def check_given(section: str, kind: type[Struct], options: Mapping[Any, Any]) -> None:
+    """Check each key that is given by itself, where others may come from elsewhere; raises as ``check`` does."""
+    fault = _fault_of_keys(section, kind, options)
+    if fault:
+        raise OptionError(fault)
+
+
 def _convert(value: Any, kind: Any) -> Any:
     return msgspec.convert(_integral(value), kind, dec_hook=_read_scale)
 
@@ -77,6 +84,21 @@ def _fault(section: str, kind: type[Struct], options: Any) -> str:
     """The first fault of a section that msgspec refuses: an unknown key, a wrong value, a key that is missing."""
     if not isinstance(options, Mapping):
         return f'{section}: {shortened(options)}; expected {words(kind)}'
+    fault = _fault_of_keys(section, kind, options)
+    if fault:
+        return fault
+    for field in structs.fields(kind):
+        if field.required and field.encode_name not in options:
+            return f'{section or "option file"}: {field.encode_name} is missing; expected {words(field.type)}'
+    try:
+        _convert(options, kind)
+    except (msgspec.ValidationError, UnicodeError) as error:  # __post_init__, or a key that is no text
+        return f'{section or "option file"}: {error.__cause__ or error}'
+    raise AssertionError(f'{section}: refused, though every value is accepted')
+
+
+def _fault_of_keys(section: str, kind: type[Struct], options: Mapping[Any, Any]) -> str | None:
+    """The first unknown key or wrong value."""
     fields = {f.encode_name: f for f in structs.fields(kind)}
     for key, value in options.items():
         if key in fields:
@@ -85,14 +107,7 @@ def _fault(section: str, kind: type[Struct], options: Any) -> str:
                 return fault
         elif kind.__struct_config__.forbid_unknown_fields or not isinstance(key, str):
             return f'{section or "option file"}: unknown option {shortened(key)}; {suggestion(key, fields)}'
-    for key, field in fields.items():
-        if field.required and key not in options:
-            return f'{section or "option file"}: {key} is missing; expected {words(field.type)}'
-    try:
-        _convert(options, kind)
-    except (msgspec.ValidationError, UnicodeError) as error:  # __post_init__, or a key that is no text
-        return f'{section or "option file"}: {error.__cause__ or error}'
-    raise AssertionError(f'{section}: refused, though every value is accepted')
+    return None
 
 
 def _fault_of_value(where: str, kind: Any, value: Any) -> str | None:

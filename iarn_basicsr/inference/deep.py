@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 from PIL import Image
@@ -12,25 +10,11 @@ from iarn_basicsr.errors import ImageError
 
 from .exif import set_upright
 
-__all__ = ['DeepPixels', 'by_opencv', 'deep_pixels', 'refuse_kind']
+__all__ = ['by_opencv', 'deep_pixels', 'refuse_kind']
 
 _BITS, _PHOTOMETRIC, _PLANES, _EXTRA, _FORMAT = 258, 262, 284, 338, 339  # tags of a TIFF
 _WHITE_IS_ZERO, _SEPARATE, _UNSPECIFIED, _MULTIPLIED = 0, 2, 0, 1  # their values
 _SIGNED, _FLOAT = 2, 3
-
-
-class DeepPixels(NamedTuple):
-    """Pixels as they were decoded: turned by Pillow where the file is a gray TIFF, else in the order of the file.
-
-    Attributes:
-        rgb: (H, W, 3) uint16.
-        alpha: (H, W) uint8, or None.
-        mode: ``L`` or ``RGB``.
-    """
-
-    rgb: np.ndarray
-    alpha: np.ndarray | None
-    mode: str
 
 
 def refuse_kind(file: Image.Image, path: str) -> None:
@@ -55,44 +39,43 @@ def by_opencv(file: Image.Image) -> bool:
     return not file.mode.startswith('I')
 
 
-def deep_pixels(file: Image.Image, path: str, orientation: int) -> DeepPixels | None:
-    """Pixels of a loaded file with more than 8 bits a channel; None of another."""
+def deep_pixels(file: Image.Image, path: str, orientation: int) -> tuple[np.ndarray, np.ndarray | None, str] | None:
+    """(rgb, alpha, mode) of a loaded file with more than 8 bits a channel, as of a ``Picture``; None of another.
+
+    The pixels are turned by Pillow where the file is a gray TIFF, and else in the order of the file.
+    """
     tags = getattr(file, 'tag_v2', {})
     bits = _numbers(tags, _BITS)
     if not by_opencv(file):
         return _gray(file, 65535 // (2**max(bits, default=16) - 1), tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
-    depth, colour = _png_header(path) if file.format == 'PNG' else (max(bits, default=8), 0)
+    depth, colour = max(bits, default=8), 0
+    if file.format == 'PNG':
+        with open(path, 'rb') as raw:
+            depth, colour = raw.read(26)[24:]
     if file.mode not in ('RGB', 'RGBA', 'RGBX', 'LA') or depth != 16:
         return None
     image = _by_opencv(path, file.format == 'TIFF' and orientation != 1)
     rgb, alpha = np.ascontiguousarray(image[..., 2::-1]), image[..., 3] if image.shape[2] == 4 else None
     extra = _numbers(tags, _EXTRA)[:1]
     if alpha is None or extra == (_UNSPECIFIED,):
-        return DeepPixels(rgb, None, 'RGB')
+        return rgb, None, 'RGB'
     if extra == (_MULTIPLIED,):
         rgb = np.minimum(np.round(rgb * (np.float32(65535) / np.maximum(alpha, 1)[..., None])), 65535).astype(np.uint16)
-    return DeepPixels(rgb, (alpha >> 8).astype(np.uint8), 'L' if colour == 4 else 'RGB')
+    return rgb, (alpha >> 8).astype(np.uint8), 'L' if colour == 4 else 'RGB'
 
 
-def _gray(file: Image.Image, factor: int, negative: bool) -> DeepPixels:
+def _gray(file: Image.Image, factor: int, negative: bool) -> tuple[np.ndarray, np.ndarray | None, str]:
     gray = np.asarray(file).astype(np.uint16)
     clear = file.info.get('transparency')
     alpha = np.where(gray == clear, 0, 255).astype(np.uint8) if isinstance(clear, int) else None
     gray = np.minimum(gray.astype(np.uint32) * factor, 65535).astype(np.uint16) if factor > 1 else gray
-    return DeepPixels(np.repeat((65535 - gray if negative else gray)[..., None], 3, 2), alpha, 'L')
+    return np.repeat((65535 - gray if negative else gray)[..., None], 3, 2), alpha, 'L'
 
 
 def _numbers(tags: object, tag: int) -> tuple[int, ...]:
     """The whole numbers of a tag of a TIFF; none where it is missing or something else."""
     value = tags.get(tag, ()) if hasattr(tags, 'get') else ()
     return tuple(n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, int))
-
-
-def _png_header(path: str) -> tuple[int, int]:
-    """(bits a channel, colour type)."""
-    with open(path, 'rb') as raw:
-        header = raw.read(26)
-    return header[24], header[25]
 
 
 def _by_opencv(path: str, turned_tiff: bool) -> np.ndarray:

@@ -44,11 +44,18 @@ def _tidy(exif: Image.Exif, without: Iterable[int]) -> None:
             exif[tag] = value.encode('latin-1', 'replace')
 
 
-def exif_for_tiff(exif: bytes) -> Image.Exif:
-    """EXIF as Pillow writes it into a TIFF, without the tags that say how pixels lie in the file it came from."""
+def exif_for_tiff(exif: bytes) -> Image.Exif | None:
+    """EXIF as Pillow writes it into a TIFF, without the tags that say how pixels lie in the file it came from.
+
+    None if it is damaged, which only a TIFF minds: other files hold it as it is.
+    """
     made = Image.Exif()
-    made.load(exif)
-    _tidy(made, _LAYOUT_TAGS)
+    try:
+        made.load(exif)
+        _tidy(made, _LAYOUT_TAGS)
+        made.tobytes()
+    except Exception:  # struct.error, SyntaxError and more
+        return None
     return made
 
 

@@ -85,10 +85,11 @@ class LRMetadata(msgspec.Struct, frozen=True, kw_only=True):
             DamagedMetadataError: if they are anything else.
         """
         try:
-            found = msgspec.json.decode(text, type=_Format).format
-            if found != FORMAT:
+            record = msgspec.json.decode(text)
+            found = record.get('format') if isinstance(record, dict) else None
+            if isinstance(found, int) and found != FORMAT:
                 raise MetadataError(f'its IARN metadata have format {found}, this iarn_basicsr reads {FORMAT}')
-            return msgspec.json.decode(text, type=cls)
+            return msgspec.convert(record, cls)
         except MetadataError:
             raise
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -138,12 +139,6 @@ class LRMetadata(msgspec.Struct, frozen=True, kw_only=True):
         change = self.change(lr)
         if change:
             raise MetadataError(change, 'force=True tries all the same')
-
-
-class _Format(msgspec.Struct):
-    """The part of a record that says how to read the rest."""
-
-    format: int
 
 
 def checksum(rgb: np.ndarray) -> str:

@@ -22,22 +22,15 @@ def available_memory(root: str = '/') -> float:
 
 
 def _free_of_groups(root: Path) -> Iterator[float]:
-    """What each control group above this process still allows; version 2 of the interface, and version 1."""
-    for line in _lines(root / 'proc/self/cgroup'):
-        _, controllers, path = line.split(':', 2)
-        if not controllers:
-            mount, limit, usage, cache = root / 'sys/fs/cgroup', 'memory.max', 'memory.current', 'inactive_file'
-        elif 'memory' in controllers.split(','):
-            mount, limit, usage = root / 'sys/fs/cgroup/memory', 'memory.limit_in_bytes', 'memory.usage_in_bytes'
-            cache = 'total_inactive_file'
-        else:
-            continue
+    """What each control group (version 2) above this process still allows."""
+    mount = root / 'sys/fs/cgroup'
+    for path in (line[3:] for line in _lines(root / 'proc/self/cgroup') if line.startswith('0::')):
         group = mount / path.lstrip('/')  # seen from inside a container, only ``mount`` may be there
         for folder in (group, *group.parents):
-            allowed, used = _number(folder / limit), _number(folder / usage)
-            if allowed is not None and used is not None:
-                reusable = _fields(folder / 'memory.stat').get(cache, 0)  # pages of files that were read
-                yield max(0, allowed - used + reusable)
+            allowed, used = ((_lines(folder / name) or [''])[0] for name in ('memory.max', 'memory.current'))
+            if allowed.isdigit() and used.isdigit():  # and not ``max``
+                reusable = _fields(folder / 'memory.stat').get('inactive_file', 0)  # pages of files that were read
+                yield max(0, int(allowed) - int(used) + reusable)
             if folder == mount:
                 break
 
@@ -53,9 +46,3 @@ def _fields(path: Path) -> dict[str, float]:
     """Lines of a name and a number."""
     words = (line.split() for line in _lines(path))
     return {w[0]: float(w[1]) for w in words if len(w) > 1 and w[1].isdigit()}
-
-
-def _number(path: Path) -> float | None:
-    """The number in a file; None where there is none, as ``max`` for no limit."""
-    lines = _lines(path)
-    return float(lines[0]) if lines and lines[0].isdigit() else None

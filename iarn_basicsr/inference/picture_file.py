@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import path as osp
 from typing import Any
 
@@ -121,25 +121,18 @@ def write_picture(picture: Picture, path: str, quality: int | None = None) -> tu
     image = Image.fromarray(channel_mean(picture.rgb) if gray else picture.rgb)
     if picture.alpha is not None and ending in _ALPHA_ENDINGS:
         image.putalpha(Image.fromarray(picture.alpha))
-    unfit = is_gray_profile(picture.icc) and (not gray or ending == '.webp')  # which holds gray as RGB
     with _quiet():
-        exif = picture.exif if picture.exif and _can_hold_exif(picture.exif, ending) else None
-    metadata = picture.metadata.for_jpeg() if picture.metadata and is_jpeg(ending) else picture.metadata
-    held = replace(picture, icc=None if unfit or ending in _BARE_ENDINGS else picture.icc, exif=exif, metadata=metadata)
+        options, lost = _options(picture, ending, gray, quality)
 
     def write(temporary: str) -> None:
         with _quiet(), _Unnumbered(io.FileIO(temporary, 'w+')) as file:
-            image.save(file, Image.registered_extensions()[ending], **_options(held, ending, quality))
+            image.save(file, Image.registered_extensions()[ending], **options)
 
     try:
         atomic_write(path, write)
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or error
         raise ImageError(f'{path}: cannot be written ({reason})') from None
-    lost = [name for name, data, kept in (
-        ('EXIF', picture.exif, held.exif), ('colour profile', picture.icc, held.icc),
-        ('gray colour profile', picture.metadata and picture.metadata.gray_icc, metadata and metadata.gray_icc),
-    ) if data and not kept]
     return (f'its {" and ".join(lost)} cannot go into a {ending} file: left out',) if lost else ()
 
 
@@ -159,17 +152,6 @@ def refuse_unwritable(picture: Picture, size: tuple[int, int], path: str) -> Non
         raise ImageError(f'{path}: cannot be written ({error.strerror})') from None
 
 
-def _can_hold_exif(exif: bytes, ending: str) -> bool:
-    if is_jpeg(ending):
-        return len(exif) <= _EXIF_OF_JPEG
-    if ending in _TIFF_ENDINGS:
-        try:
-            exif_for_tiff(exif).tobytes()
-        except Exception:  # damaged, which only a TIFF minds: the others hold it as it is
-            return False
-    return ending not in _BARE_ENDINGS
-
-
 class _Unnumbered(io.BufferedRandom):
     """A file that hides its number: Pillow's C code, which takes it, does not see that a full disk cuts a JPEG."""
 
@@ -182,17 +164,28 @@ def is_gray_profile(icc: bytes | None) -> bool:
     return icc is not None and icc[16:20] == b'GRAY'
 
 
-def _options(picture: Picture, ending: str, quality: int | None) -> dict[str, Any]:
-    """For Pillow's ``save``."""
-    options: dict[str, Any] = {k: v for k, v in (('icc_profile', picture.icc), ('exif', picture.exif)) if v}
-    options.update(metadata_options(picture.metadata, ending))
+def _options(picture: Picture, ending: str, gray: bool, quality: int | None) -> tuple[dict[str, Any], list[str]]:
+    """For Pillow's ``save``, and the names of what a file of this kind cannot hold."""
+    metadata = picture.metadata.for_jpeg() if picture.metadata and is_jpeg(ending) else picture.metadata
+    icc: Any = picture.icc
+    exif: Any = picture.exif
+    if ending in _BARE_ENDINGS or (is_gray_profile(icc) and (not gray or ending == '.webp')):  # which holds gray as RGB
+        icc = None
+    if ending in _BARE_ENDINGS or (is_jpeg(ending) and exif and len(exif) > _EXIF_OF_JPEG):
+        exif = None
+    elif exif and ending in _TIFF_ENDINGS:
+        exif = exif_for_tiff(exif)
+    options: dict[str, Any] = {name: value for name, value in (('icc_profile', icc), ('exif', exif)) if value}
+    options.update(metadata_options(metadata, ending))
     if ending == '.webp':
         options.update(lossless=True, exact=True, quality=80)
     elif is_jpeg(ending):
         options.update({'quality': 95, 'subsampling': 0} if quality is None else jpeg_options(quality))
-    elif ending in _TIFF_ENDINGS and picture.exif:
-        options['exif'] = exif_for_tiff(picture.exif)
-    return options
+    lost = [name for name, given, held in (
+        ('EXIF', picture.exif, exif), ('colour profile', picture.icc, icc),
+        ('gray colour profile', picture.metadata and picture.metadata.gray_icc, metadata and metadata.gray_icc),
+    ) if given and held in (None, b'')]
+    return options, lost
 
 
 def png_bytes(rgb: np.ndarray) -> bytes:

@@ -18,14 +18,14 @@ from iarn_basicsr.errors import OptionError, one_line
 from iarn_basicsr.ops.image import full_float32, to_levels
 from iarn_basicsr.ops.size import Size
 from iarn_basicsr.payload import MAX_BITS, bits, codec
+from iarn_basicsr.payload.codec import Pull
 from iarn_basicsr.payload.detail import MakePull, Predict, read_detail, write_detail
 
 from . import MOST_EFFORT, SMALLEST_TILE
 from .effort import refine_tiled
 from .memory import available_memory
-from .payload import without_network
 from .picture_file import eight_bit
-from .tiling import Progress, default_tile, downscale_tiled, no_progress, tile_count, upscale_tiled
+from .tiling import Progress, default_tile, down_tiled, downscale_tiled, no_progress, up_tiled, upscale_tiled
 
 __all__ = ['PixelRescaler']
 
@@ -93,7 +93,7 @@ class PixelRescaler:
     def _prediction(self, hr: Size, lr: Size, k: float, first: float = 0) -> tuple[Predict, MakePull | None]:
         """How the image is predicted that a payload completes: by the network, in levels, or without one."""
         if not self.net.blocks:
-            return without_network(hr, lr, k)
+            return _without_network(hr, lr, k)
 
         def predict(known: np.ndarray) -> np.ndarray:
             run = functools.partial(upscale_tiled, self.net, known, hr, values=to_levels)
@@ -114,7 +114,11 @@ class PixelRescaler:
         def progress(share: float) -> None:
             self.progress(first + (last - first) * share)
 
-        tile = self.tile or default_tile(self.net, hr, lr, self._memory() / memory)
+        if self.device.type == 'cuda':
+            free = MEMORY_SHARE * torch.cuda.mem_get_info(self.device)[0]
+        else:
+            free = min(MEMORY_LIMIT, MEMORY_SHARE * available_memory())
+        tile = self.tile or default_tile(self.net, hr, lr, free / memory)
         while True:
             try:
                 with full_float32():
@@ -124,13 +128,22 @@ class PixelRescaler:
                     raise
                 torch.cuda.empty_cache()
                 tile //= 2
-                _logger.info('out of GPU memory: going on with %d tiles of %d pixels', tile_count(hr, lr, tile), tile)
+                _logger.info('out of GPU memory: going on with tiles of %d pixels', tile)
 
-    def _memory(self) -> float:
-        """Bytes for the tensors of one tile."""
-        if self.device.type == 'cuda':
-            return MEMORY_SHARE * torch.cuda.mem_get_info(self.device)[0]
-        return min(MEMORY_LIMIT, MEMORY_SHARE * available_memory())
+
+def _without_network(hr: Size, lr: Size, k: float) -> tuple[Predict, MakePull]:
+    """Prediction and pull for a bicubic LR in which no network has hidden anything.
+
+    The prediction is U of the right-inverse pair ``cubic``. Above max(1, log2(scale)) bits a sample, whose errors that
+    would magnify, it is plain bicubic interpolation. The pull brings an image back to the known part of the LR.
+    """
+    scale = math.sqrt(hr[0] * hr[1] / (lr[0] * lr[1]))
+    split = 'cubic' if k <= max(1.0, math.log2(scale)) else 'cubic_interp'
+
+    def pull(known: np.ndarray, prediction: np.ndarray) -> Pull:
+        return lambda residual: up_tiled(known - down_tiled(prediction + residual, lr, 'cubic'), hr, 'cubic')
+
+    return lambda known: up_tiled(known, hr, split), pull
 
 
 def _usable_device(name: str | None) -> torch.device:

@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar, Union, overload
+from typing import Any, Literal, NamedTuple, TypeVar, Union, overload
 
 import numpy as np
 import torch
 
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.errors import IARNError, LossyFileError, OptionError
+from iarn_basicsr.errors import (
+    DamagedMetadataError,
+    IARNError,
+    LossyFileError,
+    MetadataError,
+    NoMetadataError,
+    OptionError,
+)
+from iarn_basicsr.ops.image import to_tensor
 from iarn_basicsr.ops.jpeg import DEFAULT_QUALITY, QUALITIES, is_jpeg
-from iarn_basicsr.ops.size import Scale, Size, check_hr_size
+from iarn_basicsr.ops.size import Scale, Size, check_hr_size, check_lr_size, lr_size
+from iarn_basicsr.payload import bits
+from iarn_basicsr.zoo.weights import weights_hash
 
 from . import log_remarks
-from .arrays import rescale_array
-from .picture_file import LOSSLESS_ENDINGS, Picture, read_picture, refuse_unwritable, write_picture
-from .picture_rescaler import PictureRescaler, remarks_on_original
-from .tiling import Progress
+from .lr_metadata import LRMetadata
+from .picture_file import (
+    LOSSLESS_ENDINGS,
+    Picture,
+    eight_bit,
+    is_gray_profile,
+    read_picture,
+    refuse_unwritable,
+    write_picture,
+)
+from .pixel_rescaler import PixelRescaler
+from .tiling import Progress, bicubic_downscale_tiled, bicubic_upscale_tiled
 
 __all__ = ['Rescaler', 'RoundTrip']
 
@@ -36,7 +54,7 @@ class RoundTrip(NamedTuple):
     restored: Any
 
 
-class Rescaler(PictureRescaler):
+class Rescaler(PixelRescaler):
     """Downscale to any size and restore.
 
         rescaler = Rescaler.load('default')
@@ -64,6 +82,11 @@ class Rescaler(PictureRescaler):
     Raises:
         OptionError: naming the device, tile, payload or effort that cannot be used.
     """
+
+    def __init__(self, net: IARN, name: str, device: str | None = None, tile: int | None = None,
+                 payload: float | str = 0, effort: int = 0, progress: Progress | None = None) -> None:
+        super().__init__(net, device=device, tile=tile, payload=payload, effort=effort, progress=progress)
+        self.name, self.weights_hash = name, weights_hash(net.state_dict())
 
     @classmethod
     def load(cls, weights: Path = zoo.DEFAULT, device: str | None = None, tile: int | None = None,
@@ -111,7 +134,7 @@ class Rescaler(PictureRescaler):
         def work(rgb: np.ndarray) -> np.ndarray:
             return self.downscale_pixels(rgb, self.lr_size((rgb.shape[0], rgb.shape[1]), scale, size))
 
-        return rescale_array(image, work)
+        return _rescale_array(image, work)
 
     @overload
     def upscale(self, lr: Array, size: Size | None = None, force: bool = False) -> Array:
@@ -147,17 +170,18 @@ class Rescaler(PictureRescaler):
         def work(rgb: np.ndarray) -> np.ndarray:
             return self.upscale_pixels(rgb, check_hr_size((rgb.shape[0], rgb.shape[1]), size, self.net.max_scale))
 
-        return rescale_array(lr, work)
+        return _rescale_array(lr, work)
 
     def roundtrip(self, image: np.ndarray | torch.Tensor | Path | Picture, scale: Scale | None = None,
                   size: Size | None = None) -> RoundTrip:
         """Down and up again; raises as ``downscale`` does."""
-        lr = self.downscale(image, scale, size)
+        lr: Any = self.downscale(image, scale, size)
+        restored: Any = None  # of a picture, whose metadata say it
         if isinstance(image, torch.Tensor):
-            return RoundTrip(lr, self.upscale(lr, (image.shape[-2], image.shape[-1])))
-        if isinstance(image, np.ndarray):
-            return RoundTrip(lr, self.upscale(lr, (image.shape[0], image.shape[1])))
-        return RoundTrip(lr, self.upscale(lr))
+            restored = image.shape[-2:]
+        elif isinstance(image, np.ndarray):
+            restored = image.shape[:2]
+        return RoundTrip(lr, self.upscale(lr, restored))
 
     # -------------------------------------------------------------------------------------------------------- files
 
@@ -194,14 +218,20 @@ class Rescaler(PictureRescaler):
             made = self.lr_size(picture.size, scale, size, max_side)
         refuse_unwritable(picture, made, target)
         path = picture.path
-        remarks = log_remarks(path, *picture.remarks, *remarks_on_original(picture))
+        remarks = list(picture.remarks)
+        if picture.metadata:
+            remarks.append('it is an LR image already: restoring both steps loses more than restoring one; downscale '
+                           'its original instead')
+        if picture.rgb.dtype == np.uint16:
+            remarks.append('it has 16 bits a channel; the LR, and what is restored from it, have 8')
+        log_remarks(path, *remarks)
         if dry_run:
-            return replace(_blank(picture, made), remarks=remarks)
+            return replace(_blank(picture, made), remarks=tuple(remarks))
         lr = self.downscale_picture(picture, made)
         del picture, source  # the memory is needed for writing
         if quality is None and zoo.survives_jpeg(self.weights_hash):
             quality = DEFAULT_QUALITY
-        return replace(lr, remarks=remarks + log_remarks(path, *write_picture(lr, target, quality)))
+        return replace(lr, remarks=(*remarks, *log_remarks(path, *write_picture(lr, target, quality))))
 
     def upscale_file(self, source: Path | Picture, target: Path, size: Size | None = None, force: bool = False, *,
                      dry_run: bool = False) -> Picture:
@@ -224,7 +254,7 @@ class Rescaler(PictureRescaler):
             made = self.restored_size(picture, size, force)
         refuse_unwritable(picture, made, target)
         path = picture.path
-        remarks = log_remarks(path, *picture.remarks, *self.remarks_on_lr(picture, made))
+        remarks = log_remarks(path, *filter(None, (*picture.remarks, self._remark_on_lr(picture, made))))
         if dry_run:
             return replace(_blank(picture, made), remarks=remarks)
         restored = self.upscale_picture(picture, made)
@@ -234,19 +264,103 @@ class Rescaler(PictureRescaler):
 
     def _refuse_lossy(self, target: str) -> None:
         """Raise if an LR of these weights should not become a file of this name."""
-        remedy = 'or pass allow_lossy=True'
+        lost = [f'{name} {value:g}' for name, value in (('payload', self.payload), ('effort', self.effort)) if value]
         if target.lower().endswith(LOSSLESS_ENDINGS):
             return
         if not is_jpeg(target):
-            raise LossyFileError(f'{target}: only PNG, WebP and JPEG carry the metadata to restore an LR image: name '
-                                 'one of those', remedy)
-        if not zoo.survives_jpeg(self.weights_hash):
-            raise LossyFileError(f'{target}: what the weights {self.name!r} hide in an LR image does not survive a '
-                                 f'JPEG: write .png or .webp, or use the weights {zoo.JPEG!r}', remedy)
-        for name, value in (('payload', self.payload), ('effort', self.effort)):
-            if value:
-                raise LossyFileError(f'{target}: {name} {value:g} is lost in a JPEG: leave it out, or write .png or '
-                                     '.webp', remedy)
+            reason = 'only PNG, WebP and JPEG carry the metadata to restore an LR image: name one of those'
+        elif not zoo.survives_jpeg(self.weights_hash):
+            reason = (f'what the weights {self.name!r} hide in an LR image does not survive a JPEG: write .png or '
+                      f'.webp, or use the weights {zoo.JPEG!r}')
+        elif lost:
+            reason = f'{" and ".join(lost)} is lost in a JPEG: leave it out, or write .png or .webp'
+        else:
+            return
+        raise LossyFileError(f'{target}: {reason}', 'or pass allow_lossy=True')
+
+    # ------------------------------------------------------------------------------------------ sizes and pictures
+
+    def lr_size(self, hr: Size, scale: Scale | None = None, size: Size | None = None,
+                max_side: int | None = None) -> Size:
+        """The LR size (h, w) of an HR size (H, W).
+
+        Args:
+            hr: (H, W).
+            scale: HR / LR.
+            size: the LR size itself.
+            max_side: of the longer side; a smaller picture keeps its size.
+
+        Raises:
+            OptionError: if not just one of the three is given.
+            SizeError: if the LR is out of the network's range.
+        """
+        options = {'scale': scale, 'size': size, 'max_side': max_side}
+        given = [name for name, value in options.items() if value is not None]
+        if len(given) != 1:
+            raise OptionError(f'give one of scale, size and max_side, not {" and ".join(given) or "none"}')
+        if max_side is not None:
+            if type(max_side) is not int or max_side < 1:
+                raise OptionError(f'max_side {max_side!r}: expected an integer >= 1')
+            scale = max(1.0, max(hr) / max_side)
+        made = size if size is not None else lr_size(hr, scale)  # type: ignore[arg-type]  # one of them is given
+        return check_lr_size(hr, made, self.net.max_scale)
+
+    def restored_size(self, picture: Picture, size: Size | None = None, force: bool = False) -> Size:
+        """(H, W) that ``upscale`` would make of a picture.
+
+        Raises:
+            NoMetadataError: without metadata or size.
+            DamagedMetadataError: unless there are both ``size`` and ``force``.
+            OtherWeightsError: if the LR was made with other weights, unless ``force``.
+            MetadataError: if the LR was changed since it was made, unless ``force``.
+            SizeError: if the size is out of the network's range.
+        """
+        if picture.no_metadata and not (force and size is not None):
+            raise DamagedMetadataError(picture.no_metadata,
+                                       'to enlarge rather than restore it, give size=(H, W) and force=True')
+        if picture.metadata and not force:
+            picture.metadata.check(eight_bit(picture.rgb), self.name, self.weights_hash)
+        if size is None and picture.metadata is None:
+            raise NoMetadataError('no IARN metadata: not made by IARN, or stripped', 'give size=(H, W), what to make')
+        wanted = picture.metadata.hr_size if size is None and picture.metadata else size
+        return check_hr_size(picture.size, wanted, self.net.max_scale)  # type: ignore[arg-type]
+
+    def downscale_picture(self, picture: Picture, size: Size) -> Picture:
+        """LR picture of a size in range, with the metadata to restore it; alpha goes by bicubic."""
+        lr = self.downscale_pixels(picture.rgb, size)
+        alpha = None if picture.alpha is None else bicubic_downscale_tiled(picture.alpha[..., None], size)[..., 0]
+        gray, icc = (picture.icc, None) if is_gray_profile(picture.icc) else (None, picture.icc)
+        mode: Literal['L', 'RGB'] = 'L' if picture.mode == 'L' else 'RGB'
+        metadata = LRMetadata.of(lr, hr_size=picture.size, model=self.name, weights=self.weights_hash, mode=mode,
+                                 alpha=alpha is not None, gray_icc=gray or b'',
+                                 payload=bits.declared(lr) if self.payload else 0)
+        return Picture(lr, alpha, mode, icc, picture.exif, metadata, remarks=picture.remarks, made_from=picture.size)
+
+    def upscale_picture(self, picture: Picture, size: Size) -> Picture:
+        """Restored picture of a size in range; its remarks are those of the restoration."""
+        metadata, remarks = picture.metadata, list[str]()
+        rgb = self.upscale_pixels(picture.rgb, size, metadata.payload if metadata else None, remarks.append)
+        alpha = None if picture.alpha is None else bicubic_upscale_tiled(picture.alpha[..., None], size)[..., 0]
+        mode, icc = picture.mode, picture.icc
+        if metadata:
+            mode, icc = metadata.mode, metadata.gray_icc or icc
+            if metadata.alpha and alpha is None:  # it was opaque, or the file would still have it
+                alpha = np.full(size, 255, np.uint8)
+        return Picture(rgb, alpha, mode, icc, picture.exif, remarks=tuple(remarks), made_from=picture.size)
+
+    def _remark_on_lr(self, picture: Picture, size: Size) -> str:
+        """Why what is made of an LR may not be its original; empty if it will be."""
+        if picture.no_metadata:
+            return 'enlarged, not restored'
+        if picture.metadata is None:
+            return (f'no IARN metadata: restored if it was made with the weights {self.name} from a picture of that '
+                    'size, else enlarged')
+        try:
+            picture.metadata.check(eight_bit(picture.rgb), self.name, self.weights_hash)
+        except MetadataError as error:  # in spite of which force goes on
+            return f'{error.reason}: not restored as it was'
+        same = size == picture.metadata.hr_size
+        return '' if same else 'the size is not that of its original: not restored as it was'
 
 
 def _picture(source: Path | Picture) -> Picture:
@@ -272,3 +386,38 @@ def _naming(picture: Picture) -> Iterator[None]:
         if picture.path:
             error.args = (f'{picture.path}: {error}', *error.args[1:])
         raise
+
+
+def _rescale_array(image: np.ndarray | torch.Tensor, work: Callable[[np.ndarray], np.ndarray]) -> Any:
+    """What ``work`` makes of an image, as the kind of array that the image is; never the image itself.
+
+    Args:
+        image: numpy (H, W, 3) uint8 or uint16, or a float tensor (3, H, W) or (N, 3, H, W) in [0, 1]. Of a bfloat16
+            tensor, which does not hold 8-bit values, comes a float32 one.
+        work: (H, W, 3) uint8 or uint16 -> uint8.
+
+    Raises:
+        OptionError: if the image is of another kind.
+    """
+    if isinstance(image, torch.Tensor):
+        if image.dim() == 4 and len(image):
+            return torch.stack([_rescale_array(one, work) for one in image])
+        made = to_tensor(work(_pixels(image)))
+        return made.to(image.device, image.dtype if torch.finfo(image.dtype).eps <= 2**-9 else torch.float32)
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 \
+            or image.dtype not in (np.uint8, np.uint16):
+        what = f'shape {image.shape}, type {image.dtype}' if isinstance(image, np.ndarray) else repr(image)
+        raise OptionError(f'image ({what}): expected RGB (H, W, 3), uint8 or uint16')
+    result = work(image)
+    return result.copy() if result is image else result
+
+
+def _pixels(image: torch.Tensor) -> np.ndarray:
+    """Float (3, H, W) -> uint16 (H, W, 3), or uint8 where 8 bits hold it."""
+    if image.dim() != 3 or image.shape[0] != 3 or not image.is_floating_point():
+        raise OptionError(f'tensor of shape {tuple(image.shape)} and type {image.dtype}: expected float RGB '
+                          '(3, H, W) or (N, 3, H, W) in [0, 1]')
+    if not torch.isfinite(image).all():
+        raise OptionError(f'tensor of shape {tuple(image.shape)} holds values that are not finite')
+    deep = (image.detach().float().clamp(0, 1) * 65535).round().permute(1, 2, 0).cpu().numpy().astype(np.uint16)
+    return deep if (deep % 257).any() else (deep // 257).astype(np.uint8)

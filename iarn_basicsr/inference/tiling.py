@@ -22,8 +22,8 @@ from iarn_basicsr.ops.size import Size
 from . import SMALLEST_TILE
 
 __all__ = ['HALO', 'AxisTile', 'Progress', 'bicubic_downscale_tiled', 'bicubic_upscale_tiled', 'default_tile',
-           'down_tiled', 'downscale_tiled', 'grid_factory', 'no_progress', 'reuse_freed_memory', 'tile_count',
-           'tiles_of', 'up_tiled', 'upscale_tiled']
+           'down_tiled', 'downscale_tiled', 'grid_factory', 'no_progress', 'reuse_freed_memory', 'tiles_of',
+           'up_tiled', 'upscale_tiled']
 
 HALO = 24  # LR pixels around a tile: 16 already leave differences of one grey level on 1e-5 of the pixels only
 BICUBIC_TILE = 1024
@@ -50,31 +50,22 @@ def _halo(n: int, m: int) -> int:
 
 
 class AxisTile(NamedTuple):
-    """Along one axis: what is kept of the result, and the window that is computed."""
+    """Along one axis: the window that is computed, and slices.
 
+    Attributes:
+        window: of the maps of the whole image.
+        lr, hr: what is kept of the result, within the whole image.
+        small, large: the window, within the LR and the HR image.
+        lr_inside, hr_inside: what is kept, within the window.
+    """
+
+    window: AxisWindow
     lr: slice
     hr: slice
-    window: AxisWindow
-
-    @property
-    def small(self) -> slice:
-        """The window of the LR image."""
-        return slice(self.window.lr_start, self.window.lr_stop)
-
-    @property
-    def large(self) -> slice:
-        """The window of the HR image."""
-        return slice(self.window.hr_start, self.window.hr_stop)
-
-    @property
-    def lr_inside(self) -> slice:
-        """``lr`` within the window."""
-        return slice(self.lr.start - self.window.lr_start, self.lr.stop - self.window.lr_start)
-
-    @property
-    def hr_inside(self) -> slice:
-        """``hr`` within the window."""
-        return slice(self.hr.start - self.window.hr_start, self.hr.stop - self.window.hr_start)
+    small: slice
+    large: slice
+    lr_inside: slice
+    hr_inside: slice
 
 
 def _axis_tiles(n: int, m: int, tile: int) -> list[AxisTile]:
@@ -91,8 +82,11 @@ def _axis_tiles(n: int, m: int, tile: int) -> list[AxisTile]:
     for start, stop in zip(edges, edges[1:]):
         low = min(max(0, start - halo), m - small)
         first = min(math.floor(low * n / m), n - large)
-        kept = slice(math.ceil(start * n / m), math.ceil(stop * n / m))
-        tiles.append(AxisTile(slice(start, stop), kept, AxisWindow(first, first + large, low, low + small)))
+        top, bottom = math.ceil(start * n / m), math.ceil(stop * n / m)
+        tiles.append(AxisTile(
+            AxisWindow(first, first + large, low, low + small), lr=slice(start, stop), hr=slice(top, bottom),
+            small=slice(low, low + small), large=slice(first, first + large),
+            lr_inside=slice(start - low, stop - low), hr_inside=slice(top - first, bottom - first)))
     return [t for t in tiles if t.lr.stop > t.lr.start]
 
 
@@ -107,11 +101,6 @@ def tiles_of(hr: Size, lr: Size, tile: int, grids: GridFactory) -> list[tuple[Ax
         _trim(0)
     return [(v, h, grids((v.window, h.window)))
             for v in _axis_tiles(hr[0], lr[0], tile) for h in _axis_tiles(hr[1], lr[1], tile)]
-
-
-def tile_count(hr: Size, lr: Size, tile: int) -> int:
-    """Number of tiles of an image."""
-    return len(_axis_tiles(hr[0], lr[0], tile)) * len(_axis_tiles(hr[1], lr[1], tile))
 
 
 def grid_factory(net: IARN, hr: Size, lr: Size) -> GridFactory:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from os import path as osp
 from typing import Any
 
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import master_only
+from torch import Tensor, nn
 
 from iarn_basicsr import zoo
 from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.zoo.weights import read_weights, save_torch, write_weights
 
-__all__ = ['Checkpoints', 'newest_weights', 'with_weights']
+__all__ = ['Checkpoints', 'fill', 'newest_weights', 'with_weights']
 
 
 def newest_weights(folder: str) -> str | None:
@@ -63,13 +65,21 @@ def with_weights(opt: dict[str, Any]) -> dict[str, Any]:
         file, _ = zoo.resolve(osp.expanduser(start))
         arch = read_weights(file, ema=not opt['is_train'], key=path['param_key_g']).arch or {}
         if path.get('strict_load_g', True):
-            for key in sorted(network.keys() & arch.keys(), key=lambda key: key != 'type'):
+            for key in sorted(network.keys() & arch.keys(), key=lambda key: (key != 'type', key)):
                 if network[key] != arch[key]:
                     raise OptionError(f'network_g.{key}: {network[key]!r}, but {start} was made with {arch[key]!r}: '
                                       'leave it out, or set path.strict_load_g: false to take the weights that fit')
         if network['type'] == arch.get('type'):
             network = {**arch, **network}
     return {**opt, 'path': path, 'network_g': network}
+
+
+def fill(net: nn.Module, state: Mapping[str, Tensor], file: str, **how: bool) -> None:
+    """``load_state_dict`` that names the file in ``WeightsError`` where its weights do not fit."""
+    try:
+        net.load_state_dict(state, **how)
+    except RuntimeError as error:
+        raise WeightsError(f'{file} does not fit network_g: {" ".join(str(error).split())[:300]}') from None
 
 
 class Checkpoints(SRModel):
@@ -96,10 +106,7 @@ class Checkpoints(SRModel):
         net = self.get_bare_model(net)
         get_root_logger().info(f'Loading {type(net).__name__}{" (EMA)" if averaged else ""} from {file}.')
         self._print_different_keys_loading(net, state, strict)  # also takes out, unless strict, what has another shape
-        try:
-            net.load_state_dict(state, strict=strict)
-        except RuntimeError as error:
-            raise WeightsError(f'{file} does not fit network_g: {" ".join(str(error).split())[:300]}') from None
+        fill(net, state, file, strict=strict)
 
     @master_only
     def save_network(self, net: Any, net_label: str, current_iter: int, param_key: Any = 'params') -> None:

@@ -14,22 +14,24 @@ from basicsr.archs.vgg_arch import VGG_PRETRAIN_PATH
 from basicsr.losses import build_loss
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import get_root_logger
-from basicsr.utils.registry import MODEL_REGISTRY
+from basicsr.utils.registry import ARCH_REGISTRY, MODEL_REGISTRY
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from iarn_basicsr import zoo
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS
 from iarn_basicsr.ops.image import cpu_has_bf16
+from iarn_basicsr.zoo.weights import read_weights
 
-from .checkpoints import Checkpoints, with_weights
+from .checkpoints import Checkpoints, fill, with_weights
 from .graphed_step import GraphedStep, largest_patch
 from .jpeg_channel import JPEGChannel
 from .losses import TERMS, luma
 from .options import check_network, read_options, section
 from .validation import Validation
 
-__all__ = ['IARNModel', 'check_options']
+__all__ = ['IARNModel', 'check_model']
 
 
 @MODEL_REGISTRY.register()
@@ -209,16 +211,24 @@ class IARNModel(Validation, Checkpoints):
         return log
 
 
-def check_options(opt: dict[str, Any]) -> None:
+def check_model(opt: dict[str, Any]) -> None:
     """Raise what the constructor would say to the options and the weight file: before a run writes anything.
 
     Args:
         opt: all options, as a model receives them; not changed.
+
+    Raises:
+        OptionError, WeightsError: in one line, naming the key or the file.
     """
     opt = with_weights(opt)
     train, _ = read_options(opt)
+    network = dict(opt['network_g'])
     with section('network_g'), torch.device('meta'):  # without memory, and without a random number drawn
-        net = build_network(opt['network_g'])
+        net = ARCH_REGISTRY.get(network.pop('type'))(**network)  # build_network would start the log, without its file
     check_network(net, opt)
+    path = opt['path']
+    if path.get('pretrain_network_g') and path.get('strict_load_g', True):
+        file, _ = zoo.resolve(path['pretrain_network_g'])
+        fill(net, read_weights(file, ema=not opt['is_train'], key=path['param_key_g']).state, file, assign=True)
     if train and train.cuda_graph:
         largest_patch(net, opt, train)

@@ -31,8 +31,7 @@ class JPEGChannel:
 
     def __init__(self, options: JPEGOptions, seed: int, rank: int) -> None:
         self.prob, self.quality, self.encoder = options.prob, options.quality, options.encoder
-        self.subsampling = options.subsampling or ['4:2:0', '4:4:4']
-        self.seed, self.rank = seed, rank
+        self.subsampling, self.seed, self.rank = options.subsampling, seed, rank
         self._simulated = {name: _simulated_jpeg(name) for name in self.subsampling}
         self._drawn: np.ndarray = np.empty(0)
         self._drawn_subsampling = self.subsampling[0]

@@ -12,8 +12,6 @@ from iarn_basicsr.config.schema import DEFAULT_RANGE, TrainOptions, ValOptions, 
 from iarn_basicsr.errors import IARNError, OptionError
 from iarn_basicsr.ops.size import parse_scale, scale_label
 
-from .losses import TERMS
-
 __all__ = ['check_network', 'read_options', 'section']
 
 
@@ -45,12 +43,6 @@ def read_options(opt: Mapping[str, Any]) -> tuple[TrainOptions | None, ValOption
     if train.grad_accumulation > data.get('batch_size_per_gpu', 16):
         raise OptionError(f'train.grad_accumulation: {train.grad_accumulation} parts cannot be made of '
                           f'datasets.train.batch_size_per_gpu: {data["batch_size_per_gpu"]}')
-    whole_batch = train.grad_accumulation == 1 and not train.cuda_graph
-    for key in TERMS.values():
-        loss = getattr(train, key)
-        if loss and (loss.reduction == 'none' or (loss.reduction == 'sum' and not whole_batch)):
-            raise OptionError(f'train.{key}.reduction: {loss.reduction!r}; expected mean' + (
-                '' if loss.reduction == 'none' else ', which grad_accumulation and cuda_graph need'))
     return train, val
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-from os import path as osp
 from typing import Any
 
 import torch
 
 from iarn_basicsr.config.option_file import override, read_option_file
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.models.checkpoints import newest_weights
+from iarn_basicsr.models.iarn_model import check_model
 
 from .registered import check_file
 
-__all__ = ['parse_arguments', 'read_options']
+__all__ = ['check_completed', 'parse_arguments', 'read_options']
 
 
 def parse_arguments(is_train: bool) -> argparse.Namespace:
@@ -54,26 +53,26 @@ def read_options(args: argparse.Namespace, is_train: bool) -> dict[str, Any]:
     Raises:
         OptionError: for the first that is wrong, in one line.
     """
-    opt = training = read_option_file(args.opt)
+    opt = read_option_file(args.opt)
     test_of_training = not is_train and 'train' in opt
     if test_of_training:
-        opt = _as_test(training)
+        opt = _as_test(opt)
     for entry in args.force_yml:
         override(opt, entry)
-    if test_of_training and not opt['path'].get('pretrain_network_g'):
-        folder = osp.join('experiments', f'{"debug_" if args.debug else ""}{opt.get("name")}', 'models')
-        weights = newest_weights(folder)
-        if weights is None:
-            raise OptionError(f'-opt: {args.opt!r} is a training file, and there are no weights of its run in '
-                              f'{folder!r}: train first (iarn-train -opt {args.opt}), or name weights with '
-                              '--force_yml path:pretrain_network_g=FILE')
-        averaged = (training['train'] or {}).get('ema_decay')
-        opt['path'] = {'param_key_g': 'params_ema' if averaged else 'params', **opt['path'],
-                       'pretrain_network_g': weights}
+    # IARNModel finds the weights of the run itself
+    if test_of_training and opt.get('model_type') != 'IARNModel' and not opt['path'].get('pretrain_network_g'):
+        raise OptionError(f'-opt: {args.opt!r} is a training file of another model: name its weights with '
+                          '--force_yml path:pretrain_network_g=FILE')
     check_file(opt, is_train)
     if opt['datasets'].get('train', {}).get('prefetch_mode') == 'cuda' and not torch.cuda.is_available():
         raise OptionError('datasets.train.prefetch_mode: \'cuda\'; there is no CUDA here; expected cpu, or ~ for none')
     return opt
+
+
+def check_completed(opt: dict[str, Any]) -> None:
+    """The options as BasicSR's pipelines get them, and the weights that they name: the last check before files."""
+    if opt['model_type'] == 'IARNModel':
+        check_model(opt)
 
 
 def _as_test(training: dict[str, Any]) -> dict[str, Any]:

@@ -10,24 +10,29 @@ import torch
 from basicsr.models import lr_scheduler
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
+from iarn_basicsr.compat.basicsr import OPTIMISERS
 from iarn_basicsr.config.schema import check_options
 from iarn_basicsr.errors import OptionError, dotted, shortened, suggestion
 
-__all__ = ['check_arguments', 'check_file', 'check_registered', 'registered']
+__all__ = ['check_arguments', 'check_file', 'registered']
 
-OPTIMISERS = {n: c for n, c in vars(torch.optim).items()
-              if isinstance(c, type) and issubclass(c, torch.optim.Optimizer) and c is not torch.optim.Optimizer}
 SCHEDULERS = {'MultiStepLR': lr_scheduler.MultiStepRestartLR, 'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
               'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR}  # by the names that BasicSR reads
 OF_THE_MODEL = {'img', 'img2', 'compare', 'crop_border', 'better'}  # of a metric: given or read by IARNModel
 
 
-def check_registered(opt: Mapping[str, Any], is_train: bool) -> None:
-    """Check names and arguments: the model, networks and data sets; with ``IARNModel`` also what it builds.
+def check_file(opt: Mapping[str, Any], is_train: bool, *, files: bool = True) -> None:
+    """Check a whole option file: what the schema says, then names and arguments; with ``IARNModel`` all that it builds.
+
+    Args:
+        opt: the options; not changed.
+        is_train: for ``iarn-train``.
+        files: also look whether the folders of images are there.
 
     Raises:
         OptionError: naming the key, what is wrong, and what is near it.
     """
+    check_options(opt, is_train, files=files)
     registered('model_type', opt['model_type'], MODEL_REGISTRY)
     if opt['num_gpu'] not in ('auto', 0) and not torch.cuda.is_available():
         raise OptionError(f'num_gpu: {opt["num_gpu"]}; PyTorch finds no GPU here; expected auto, or 0 for the CPU')
@@ -60,12 +65,6 @@ def _check_train(train: Mapping[str, Any]) -> None:
     for section, options, known, given in (('train.optim_g', train['optim_g'], OPTIMISERS, {'params'}),
                                            ('train.scheduler', train['scheduler'], SCHEDULERS, {'optimizer'})):
         check_arguments(section, options, registered(f'{section}.type', _type(section, options), known), given)
-
-
-def check_file(opt: dict[str, Any], is_train: bool) -> None:
-    """Check a whole option file: what the schema says, then what registries do."""
-    check_options(opt, is_train)
-    check_registered(opt, is_train)
 
 
 def registered(key: str, name: object, registry: Any) -> Any:

@@ -24,7 +24,7 @@ from iarn_basicsr.config.option_file import copy_option_file
 from iarn_basicsr.errors import OptionError
 
 from .launch import INTERRUPTED, print_now
-from .options import parse_arguments, read_options
+from .options import check_completed, parse_arguments, read_options
 from .resume import load_resume_state
 
 __all__ = ['train']
@@ -38,8 +38,8 @@ def train() -> None:
     """Train as the option file says; results are written below the current directory."""
     args = parse_arguments(is_train=True)
     opt = complete_options(read_options(args, is_train=True), args, is_train=True)
-    run = _Run(opt, Stop(args.minutes, several=opt['dist']))
-    with entered(pipeline, opt, args, load_resume_state=run.load_resume_state, copy_opt_file=run.copy_option_file,
+    run = _Run(Stop(args.minutes, several=opt['dist']))
+    with entered(pipeline, opt, args, load_resume_state=run.load_resume_state, copy_opt_file=copy_option_file,
                  init_tb_loggers=run.make_loggers, create_train_val_dataloader=run.make_loaders,
                  build_model=run.make_model, CPUPrefetcher=run.make_prefetcher, CUDAPrefetcher=run.make_prefetcher):
         try:
@@ -123,18 +123,15 @@ class StoppableModel:
 class _Run:
     """What BasicSR's training pipeline calls in place of its own functions."""
 
-    def __init__(self, opt: dict[str, Any], stop: Stop) -> None:
-        self.opt, self.stop = opt, stop
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
         self.state: dict[str, Any] | None = None  # that the run resumes from
         self.prefetcher: Any = None
 
     def load_resume_state(self, opt: dict[str, Any]) -> dict[str, Any] | None:
         self.state = load_resume_state(opt)
+        check_completed(opt)  # BasicSR's next step puts the folder of an old run away
         return self.state
-
-    def copy_option_file(self, path: str, folder: str) -> None:
-        if self.opt['rank'] == 0:
-            copy_option_file(path, folder)
 
     def make_loggers(self, opt: dict[str, Any]) -> Any:
         """Tensorboard and wandb.

@@ -64,21 +64,12 @@ def test_tiles(tile: Any) -> None:
         Rescaler(tiny_net(), 'tiny', device='cpu', tile=tile)
 
 
-@pytest.mark.parametrize('tile', ['63', '-5', '64.5', ''])
-def test_tiles_that_are_typed(place: Path, tile: str) -> None:
-    refused(place, 'downscale', 'good.png', '-o', 'x.png', '--scale', 2, '--tile', tile, code=2,
-            says=("'--tile'", ))
-
-
 def test_smallest_tile(place: Path) -> None:
     assert iarn('downscale', 'good.png', '-o', 'x.png', '--scale', 2, '--tile', 64) == (0, '', '')
     assert Rescaler(tiny_net(), 'tiny', device='cpu', tile=np.int64(64)).downscale(RGB, scale=2).shape == (12, 16, 3)
 
 
-DEVICES = ['meta', 'mps', 'xla', 'vulkan', 'privateuseone', 'mkldnn', 'cuda:99', 'cpu:-1', 'nonsense', ' ', '\x1b[2J']
-
-
-@pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('device', ['meta', 'mps', 'xla', 'cuda:99', 'cpu:-1', '\x1b[2J'])
 def test_devices(place: Path, device: str) -> None:
     """Some exist by name alone."""
     if device in ('mps', 'xpu', 'mtia') and hasattr(torch, device) and getattr(torch, device).is_available():
@@ -151,9 +142,8 @@ def spoilt(value: float) -> dict[str, torch.Tensor]:
     return state
 
 
-@pytest.mark.parametrize('ending', ['pth', 'safetensors'])
-@pytest.mark.parametrize('value', [float('nan'), float('-inf')])
-@pytest.mark.parametrize('command', ['downscale', 'export'])
+@pytest.mark.parametrize(('command', 'value', 'ending'), [
+    ('downscale', float('nan'), 'pth'), ('export', float('-inf'), 'safetensors')])
 def test_weights_that_are_not_finite(place: Path, command: str, value: float, ending: str) -> None:
     write_weights(f'bad.{ending}', tiny_net().arch, params=spoilt(value))
     line = {'downscale': ('downscale', 'good.png', '-o', 'x.png', '--scale', 2, '--weights', f'bad.{ending}'),

@@ -13,39 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import train_options, write_yaml
+from helpers import write_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def end_of(pipeline: Callable[..., None], file: Path, *arguments: str) -> str:
-    """The one line with which a training ends."""
-    with pytest.raises(SystemExit) as stop:
-        pipeline('train', file, *arguments)
-    line = stop.value.code
-    assert isinstance(line, str) and line.startswith('iarn-train: ') and '\n' not in line
-    return line
-
-
-@pytest.fixture
-def options(image_folder: Callable[..., Path]) -> dict[str, Any]:
-    return train_options(image_folder('hr', [(32, 40), (24, 26)]))
-
-
-@pytest.mark.parametrize('minutes', ['-0.0', 'nan', 'inf'])
-def test_minutes(tmp_path: Path, pipeline: Callable[..., None], options: dict[str, Any], minutes: str) -> None:
-    line = end_of(pipeline, write_yaml(options, tmp_path / 'options.yml'), f'--minutes={minutes}')
-    assert line.startswith('iarn-train: --minutes: ') and line.endswith('; expected a number above 0')
-    assert not (tmp_path / 'experiments').exists()
-
-
-def test_option_file_that_is_a_folder(tmp_path: Path, pipeline: Callable[..., None]) -> None:
-    assert f'-opt: {str(tmp_path)!r} is a folder, name an option file' in end_of(pipeline, tmp_path)
-
-
-@pytest.mark.parametrize(('total', 'freq'), [(3, 2), (1, 1)])
 def test_last_validation_is_named_after_an_iteration_that_ran(tmp_path: Path, pipeline: Callable[..., None],
-                                                              options: dict[str, Any], total: int, freq: int) -> None:
+                                                              options: dict[str, Any]) -> None:
+    total, freq = 3, 2
     options['train']['total_iter'] = total
     options['val'].update(val_freq=freq, save_img=True)
     options['logger']['save_checkpoint_freq'] = total
@@ -60,17 +35,17 @@ def test_last_validation_is_named_after_an_iteration_that_ran(tmp_path: Path, pi
 
 
 @pytest.mark.parametrize('package', ['wandb', 'tensorboard'])
-def test_logger_that_is_not_installed(tmp_path: Path, pipeline: Callable[..., None], options: dict[str, Any],
+def test_logger_that_is_not_installed(options: dict[str, Any], ends: Callable[..., str],
                                       monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     for name in [n for n in sys.modules if n.startswith('torch.utils.tensorboard')]:
         monkeypatch.delitem(sys.modules, name)
     options['logger'].update(use_tb_logger=True, **({'wandb': {'project': 'p'}} if package == 'wandb' else {}))
-    line = end_of(pipeline, write_yaml(options, tmp_path / 'options.yml'))
+    line = ends(options)
     assert line.startswith('iarn-train: logger') and f'pip install {package}' in line
 
 
-def test_wandb_that_does_not_start(tmp_path: Path, pipeline: Callable[..., None], options: dict[str, Any],
+def test_wandb_that_does_not_start(options: dict[str, Any], ends: Callable[..., str],
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     """As it does without a key, or offline."""
     error = type('UsageError', (Exception, ), {'__module__': 'wandb.errors'})
@@ -83,7 +58,7 @@ def test_wandb_that_does_not_start(tmp_path: Path, pipeline: Callable[..., None]
     vars(wandb).update(init=init, util=types.SimpleNamespace(generate_id=lambda: 'x'))
     monkeypatch.setitem(sys.modules, 'wandb', wandb)
     options['logger'].update(use_tb_logger=True, wandb={'project': 'p'})
-    line = end_of(pipeline, write_yaml(options, tmp_path / 'options.yml'))
+    line = ends(options)
     assert line == 'iarn-train: logger.wandb: api_key not configured (no-tty)'
 
 

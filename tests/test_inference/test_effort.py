@@ -10,7 +10,7 @@ from helpers import make_image, tiny_net
 
 from iarn_basicsr import IARN, Rescaler
 from iarn_basicsr.inference import effort, pixel_rescaler
-from iarn_basicsr.inference.cli.terminal import Bar
+from iarn_basicsr.inference.cli.process import Bar
 from iarn_basicsr.inference.effort import GUIDE, refine_tiled
 from iarn_basicsr.inference.picture_file import read_picture
 from iarn_basicsr.inference.tiling import bicubic_downscale_tiled, downscale_tiled, upscale_tiled

@@ -67,7 +67,7 @@ def test_onnx_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         patch.setattr(torch, 'rand', lambda *size, **options: torch.empty(10**15))  # more than any memory
         assert main(['export', 'net.pth', 'x.onnx', *wanted, '2']) == 1
     told = capsys.readouterr().err
-    assert told.startswith('iarn export: x.onnx: cannot be written (') and told.count('\n') == 1
+    assert told.startswith('iarn export: ') and 'memory' in told and told.count('\n') == 1
     monkeypatch.setattr(module, 'NEEDED', ('onnx', 'no_such_package'))
     with pytest.raises(OptionError, match=r'x\.onnx: needs no_such_package \(pip install no_such_package\)'):
         export_onnx(tiny_net(), 'x.onnx', 'down', HR, LR)

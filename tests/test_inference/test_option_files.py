@@ -31,7 +31,7 @@ def test_list(capsys: pytest.CaptureFixture) -> None:
 
 def test_summary_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes on over lines, and ends before the commands."""
-    monkeypatch.setattr(option_files, 'PLACES', [str(folder)])
+    monkeypatch.setattr(option_files, 'PLACES', [folder])
     (folder / 'train_a.yml').write_text('# Has 0.5 M parameters,\n# and more. Not this.\n#   iarn-train\nname: a\n')
     (folder / 'test_b.yml').write_text('# yaml-language-server: $schema=x.json\n# Has one line.\n#   iarn-test\n'
                                        '# Not this.\n')
@@ -64,8 +64,7 @@ def test_no_file_is_replaced_without_overwrite(folder: Path, capsys: pytest.Capt
     (['test_IARN_x1-4'], "no option file 'test_IARN_x1-4' comes with the package; did you mean 'test_IARN_x1-4.yml'"),
     (['../setup.py'], "no option file '../setup.py' comes with the package; known: benchmark.yml, "),
     (['-o', 'here'], '-o and --overwrite are for copying: name the option file to copy'),
-    (['--overwrite'], '-o and --overwrite are for copying: name the option file to copy'),
-    ([NAME, '-o', ''], "-o '': name a file or a folder")])
+    (['--overwrite'], '-o and --overwrite are for copying: name the option file to copy')])
 def test_what_cannot_be_done_is_one_line(folder: Path, arguments: list[str], message: str,
                                          capsys: pytest.CaptureFixture) -> None:
     assert main(['options', *arguments]) == 2
@@ -78,19 +77,19 @@ def test_copy_to_where_nothing_can_be_written(folder: Path, capsys: pytest.Captu
     (folder / 'file').write_text('')
     assert main(['options', NAME, '-o', 'file/own.yml']) == 1
     error = capsys.readouterr().err
-    assert error.startswith('iarn options: file/own.yml: cannot be written (') and error.count('\n') == 1
+    assert error == 'iarn options: file/own.yml: cannot be written (file is not a folder)\n'
 
 
 def test_package_without_its_option_files(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr(option_files, 'PLACES', ['nowhere'])
+    monkeypatch.setattr(option_files, 'PLACES', [Path('nowhere')])
     assert main(['options']) == 1
     assert capsys.readouterr().err == 'iarn options: nowhere: no such folder: install the package again\n'
 
 
 def test_schema(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     (folder / 'x.json').write_text('{"title": "ü"}', encoding='utf-8')
-    monkeypatch.setattr(option_files, 'SCHEMA', str(folder / 'x.json'))
-    assert main(['options', '--schema']) == 0 and capsys.readouterr().out == '{"title": "ü"}\n'
+    monkeypatch.setattr(option_files, 'SCHEMA', folder / 'x.json')
+    assert main(['options', '--schema']) == 0 and capsys.readouterr().out == '{"title": "ü"}'
 
 
 def test_no_torch_is_loaded() -> None:

@@ -84,20 +84,15 @@ def of_mode(mode: str) -> Image.Image:
     ('1', 'x.png', {}, 'L', False),
     ('1', 'x.png', {'transparency': 0}, 'L', True),
     ('L', 'x.png', {}, 'L', False),
-    ('L', 'x.bmp', {}, 'L', False),
     ('L', 'x.png', {'transparency': 90}, 'L', True),
     ('LA', 'x.png', {}, 'L', True),
-    ('LA', 'x.tif', {}, 'L', True),
     ('P', 'x.png', {}, 'RGB', False),
     ('P', 'x.gif', {}, 'RGB', False),
     ('P', 'x.png', {'transparency': 3}, 'RGB', True),
     ('P', 'x.png', {'transparency': bytes([0, 128] + [255] * 30)}, 'RGB', True),
     ('RGB', 'x.png', {}, 'RGB', False),
     ('RGB', 'x.ppm', {}, 'RGB', False),
-    ('RGB', 'x.tiff', {}, 'RGB', False),
-    ('RGB', 'x.webp', {'lossless': True}, 'RGB', False),
     ('RGB', 'x.png', {'transparency': tuple(RGB[0, 0].tolist())}, 'RGB', True),
-    ('RGBA', 'x.png', {}, 'RGB', True),
     ('RGBA', 'x.webp', {'lossless': True, 'exact': True}, 'RGB', True),
     ('CMYK', 'x.tif', {}, 'RGB', False),
     ('YCbCr', 'x.tif', {'compression': 'tiff_lzw'}, 'RGB', False),
@@ -224,8 +219,7 @@ def test_orientation_is_applied(tmp_path: Path, name: str, orientation: int) -> 
     assert picture.icc == (None if 'deep' in name else SRGB)
 
 
-@pytest.mark.parametrize('orientation', [2, 6, 7])
-@pytest.mark.parametrize('compression', ['raw', 'tiff_lzw'])
+@pytest.mark.parametrize(('orientation', 'compression'), [(2, 'raw'), (6, 'raw'), (7, 'tiff_lzw')])
 @pytest.mark.parametrize('mode', ['L', 'P', 'LA', 'RGBA', 'CMYK', 'I;16'])
 def test_orientation_of_a_tiff(tmp_path: Path, mode: str, compression: str, orientation: int) -> None:
     """Pillow decodes these in other ways than RGB; upright they are read as ``test_8_bit_modes`` says."""
@@ -292,8 +286,7 @@ def test_missing_folder_and_forbidden(tmp_path: Path, monkeypatch: pytest.Monkey
         read_picture(str(tmp_path / 'x.png'))
 
 
-@pytest.mark.parametrize('error', [SyntaxError('broken'), struct.error('unpack'), KeyError('x'), RuntimeError(''),
-                                   OverflowError('a\nb'), AssertionError()])
+@pytest.mark.parametrize('error', [SyntaxError('broken'), RuntimeError(''), OverflowError('a\nb')])
 def test_whatever_a_decoder_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     (tmp_path / 'x.png').write_bytes(png(8, 2, RGB))
 

@@ -23,7 +23,6 @@ from iarn_basicsr.inference.tiling import (
     bicubic_upscale_tiled,
     default_tile,
     downscale_tiled,
-    tile_count,
     upscale_tiled,
 )
 from iarn_basicsr.ops.image import quantise
@@ -43,6 +42,10 @@ CASES = [  # network, HR size, scale, tile: nothing divides anything, and there 
     ('randomised', (157, 211), 2.5, 64), ('randomised', (211, 157), (4, 1.3), 70),
     ('like a trained one', (157, 211), 1.5, 71), ('like a trained one', (127, 233), 1.1, 60),
 ]
+
+
+def tile_count(hr: tuple[int, int], lr: tuple[int, int], tile: int) -> int:
+    return len(tiling._axis_tiles(hr[0], lr[0], tile)) * len(tiling._axis_tiles(hr[1], lr[1], tile))
 
 
 def noisy_image(height: int, width: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the README files tell people to type works: their commands, on small data, and their Python."""
+"""What the README files tell people to type: commands parse, one of each kind runs, and the Python works."""
 
 import os
 import re
@@ -8,10 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import cv2
 import pytest
 import torch
 from helpers import make_image
+
+from iarn_basicsr.config.benchmark_schema import check_benchmark
+from iarn_basicsr.config.option_file import override, read_option_file
+from iarn_basicsr.config.schema import check_options
+from iarn_basicsr.inference.cli.commands import iarn
+from iarn_basicsr.pipeline.options import parse_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = [ROOT / 'README.md', *sorted(p for folder in ('iarn_basicsr', 'options', 'scripts')
@@ -21,59 +28,60 @@ BLOCKS = [(name, kind, code) for name, text in TEXTS.items()
           for kind, code in re.findall(r'```(bash|python)\n(.*?)```', text, re.S)]
 COMMANDS = [f'{name}: {line.split("#")[0].strip()}' for name, kind, code in BLOCKS if kind == 'bash'
             for line in code.splitlines() if line.split('#')[0].strip()]
-# make runs these tests itself; stock BasicSR and the benchmark are run in tests/test_pipeline and tests/test_benchmark,
-# the commands of scripts/README.md in tests/test_scripts.
-NOT_HERE = ('pip install', 'make ', 'python basicsr/', 'python -m basicsr.', 'iarn-benchmark', 'python scripts/')
-
-SMALL = {
-    'train': ['datasets:train:dataroot_gt=hr', 'datasets:train:io_backend:type=disk', 'datasets:train:gt_size=16',
-              'datasets:train:lq_size=null', 'datasets:train:num_worker_per_gpu=0',
-              'datasets:train:persistent_workers=false', 'datasets:train:batch_size_per_gpu=1',
-              'datasets:val:dataroot_gt=hr', 'datasets:val:scales=[2]', 'train:total_iter=1', 'num_gpu=0'],
-    'test': ['path:pretrain_network_g=null', 'num_gpu=0'],
-}
+# make runs these tests itself; BasicSR's own commands and the scripts have tests of their own
+PARSED = [c for c in COMMANDS if re.search(r': (iarn|iarn-\w+|torchrun|python -m iarn_basicsr\.\w+) ', c)]
+SMALL = ['datasets:train:dataroot_gt=hr', 'datasets:train:io_backend:type=disk', 'datasets:train:gt_size=16',
+         'datasets:train:lq_size=null', 'datasets:train:num_worker_per_gpu=0', 'datasets:train:batch_size_per_gpu=1',
+         'datasets:train:persistent_workers=false', 'train:total_iter=1', 'num_gpu=0', 'datasets:val:dataroot_gt=hr',
+         'datasets:val:scales=[2]']
 
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
-    """A folder with the repository's options and scripts and small images where the data would be."""
+    """A folder with the repository's options and small images where the data would be."""
     folder = tmp_path_factory.mktemp('readme')
-    for name in ('options', 'scripts'):
-        shutil.copytree(ROOT / name, folder / name)
-    for images in ('hr', 'datasets/DIV2K/DIV2K_train_HR', 'datasets/Set5/GTmod12'):
-        (folder / images).mkdir(parents=True)
-        cv2.imwrite(str(folder / images / 'image.png'), make_image(48, 36, seed=1))
+    shutil.copytree(ROOT / 'options', folder / 'options')
+    (folder / 'hr').mkdir()
+    cv2.imwrite(str(folder / 'hr' / 'image.png'), make_image(48, 36, seed=1))
     cv2.imwrite(str(folder / 'photo.jpg'), make_image(60, 72, seed=2))
     return folder
 
 
-def runnable(command):
-    """The command as this environment runs it, on small data."""
-    words = shlex.split(command)
-    if words[0] in ('iarn-train', 'iarn-test'):
-        words = ['python', '-m', f'iarn_basicsr.{words[0][5:]}', *words[1:]]
-    if words[0] == 'iarn':
-        words = ['python', '-m', 'iarn_basicsr.inference.cli', *words[1:]]
-    if words[0] == 'torchrun':
-        words = ['python', '-m', 'torch.distributed.run', '--standalone', *words[1:]]
-    if '-opt' in words:
-        which = 'train' if 'iarn_basicsr.train' in words else 'test'
-        small = [*SMALL[which]]
-        if which == 'test':
-            options = (ROOT / words[words.index('-opt') + 1]).read_text(encoding='utf-8')
-            for phase in re.findall(r'^  (test\w*):$', options, re.M):
-                small += [f'datasets:{phase}:dataroot_gt=hr', f'datasets:{phase}:scales=[2]']
-        words += small if '--force_yml' in words else ['--force_yml', *small]
-    return [sys.executable if w == 'python' else w for w in words]
+@pytest.mark.parametrize('command', PARSED)
+def test_command_parses(place, monkeypatch, command):
+    """By the parser of the program; its option file is there, and right with what the command line changes."""
+    program, *arguments = shlex.split(command.split(': ', 1)[1])
+    monkeypatch.chdir(place)
+    if '-m' in arguments:
+        program = arguments[arguments.index('-m') + 1].replace('iarn_basicsr.', 'iarn-')
+        arguments = arguments[arguments.index('-m') + 2:]
+    if program == 'iarn':
+        with click.Context(iarn) as context:
+            name, found, rest = iarn.resolve_command(context, arguments)
+            found.make_context(name, rest, parent=context)
+    elif program == 'iarn-benchmark':
+        check_benchmark(read_option_file(arguments[arguments.index('-opt') + 1]))
+    else:
+        monkeypatch.setattr('sys.argv', [program, *arguments])
+        args = parse_arguments(program == 'iarn-train')
+        options = read_option_file(args.opt)
+        for entry in args.force_yml:
+            override(options, entry)
+        check_options(options, program == 'iarn-train', files=False)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('command', [c for c in COMMANDS if not c.split(': ', 1)[1].startswith(NOT_HERE)])
-def test_command(place, command):
+def test_one_command_of_each_kind_runs(place):
+    """The first one of README.md: a picture, training, a test of what was trained, two processes."""
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    done = subprocess.run(runnable(command.split(': ', 1)[1]), cwd=place, env=env, capture_output=True, text=True,
-                          timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    for program, module in (('iarn', 'iarn_basicsr.inference.cli'), ('iarn-train', 'iarn_basicsr.train'),
+                            ('iarn-test', 'iarn_basicsr.test'), ('torchrun', 'torch.distributed.run')):
+        command = next(c for c in PARSED if c.startswith(f'README.md: {program} '))
+        words = [sys.executable, '-m', module, *shlex.split(command)[2:]]
+        if program != 'iarn':
+            words += ['--force_yml', *(SMALL[-3:] if program == 'iarn-test' else SMALL)]
+        done = subprocess.run(words, cwd=place, env=env, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, (command, done.stderr[-2000:])
 
 
 def python_with(word):

@@ -306,12 +306,9 @@ def test_weights_of_another_kind(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(('name', 'content', 'message'), [
-    ('text.pth', b'hello\n', 'is not a PyTorch weight file'),
-    ('empty.pth', b'', r'is not a PyTorch weight file \(or it is damaged\): '),
     ('zip.pth', b'PK\3\4' + bytes(50), 'is not a PyTorch weight file'),
     ('pickle.pth', b'\x80\x02cos\nsystem\nX\x04\0\0\0echo\x85R.', 'is not a PyTorch weight file, or holds more than'),
     ('text.safetensors', b'hello, this is some text', r'is not a safetensors file \(or it is damaged\)'),
-    ('empty.safetensors', b'', 'is not a safetensors file'),
 ])
 def test_files_that_hold_no_weights(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
@@ -331,16 +328,6 @@ def test_safetensors_of_another_kind(tmp_path: Path, metadata: dict[str, str] | 
     save_file({'x': torch.zeros(3)}, tmp_path / 'x.safetensors', metadata)
     with pytest.raises(ValueError, match=rf'x\.safetensors.* {message}'):
         load(str(tmp_path / 'x.safetensors'))
-
-
-def test_truncated_weights(tmp_path: Path) -> None:
-    tiny_net().save(tmp_path / 'x.pth')
-    tiny_net().save(tmp_path / 'x.safetensors')
-    for name in ('x.pth', 'x.safetensors'):
-        data = (tmp_path / name).read_bytes()
-        (tmp_path / name).write_bytes(data[:len(data) // 2])
-        with pytest.raises(ValueError, match=rf'{name} is not a \w+ (weight )?file'):
-            load(str(tmp_path / name))
 
 
 def test_unreadable_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

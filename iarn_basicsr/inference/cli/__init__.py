@@ -9,7 +9,7 @@ import click
 
 from iarn_basicsr.errors import IARNError, ImageError
 
-from .process import Stopped, drop, in_words, open_streams, postponed, print_error, stoppable
+from .process import Remarks, drop, in_words, open_streams, postponed, print_error, stoppable
 
 __all__ = ['main']
 
@@ -21,24 +21,25 @@ def main(argv: list[str] | None = None) -> int:
         0 if all went well, 1 if a file failed, 2 for a wrong command line; of a signal 128 and its number.
     """
     words = sys.argv[1:] if argv is None else argv
+    name = ' '.join(['iarn', *words[:1]])
     open_streams()
     try:
-        with stoppable():
+        with stoppable(), Remarks(name):
             with postponed():
                 from .commands import iarn
             status = iarn.main(words, prog_name='iarn', standalone_mode=False)
             sys.stdout.flush()
             return status or 0
-    except (click.ClickException, click.Abort, KeyboardInterrupt, SystemExit, IARNError, MemoryError, OSError) as error:
-        return _exit_code(' '.join(['iarn', *words[:1]]), error)
+    except (click.ClickException, KeyboardInterrupt, SystemExit, IARNError, MemoryError, OSError,
+            RuntimeError) as error:  # RuntimeError: torch, out of memory, and click.Abort
+        return _exit_code(name, error)
 
 
 def _exit_code(name: str, error: BaseException) -> int:
     """Tell an error in one line; ``name`` is that of the command."""
     if isinstance(error, (click.Abort, KeyboardInterrupt)):  # click makes the first of the second
-        cause = error.__cause__ or error
         print_error(f'{name}: interrupted; every file that was written is complete')
-        return 128 + (cause.number if isinstance(cause, Stopped) else signal.SIGINT)
+        return 128 + next(iter((error.__cause__ or error).args), signal.SIGINT)
     if isinstance(error, click.ClickException):
         print_error(f'{name}: {" ".join(error.format_message().split())}')
         return 2
@@ -48,4 +49,4 @@ def _exit_code(name: str, error: BaseException) -> int:
     print_error(f'{name}: {in_words(error)}')
     if isinstance(error, OSError):
         drop(sys.stdout)
-    return 1 if isinstance(error, (ImageError, MemoryError, OSError)) else 2
+    return 2 if isinstance(error, IARNError) and not isinstance(error, ImageError) else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from os import path as osp
 from typing import NamedTuple
 
 import click
+from tqdm import tqdm
 
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import IMAGE_ENDINGS, is_image
@@ -17,9 +19,8 @@ from iarn_basicsr.inference import log_remarks
 from iarn_basicsr.inference.picture_file import Picture
 
 from .process import in_words, print_error, print_lines, wh
-from .terminal import Remarks
 
-__all__ = ['Batch', 'Job', 'batch_of']
+__all__ = ['Batch', 'Job']
 
 OTHER_ENDINGS = ('.gif', '.jxl', '.jp2', '.avif', '.heic', '.heif', '.tga', '.pgm', '.exr', '.dng', '.svg', '.pdf')
 READABLE_ENDINGS = (*IMAGE_ENDINGS, '.gif')  # whose 256 colours would restore little, so none is written
@@ -32,74 +33,64 @@ class Job(NamedTuple):
     target: str
 
 
-@contextmanager
-def batch_of(command: str, sources: tuple[str, ...], output: str, form: str, *, overwrite: bool,
-             dry_run: bool) -> Iterator[Batch]:
-    """The files of a command; at the end of the block comes what failed and what the library logged.
+class Batch:
+    """Files to make from files: planned at once, then made one by one; a file that fails does not stop the rest.
 
-        with batch_of('downscale', sources, output, 'png', overwrite=False, dry_run=False) as batch:
+        with Batch(sources, output, 'png', overwrite=False, dry_run=False) as batch:
             for job in batch:
                 with batch.making(job):
                     batch.made(job, rescaler.downscale_file(job.source, job.target, scale=2))
         return batch.status
-    """
-    with Remarks(f'iarn {command}'):
-        batch = Batch(command, sources, output, form, overwrite=overwrite, dry_run=dry_run)
-        try:
-            yield batch
-        finally:
-            batch.report()
 
-
-class Batch:
-    """Files to make from files: planned at once, then made one by one; a file that fails does not stop the rest.
+    What failed is logged at the end of the block.
 
     Attributes:
         jobs: what there is to do; a file that exists is skipped unless ``overwrite``.
         failed: a line for each file that failed.
-        kind: ending of the files to write.
+        ending: of the files to write.
 
     Raises:
         click.UsageError: if sources and output do not fit together.
     """
 
-    def __init__(self, command: str, sources: tuple[str, ...], output: str, form: str, *, overwrite: bool,
-                 dry_run: bool) -> None:
+    def __init__(self, sources: tuple[str, ...], output: str, form: str, *, overwrite: bool, dry_run: bool) -> None:
         self.jobs: list[Job] = []
         self.failed: list[str] = []
-        self._command, self._dry_run, self._done, self._skipped = command, dry_run, 0, 0
+        self._dry_run, self._done, self._skipped = dry_run, 0, 0
         self._talks = sys.stderr.isatty()
-        as_file, self.kind = _is_file(output), '.' + form.lower().lstrip('.')
-        if self.kind not in IMAGE_ENDINGS:
-            raise click.UsageError(f'--format {form}: choose one of {", ".join(e[1:] for e in IMAGE_ENDINGS)}')
+        as_file = _is_file(output)
         if as_file and (len(sources) > 1 or osp.isdir(sources[0])):
             raise click.UsageError(f'-o {output}: several inputs need a folder to write to')
-        if as_file:
-            self.kind = osp.splitext(output)[1].lower()
-        self._plan([Job(source, output if as_file else osp.join(output, osp.splitext(name)[0] + self.kind))
+        self.ending = osp.splitext(output)[1].lower() if as_file else f'.{form}'
+        self._plan([Job(source, output if as_file else osp.join(output, osp.splitext(name)[0] + self.ending))
                     for source, name in self._inputs(sources, output)], overwrite)
+
+    def __enter__(self) -> Batch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for line in self.failed:
+            logging.getLogger('iarn_basicsr').error('%s', line)
+        if self._talks and not self._dry_run and (len(self.jobs) > 1 or self.failed or self._skipped):
+            print_error(f'{self._done} done, {self._skipped} skipped, {len(self.failed)} failed')
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(tqdm(self.jobs, unit='image', disable=not self._talks or len(self.jobs) < 2))
 
     @property
     def status(self) -> int:
         """The exit code."""
         return int(bool(self.failed))
 
-    def __iter__(self) -> Iterator[Job]:
-        if not self._talks or len(self.jobs) < 2:
-            return iter(self.jobs)
-        from tqdm import tqdm
-        return iter(tqdm(self.jobs, unit='image'))
-
     @contextmanager
     def making(self, job: Job) -> Iterator[None]:
         """Errors inside the block are failures of the file; wrong options, and a reader that left, end the command."""
         try:
             yield
-        except (click.UsageError, OptionError, BrokenPipeError):
+        except (OptionError, BrokenPipeError):
             raise
         except (OSError, ValueError, MemoryError, RuntimeError) as error:  # RuntimeError: torch, out of memory
-            message = in_words(error)
-            self.failed.append(message if message.startswith(f'{job.source}: ') else f'{job.source}: {message}')
+            self.failed.append(in_words(error, job.source))
 
     def made(self, job: Job, picture: Picture) -> None:
         """Count a file that was made, or would be, and say so on a terminal."""
@@ -108,16 +99,8 @@ class Batch:
         if self._dry_run:
             print_lines(text)
         elif self._talks:
-            from tqdm import tqdm
             with tqdm.external_write_mode():  # beside its bar
                 print_error(text)
-
-    def report(self) -> None:
-        """Say what failed, and on a terminal how many files were made."""
-        for line in self.failed:
-            print_error(f'iarn {self._command}: {line}')
-        if self._talks and not self._dry_run and (len(self.jobs) > 1 or self.failed or self._skipped):
-            print_error(f'{self._done} done, {self._skipped} skipped, {len(self.failed)} failed')
 
     def _inputs(self, sources: tuple[str, ...], output: str) -> Iterator[tuple[str, str]]:
         """(file, name below the output) of every input; folders are walked, but not the output folder.
@@ -146,22 +129,16 @@ class Batch:
     def _plan(self, jobs: list[Job], overwrite: bool) -> None:
         """Sort out what cannot be done: clashes fail, what exists is skipped, an input given twice is taken once."""
         inputs = {_identity(job.source) for job in jobs} - {None}
-        taken: dict[str, str] = {}  # target -> source
+        planned: dict[str, Job] = {}  # by target
         for job in jobs:
             source, target = job
-            if target in taken:
-                if _identity(taken[target]) == _identity(source):
-                    log_remarks(source, 'was given more than once, and is taken once')
-                else:
+            other = planned.setdefault(target, job)
+            if other is not job:
+                if _identity(other.source) != _identity(source):
                     self.failed.append(f'{source}: another input becomes {target} too: rename one')
-                continue
-            taken[target] = source
-            if _identity(target) in inputs:
+            elif _identity(target) in inputs:
                 self.failed.append(f'{source}: the output would replace the input {target}: choose another -o')
-            elif osp.exists(target) and not osp.isfile(target):
-                kind = 'a folder' if osp.isdir(target) else 'not a regular file'
-                self.failed.append(f'{source}: {target} is {kind}: choose another -o')
-            elif osp.exists(target) and not overwrite:
+            elif osp.isfile(target) and not overwrite:
                 self._skipped += 1
                 log_remarks(source, 'skipped, the output exists (--overwrite replaces it)')
             else:
@@ -171,14 +148,10 @@ class Batch:
 def _is_file(output: str) -> bool:
     """Whether ``-o`` names a file, not a folder."""
     ending = osp.splitext(output)[1].lower()
-    if output == '-':
-        raise click.UsageError('-o -: nothing is written to standard output, name a file or folder (./- is one)')
     if osp.isdir(output) or output.endswith(os.sep):
         return False
-    if ending in OTHER_ENDINGS:
-        raise click.UsageError(f'-o {output}: {ending} cannot be written, choose one of {", ".join(IMAGE_ENDINGS)}')
-    if osp.exists(output) and ending not in IMAGE_ENDINGS:
-        raise click.UsageError(f'-o {output}: exists and is neither a folder nor an image')
+    if output == '-' or ending in OTHER_ENDINGS or (osp.exists(output) and ending not in IMAGE_ENDINGS):
+        raise click.UsageError(f'-o {output}: name a folder, or a file that ends in {", ".join(IMAGE_ENDINGS)}')
     return ending in IMAGE_ENDINGS
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from os import path as osp
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 from iarn_basicsr import zoo
-from iarn_basicsr.errors import ImageError, OptionError
+from iarn_basicsr.errors import OptionError
+from iarn_basicsr.files import IMAGE_ENDINGS, check_writable, save_bytes
 from iarn_basicsr.inference import MOST_EFFORT, SMALLEST_TILE
 from iarn_basicsr.ops.jpeg import DEFAULT_QUALITY, QUALITIES, is_jpeg
 from iarn_basicsr.ops.size import Size, lr_size, parse_scale, scale_label
 from iarn_basicsr.payload import MAX_BITS
 from iarn_basicsr.version import __version__
 
-from .process import in_words, postponed, print_error, print_lines, wh
+from .process import Bar, in_words, postponed, print_error, print_lines, wh
 
 if TYPE_CHECKING:
     from iarn_basicsr.inference.picture_file import Picture
@@ -43,31 +43,23 @@ Command = TypeVar('Command', bound=Callable[..., Any])
 # --------------------------------------------------------------------------------------------------- what is typed
 
 
-class SizeType(click.ParamType):
+def size_of(text: str) -> Size:
     """WIDTHxHEIGHT, as (h, w)."""
-
-    name = 'WxH'
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Size:
-        try:
-            width, height = (int(n) for n in value.lower().split('x'))
-        except ValueError:
-            self.fail(f'{value!r}: write WIDTHxHEIGHT, for example 1920x1080', param, ctx)
-        if width < 1 or height < 1:
-            self.fail(f'{value!r}: a side has at least one pixel', param, ctx)
-        return height, width
+    try:
+        width, height = (int(n) for n in text.lower().split('x'))
+    except ValueError:
+        raise click.BadParameter(f'{text!r}: write WIDTHxHEIGHT, for example 1920x1080') from None
+    if width < 1 or height < 1:
+        raise click.BadParameter(f'{text!r}: a side has at least one pixel')
+    return height, width
 
 
-class ScaleType(click.ParamType):
+def scale_of(text: str) -> tuple[float, float]:
     """2.5 or 1.5x3, as (vertical, horizontal)."""
-
-    name = 'S'
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
-        try:
-            return parse_scale(value)
-        except OptionError as error:
-            self.fail(str(error), param, ctx)
+    try:
+        return parse_scale(text)
+    except OptionError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 class PayloadType(click.FloatRange):
@@ -77,7 +69,8 @@ class PayloadType(click.FloatRange):
         return value if value == 'auto' else super().convert(value, param, ctx)
 
 
-SIZE, SCALE, QUALITY = SizeType(), ScaleType(), click.IntRange(*QUALITIES)
+QUALITY = click.IntRange(*QUALITIES)
+FORMAT = click.Choice([ending[1:] for ending in IMAGE_ENDINGS], case_sensitive=False)
 OVERWRITE = click.option('--overwrite', is_flag=True, help='Replace files that exist.')
 SCALE_HELP = '2.5, or vertical x horizontal: 1.5x3.'
 
@@ -92,7 +85,8 @@ def files(forms: str) -> Callable[[Command], Command]:
     return options(
         click.argument('sources', nargs=-1, required=True, metavar='IN...'),
         click.option('-o', '--output', required=True, metavar='OUT', help='Folder, or a file for a single file.'),
-        click.option('--format', 'form', default='png', metavar='F', help=f'Of files in a folder: {forms}.'),
+        click.option('--format', 'form', type=FORMAT, default='png', metavar='F',
+                     help=f'Of files in a folder: {forms}.'),
         click.option('--dry-run', is_flag=True, help='Say what would be done.'), OVERWRITE)
 
 
@@ -144,8 +138,8 @@ def iarn() -> None:
 
 @command('downscale')
 @files('png (default) or webp, both lossless; or jpg, which takes weights of its own')
-@click.option('--scale', type=SCALE, metavar='S', help=SCALE_HELP)
-@click.option('--size', type=SIZE, metavar='WxH', help='Exact LR size, width x height.')
+@click.option('--scale', type=scale_of, metavar='S', help=SCALE_HELP)
+@click.option('--size', type=size_of, metavar='WxH', help='Exact LR size, width x height.')
 @click.option('--max-side', type=click.IntRange(1), metavar='N', help='Longer side of the LR image.')
 @click.option('--quality', type=QUALITY, metavar='Q', help=f'Of .jpg (default: {DEFAULT_QUALITY}).')
 @click.option('--allow-lossy', is_flag=True, help='Write .jpg or .bmp with any weights all the same.')
@@ -157,9 +151,9 @@ def downscale(sources: tuple[str, ...], output: str, form: str, dry_run: bool, o
     """Make LR images from which the originals can be restored."""
     exactly_one(scale=scale, size=size, max_side=max_side)
     with postponed():
-        from .batch import batch_of
-    with batch_of('downscale', sources, output, form, overwrite=overwrite, dry_run=dry_run) as batch:
-        rescaler = load(weights or (zoo.JPEG if is_jpeg(batch.kind) else zoo.DEFAULT), **computing)
+        from .batch import Batch
+    with Batch(sources, output, form, overwrite=overwrite, dry_run=dry_run) as batch:
+        rescaler = load(weights or (zoo.JPEG if is_jpeg(batch.ending) else zoo.DEFAULT), **computing)
         for job in batch:
             with batch.making(job):
                 batch.made(job, rescaler.downscale_file(
@@ -170,7 +164,7 @@ def downscale(sources: tuple[str, ...], output: str, form: str, dry_run: bool, o
 
 @command('upscale')
 @files('png (default), webp, jpg, ...')
-@click.option('--size', type=SIZE, metavar='WxH', help='Size to make, for LR images without metadata.')
+@click.option('--size', type=size_of, metavar='WxH', help='Size to make, for LR images without metadata.')
 @click.option('--force', is_flag=True, help='Restore even if the weights differ or the LR was changed.')
 @computing('default: those that the LR was made with')
 def upscale(sources: tuple[str, ...], output: str, form: str, dry_run: bool, overwrite: bool, size: Size | None,
@@ -179,9 +173,9 @@ def upscale(sources: tuple[str, ...], output: str, form: str, dry_run: bool, ove
     with postponed():
         from iarn_basicsr.inference.picture_file import read_picture
 
-        from .batch import batch_of
+        from .batch import Batch
     loaded = functools.lru_cache(maxsize=2)(functools.partial(load, **computing))
-    with batch_of('upscale', sources, output, form, overwrite=overwrite, dry_run=dry_run) as batch:
+    with Batch(sources, output, form, overwrite=overwrite, dry_run=dry_run) as batch:
         loaded(weights or zoo.DEFAULT)  # a mistake in the arguments ends here, before the first file
         for job in batch:
             with batch.making(job):
@@ -194,7 +188,7 @@ def upscale(sources: tuple[str, ...], output: str, form: str, dry_run: bool, ove
 
 @command('compare')
 @click.argument('source', metavar='IN')
-@click.option('--scale', 'scales', type=SCALE, metavar='S', multiple=True, default=['2', '3', '1.5x3'],
+@click.option('--scale', 'scales', type=scale_of, metavar='S', multiple=True, default=['2', '3', '1.5x3'],
               help='Can be repeated; default: 2, 3 and 1.5x3.')
 @click.option('--jpeg', type=QUALITY, multiple=True, metavar='Q', help='Quality, can be repeated: also '
               'compare what is restored after the LR images became such JPEG files.')
@@ -211,8 +205,6 @@ def compare(source: str, scales: tuple[tuple[float, float], ...], jpeg: tuple[in
         from iarn_basicsr.archs.one_way import SpandrelNet
         from iarn_basicsr.inference import compare as comparing
         from iarn_basicsr.inference.picture_file import read_picture
-
-        from .terminal import Remarks
     picture = read_picture(source)
     target = output or osp.splitext(osp.basename(source))[0] + '_compare.html'
     if not target.lower().endswith(('.html', '.htm')):
@@ -222,14 +214,9 @@ def compare(source: str, scales: tuple[tuple[float, float], ...], jpeg: tuple[in
         raise click.UsageError(f'-o {target}: the output would replace the input {source}: choose another name')
     rescaler = load(weights or (zoo.JPEG if jpeg else zoo.DEFAULT), **computing)
     one_way = SpandrelNet.from_file(network) if network else None
-    try:
-        with Remarks('iarn compare'):
-            results = comparing.compare(rescaler, picture, scales, one_way, jpeg)
-    except (MemoryError, RuntimeError) as error:  # RuntimeError: torch, out of memory
-        raise ImageError(f'{source}: {in_words(error)}') from None
+    results = comparing.compare(rescaler, picture, scales, one_way, jpeg)
     print_lines(*comparing.table(results).splitlines())
-    with writing(target):
-        comparing.page(osp.basename(source), picture, results, target)
+    comparing.page(osp.basename(source), picture, results, target)
     print_lines(f'page: {target}')
     return 0
 
@@ -245,8 +232,7 @@ def info(sources: tuple[str, ...]) -> int:
         try:
             lines = list(description(path, read_picture(path)))
         except (ValueError, OSError, MemoryError) as error:
-            message = in_words(error)
-            print_error(f'iarn info: {message if message.startswith(f"{path}: ") else f"{path}: {message}"}')
+            print_error(f'iarn info: {in_words(error, path)}')
             failed = 1
         else:
             print_lines(*lines)
@@ -288,27 +274,21 @@ def description(path: str, picture: Picture) -> Iterator[str]:
 @OVERWRITE
 def option_files(name: str | None, output: str | None, schema: bool, overwrite: bool) -> int:
     """List the option files that come with the package, or copy one to start from."""
-    from iarn_basicsr.files import save_bytes
-
     from . import option_files as shipped
     if schema:
-        click.echo(shipped.schema())
-        return 0
-    if name is None:
+        click.echo(shipped.SCHEMA.read_text(encoding='utf-8'), nl=False)
+    elif name is None:
         if output is not None or overwrite:
             raise click.UsageError('-o and --overwrite are for copying: name the option file to copy')
         width = max(map(len, shipped.names()), default=0)
         print_lines(*(f'{known:{width}}  {shipped.summary(known)}' for known in shipped.names()))
-        return 0
-    source, target = shipped.file_of(name), name if output is None else output
-    if not target:
-        raise click.UsageError("-o '': name a file or a folder")
-    if osp.isdir(target) or target.endswith(('/', os.sep)):
-        target = osp.join(target, name)
-    refuse_existing(target, overwrite)
-    with open(source, 'rb') as file, writing(target):
-        save_bytes(file.read(), target)
-    print_lines(f'{name} -> {target}')
+    else:
+        source, target = shipped.file_of(name), output or name
+        if osp.isdir(target) or target.endswith(('/', os.sep)):
+            target = osp.join(target, name)
+        refuse_existing(target, overwrite)
+        save_bytes(source.read_bytes(), target)
+        print_lines(f'{name} -> {target}')
     return 0
 
 
@@ -333,16 +313,16 @@ def verify(names: tuple[str, ...]) -> int:
 @click.argument('weights')
 @click.argument('target')
 @click.option('--direction', type=click.Choice(['down', 'up']), help='Of an .onnx.')
-@click.option('--hr-size', type=SIZE, metavar='WxH', help='HR size of an .onnx, width x height.')
-@click.option('--scale', type=SCALE, metavar='S', help=f'Of an .onnx: {SCALE_HELP}')
-@click.option('--size', type=SIZE, metavar='WxH', help='Of an .onnx: exact LR size, width x height.')
+@click.option('--hr-size', type=size_of, metavar='WxH', help='HR size of an .onnx, width x height.')
+@click.option('--scale', type=scale_of, metavar='S', help=f'Of an .onnx: {SCALE_HELP}')
+@click.option('--size', type=size_of, metavar='WxH', help='Of an .onnx: exact LR size, width x height.')
 @OVERWRITE
 def export(weights: str, target: str, direction: Literal['down', 'up'] | None, hr_size: Size | None,
            scale: tuple[float, float] | None, size: Size | None, overwrite: bool) -> int:
     """Write WEIGHTS (a released name, .pth or .safetensors) as a .safetensors or .pth, or a network as .onnx."""
-    is_onnx = target.endswith('.onnx')
     if not target.endswith(('.safetensors', '.pth', '.onnx')):
         raise click.UsageError(f'{target}: choose a name that ends in .safetensors, .pth or .onnx')
+    is_onnx = target.endswith('.onnx')
     missing = [flag for flag, given in (('--direction', direction), ('--hr-size', hr_size),
                                         ('--scale or --size', scale or size)) if bool(given) != is_onnx]
     if missing:
@@ -353,17 +333,13 @@ def export(weights: str, target: str, direction: Literal['down', 'up'] | None, h
         from iarn_basicsr.archs.iarn import IARN
     path, name = zoo.resolve(weights)
     net = IARN.from_file(path)
-    with writing(target):
-        if direction and hr_size:
-            with postponed():
-                from iarn_basicsr.inference.onnx import export_onnx
-            exactly_one(scale=scale, size=size)
-            try:
-                export_onnx(net, target, direction, hr_size, size or lr_size(hr_size, scale or 1))
-            except RuntimeError as error:  # torch, out of memory
-                raise OSError(in_words(error)) from None
-        else:
-            net.save(target)
+    if direction and hr_size:
+        exactly_one(scale=scale, size=size)
+        with postponed():
+            from iarn_basicsr.inference.onnx import export_onnx
+        export_onnx(net, target, direction, hr_size, size or lr_size(hr_size, scale or 1))
+    else:
+        net.save(target)
     print_lines(f'{name} -> {target}')
     return 0
 
@@ -376,8 +352,6 @@ def load(weights: str, device: str | None, tile: int | None, payload: float | st
     with postponed():
         from iarn_basicsr.inference.rescaler import Rescaler
         from iarn_basicsr.inference.tiling import reuse_freed_memory
-
-        from .terminal import Bar
     reuse_freed_memory()
     return Rescaler.load(weights, device=device, tile=tile, payload=payload, effort=effort, progress=Bar())
 
@@ -393,19 +367,6 @@ def print_checks(checks: Iterable[tuple[str, bool, str]]) -> int:
 
 def refuse_existing(target: str, overwrite: bool) -> None:
     """End the command where ``target`` may not be replaced or cannot be written."""
-    from iarn_basicsr.files import check_writable
-    if osp.isdir(target):
-        raise click.UsageError(f'{target} is a folder: choose another name')
-    if osp.exists(target) and not overwrite:
+    if osp.isfile(target) and not overwrite:
         raise click.UsageError(f'{target} exists: pass --overwrite to replace it')
-    with writing(target):
-        check_writable(target)
-
-
-@contextmanager
-def writing(path: str) -> Iterator[None]:
-    """Errors name this file, not the temporary one."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(f'{path}: cannot be written ({error.strerror or error})') from None
+    check_writable(target)

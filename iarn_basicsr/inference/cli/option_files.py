@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from os import path as osp
+from pathlib import Path
 
 from iarn_basicsr.errors import OptionError, suggestion
 
-__all__ = ['file_of', 'names', 'schema', 'summary']
+__all__ = ['SCHEMA', 'file_of', 'names', 'summary']
 
-PACKAGE = osp.dirname(osp.dirname(osp.dirname(osp.abspath(__file__))))
-PLACES = (osp.join(PACKAGE, 'options'), osp.join(osp.dirname(PACKAGE), 'options'))  # installed; in a clone
-SCHEMA = osp.join(PACKAGE, 'config', 'option_file.schema.json')
+PACKAGE = Path(__file__).resolve().parents[2]
+PLACES = [PACKAGE / 'options', PACKAGE.parent / 'options']  # installed; in a clone
+SCHEMA = PACKAGE / 'config' / 'option_file.schema.json'  # by which an editor completes and underlines option files
 KINDS = ('train', 'test', 'benchmark')  # what the names start with
 
 
 def names() -> list[str]:
     """Names of the option files, those for training first."""
-    there = sorted(os.listdir(_folder()))
-    return [name for kind in KINDS for name in there if name.startswith(kind) and name.endswith('.yml')]
+    return [path.name for kind in KINDS for path in sorted(_folder().glob(f'{kind}*.yml'))]
 
 
-def file_of(name: str) -> str:
+def file_of(name: str) -> Path:
     """Path of an option file.
 
     Raises:
@@ -30,30 +28,23 @@ def file_of(name: str) -> str:
     known = names()
     if name not in known:
         raise OptionError(f'no option file {name!r} comes with the package; {suggestion(name, known)}')
-    return osp.join(_folder(), name)
+    return _folder() / name
 
 
 def summary(name: str) -> str:
     """The first sentence of the comment at the top of an option file."""
     lines = []
-    with open(file_of(name), encoding='utf-8') as file:
-        for line in file:
-            if line.startswith('# yaml-language-server:'):
-                continue
-            if not line.startswith('# ') or line.startswith('#  '):
-                break
-            lines.append(line[1:].strip())
+    for line in file_of(name).read_text(encoding='utf-8').splitlines():
+        if line.startswith('# yaml-language-server:'):
+            continue
+        if not line.startswith('# ') or line.startswith('#  '):
+            break
+        lines.append(line[1:].strip())
     return ' '.join(lines).split('. ')[0].rstrip('.')
 
 
-def schema() -> str:
-    """The JSON schema of option files, by which an editor completes and underlines them."""
-    with open(SCHEMA, encoding='utf-8') as file:
-        return file.read()
-
-
-def _folder() -> str:
+def _folder() -> Path:
     for folder in PLACES:
-        if osp.isdir(folder):
+        if folder.is_dir():
             return folder
     raise FileNotFoundError(f'{PLACES[0]}: no such folder: install the package again')
