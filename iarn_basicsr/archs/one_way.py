@@ -46,14 +46,13 @@ class PaddedNet(nn.Module):
 class SpandrelNet(nn.Module):
     """A network that spandrel knows: (N, 3, h, w) -> (N, 3, k h, k w), RGB in [0, 1], any h and w.
 
-    Args:
-        descriptor: spandrel's ``ImageModelDescriptor``. Where the network needs another size (a multiple, a minimum, a
-            square), it extends the image by reflection at the bottom and on the right, and cuts the result.
-        file: name of the file that it came from.
+    Where the network needs another size (a multiple, a minimum, a square), spandrel extends the image by reflection at
+    the bottom and on the right, and cuts the result.
 
     Attributes:
         scale: k.
         architecture: spandrel's name of it.
+        file: name of the file that it came from.
     """
 
     multiple = 1
@@ -94,7 +93,7 @@ class SpandrelNet(nn.Module):
         return cls(found, os.path.basename(path)).eval()
 
     def padded_side(self, side: int) -> int:
-        """Side of the square that the network computes on when it is given one."""
+        """As of ``PaddedNet``."""
         return side + int(self._descriptor.size_requirements.get_padding(side, side)[0])
 
     def forward(self, x: Tensor) -> Tensor:

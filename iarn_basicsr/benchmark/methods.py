@@ -32,6 +32,7 @@ from typing import Any
 import cv2
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
+from msgspec import structs
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -49,7 +50,7 @@ from iarn_basicsr.version import __version__
 from iarn_basicsr.zoo.weights import read_weights
 
 __all__ = ['ONE_WAY', 'Method', 'MissingWeightsError', 'UnsupportedSizeError', 'build_method', 'fingerprint',
-           'import_networks']
+           'import_networks', 'size_of']
 
 ONE_WAY = ('SR', 'spandrel')  # types of methods whose LR is bicubic, whatever restores it
 COUNTED_LR = 48  # pixels; side of the LR image on which the operations of a one-way network are counted
@@ -80,11 +81,11 @@ class Method:
 
     def downscale(self, hr: Tensor, size: Size) -> Tensor:
         """LR of ``size`` (h, w)."""
-        raise NotImplementedError(type(self).__name__)
+        raise NotImplementedError
 
     def upscale(self, lr: Tensor, size: Size) -> Tensor:
         """Restored image of ``size`` (H, W)."""
-        raise NotImplementedError(type(self).__name__)
+        raise NotImplementedError
 
     def check(self, hr: Size, lr: Size) -> None:
         """Raise ``UnsupportedSizeError``, saying why, if there is no result at these sizes."""
@@ -119,7 +120,7 @@ class IARNMethod(Method):
         MissingCodecError: for ``bits``, if Pillow has no AVIF.
     """
 
-    def __init__(self, weights: str, device: torch.device, bits: float = 0, effort: int = 0) -> None:
+    def __init__(self, device: torch.device, weights: str, bits: float = 0, effort: int = 0) -> None:
         if weights not in (zoo.NONE, zoo.DEFAULT, *zoo.list_models()):
             _need(weights)
         self.weights = () if weights == zoo.NONE else (zoo.resolve(weights)[0], )
@@ -175,12 +176,12 @@ class IRNMethod(PerScale):
     """IRN (arXiv:2005.05650), one network per scale, with the pre-resize protocol between them."""
 
     def downscale(self, hr: Tensor, size: Size) -> Tensor:
-        k = self.factor(_size(hr), size)
+        k = self.factor(size_of(hr), size)
         return quantise(self.nets[k].downscale(resized(hr, (k * size[0], k * size[1])), size).lr)
 
     def upscale(self, lr: Tensor, size: Size) -> Tensor:
-        k = self.factor(size, _size(lr))
-        h, w = _size(lr)
+        k = self.factor(size, size_of(lr))
+        h, w = size_of(lr)
         return quantise(resized(self.nets[k].upscale(lr, (k * h, k * w)), size))
 
     def complexity(self, hr: Size, lr: Size) -> dict[str, float]:
@@ -203,7 +204,7 @@ class SRMethod(PerScale):
         return bicubic_lr(hr, size)
 
     def upscale(self, lr: Tensor, size: Size) -> Tensor:
-        return quantise(resized(self.nets[self.factor(size, _size(lr))](lr), size))
+        return quantise(resized(self.nets[self.factor(size, size_of(lr))](lr), size))
 
     def complexity(self, hr: Size, lr: Size) -> dict[str, float]:
         k = self.factor(hr, lr)
@@ -216,22 +217,22 @@ class SRMethod(PerScale):
         return {'params': self._params(k), 'macs_down': 0, 'macs_up': macs}
 
 
-def _size(x: Tensor) -> Size:
+def size_of(x: Tensor) -> Size:
+    """(height, width)."""
     return x.shape[-2], x.shape[-1]
 
 
 def _lanczos(x: Tensor, size: Size) -> Tensor:
-    """OpenCV's Lanczos over 8 x 8 pixels."""
     image = cv2.resize(x[0].permute(1, 2, 0).cpu().numpy(), size[::-1], interpolation=cv2.INTER_LANCZOS4)
     return torch.from_numpy(image).permute(2, 0, 1)[None].to(x)
 
 
 def _area_down(x: Tensor, size: Size) -> Tensor:
-    return make_grid(_size(x), size, 'area', 1, x.dtype, x.device).down(x)
+    return make_grid(size_of(x), size, 'area', 1, x.dtype, x.device).down(x)
 
 
 def _right_inverse_up(x: Tensor, size: Size) -> Tensor:
-    return make_grid(size, _size(x), 'cubic', 1, x.dtype, x.device).up(x)
+    return make_grid(size, size_of(x), 'cubic', 1, x.dtype, x.device).up(x)
 
 
 INTERPOLATIONS: dict[str, tuple[Resize, Resize]] = {
@@ -242,49 +243,35 @@ INTERPOLATIONS: dict[str, tuple[Resize, Resize]] = {
 }
 
 
-# ------------------------------------------------------------------------------------------------------------ building
-
-
 def build_method(name: str, options: Mapping[str, Any], device: torch.device = CPU) -> Method:
-    """The method that an option file describes.
-
-    Args:
-        name: of the method, for messages.
-        options: ``type`` and what ``config.benchmark_schema`` has for it.
-        device: where its networks compute.
+    """The method that an option file describes by ``type`` and what ``config.benchmark_schema`` has for it.
 
     Raises:
         MissingCodecError: for a payload, if Pillow has no AVIF.
         OptionError: naming the option.
-        WeightsError: naming the file.
-        MissingWeightsError: naming the file.
+        WeightsError, MissingWeightsError: naming the file.
     """
     given: Any = check_method(name, options)
     kind, section = options['type'], f'methods.{name}'
     if kind in INTERPOLATIONS:
         return Interpolation(*INTERPOLATIONS[kind], device)
-    if kind == 'IARN':
-        return IARNMethod(given.weights, device)
-    if kind == 'payload':
-        return IARNMethod(given.weights, device, given.bits, given.effort)
+    if kind in ('IARN', 'payload'):
+        return IARNMethod(device, **structs.asdict(given))
     if kind == 'spandrel':
-        return _spandrel(section, [given.path] if isinstance(given.path, str) else given.path, device)
+        paths = [given.path] if isinstance(given.path, str) else given.path
+        found: dict[int, SpandrelNet] = {}
+        for path in paths:
+            _need(path)
+            net = SpandrelNet.from_file(path)
+            if net.scale in found:
+                raise OptionError(f'{section}.path: {path} is for x{net.scale}, as another is; give one file a scale')
+            found[net.scale] = net
+        return SRMethod(found, paths, device)
     nets = {entry.scale: _network(f'{section}.nets[{k}]', kind, entry) for k, entry in enumerate(given.nets)}
     weights = [path for entry in given.nets for path in (entry.path, *_own_source(nets[entry.scale]))]
     if kind == 'IRN':
         return IRNMethod(nets, weights, device)
     return SRMethod({e.scale: PaddedNet(nets[e.scale], e.scale, e.multiple) for e in given.nets}, weights, device)
-
-
-def _spandrel(section: str, paths: Sequence[str], device: torch.device) -> SRMethod:
-    nets: dict[int, SpandrelNet] = {}
-    for path in paths:
-        _need(path)
-        net = SpandrelNet.from_file(path)
-        if net.scale in nets:
-            raise OptionError(f'{section}.path: {path} is for x{net.scale}, as another is; give one file a scale')
-        nets[net.scale] = net
-    return SRMethod(nets, paths, device)
 
 
 def _network(place: str, kind: str, entry: NetOptions) -> nn.Module:
@@ -307,9 +294,8 @@ def _network(place: str, kind: str, entry: NetOptions) -> nn.Module:
 
 def _own_source(net: nn.Module) -> list[str]:
     """The file that defines a network of the user's own: its results change with it as with the weights."""
-    if type(net).__module__.partition('.')[0] in ('basicsr', 'iarn_basicsr'):
-        return []
-    return [path for path in [inspect.getsourcefile(type(net))] if path and os.path.isfile(path)]
+    own = type(net).__module__.partition('.')[0] not in ('basicsr', 'iarn_basicsr')
+    return [path for path in [inspect.getsourcefile(type(net))] if own and path and os.path.isfile(path)]
 
 
 def _need(path: str) -> None:
@@ -338,7 +324,10 @@ def import_networks(modules: Sequence[str]) -> None:
     for module in modules:
         before = set(ARCH_REGISTRY.keys())
         try:
-            _import(module)
+            if module.endswith('.py'):
+                _import_file(module)
+            else:
+                importlib.import_module(module)
         except (Exception, SystemExit) as error:  # whatever the module does
             reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:300]
             raise OptionError(f'--import {module}: cannot be imported ({reason})') from None
@@ -347,11 +336,8 @@ def import_networks(modules: Sequence[str]) -> None:
                               'class (from basicsr.utils.registry import ARCH_REGISTRY)')
 
 
-def _import(module: str) -> None:
-    if not module.endswith('.py'):
-        importlib.import_module(module)
-        return
-    path = os.path.abspath(module)
+def _import_file(file: str) -> None:
+    path = os.path.abspath(file)
     if not os.path.isfile(path):
         raise FileNotFoundError('there is no such file')
     sys.path.append(os.path.dirname(path))

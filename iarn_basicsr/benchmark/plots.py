@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from os import path as osp
 from typing import Any
@@ -17,82 +17,75 @@ from .report import label, means, quality_table
 __all__ = ['draw_plots']
 
 Point = tuple[float, float, str]  # x, y, what is written beside it
+PUBLISHED = ' (published)'
 
 
 def draw_plots(results: Mapping[str, Any], folder: str) -> list[str] | str:
     """File names of the plots in ``folder``, or why there are none."""
     if find_spec('matplotlib') is None:
         return 'None: matplotlib is not installed (pip install matplotlib).'
-    draws: dict[str, Callable[[Mapping[str, Any], str], Any]] = {
-        'scale': _against_scale, 'cost': _against_cost, 'bytes': _against_bytes, 'lr': _against_lr}
+    draws = {'scale': _against_scale, 'cost': _against_cost, 'bytes': _against_bytes, 'lr': _against_lr}
     names = []
     for dataset in results['datasets']:
         for kind, draw in draws.items():
             figure = draw(results, dataset)
-            if figure is not None:
+            if figure:
                 names.append(f'{dataset}_psnr_{kind}.png')
                 atomic_write(osp.join(folder, names[-1]), figure.savefig)
     return names
 
 
-def _curves_of_methods(results: Mapping[str, Any], dataset: str, xlabel: str, points: Callable[[str], Sequence[Point]],
-                       published: Mapping[str, Sequence[Point]] | None = None, log: bool = False,
-                       line: str = 'solid') -> Any:
-    """A figure with one curve a method; None where no method has a point."""
+def _curves(dataset: str, xlabel: str, curves: Mapping[str, Sequence[Point]], **line: Any) -> Any:
+    """A figure of PSNR-Y with one curve a name; None where none has a point. What is published is drawn as crosses."""
     from matplotlib.figure import Figure
 
+    if not any(curves.values()):
+        return None
     figure = Figure(figsize=(7, 4.5), dpi=120, layout='constrained')
     axes = figure.add_subplot()
-    axes.set(xlabel=xlabel, ylabel=f'{dataset} PSNR-Y (dB)', xscale='log' if log else 'linear')
+    axes.set(xlabel=xlabel, ylabel=f'{dataset} PSNR-Y (dB)')
     axes.grid(alpha=0.3)
-    drawn: list[tuple[dict[str, Any], Sequence[Point]]] = [
-        ({'marker': 'o', 'linestyle': line, 'label': label(results, m)}, points(m)) for m in results['methods']]
-    drawn += [({'marker': 'x', 'linestyle': 'none', 'label': f'{m} (published)'}, found)
-              for m, found in (published or {}).items()]
-    for style, found in drawn:
-        if found:
-            axes.plot([x for x, _, _ in found], [y for _, y, _ in found], **style)
-        for x, y, text in found:
+    for name, points in curves.items():
+        if points:
+            style = {'marker': 'x', 'linestyle': 'none'} if name.endswith(PUBLISHED) else {'marker': 'o', **line}
+            axes.plot([x for x, _, _ in points], [y for _, y, _ in points], label=name, **style)
+        for x, y, text in points:
             axes.annotate(text, (x, y), fontsize=7, textcoords='offset points', xytext=(4, 4))
-    if not axes.has_data():
-        return None
     axes.legend(fontsize=8)
     return figure
 
 
 def _against_scale(results: Mapping[str, Any], dataset: str) -> Any:
     table = quality_table(results, dataset)
-    symmetric = sorted(v for v, h in map(parse_scale, results['options']['scales']) if v == h)
+    scales = {scale_label(v): v for v, h in map(parse_scale, results['options']['scales']) if v == h}
 
     def points(values: Mapping[str, float]) -> list[Point]:
-        return [(s, values[scale_label(s)], '') for s in symmetric if scale_label(s) in values]
+        return [(scales[s], values[s], '') for s in sorted(scales, key=scales.__getitem__) if s in values]
 
-    published: dict[str, list[Point]] = {}
+    curves = {label(results, m): points({s: row[m]['psnr_y'] for s, row in table.items() if m in row})
+              for m in results['methods']}
     for entry in results['published']:
         if entry['metric'] == 'psnr_y':
-            published.update({m: points(row) for m, row in (entry['values'].get(dataset) or {}).items()})
-    return _curves_of_methods(
-        results, dataset, 'scale', lambda m: points({s: row[m]['psnr_y'] for s, row in table.items() if m in row}),
-        {m: found for m, found in published.items() if found})
+            curves.update({m + PUBLISHED: points(row) for m, row in entry['values'].get(dataset, {}).items()})
+    return _curves(dataset, 'scale', curves)
 
 
 def _against_cost(results: Mapping[str, Any], dataset: str) -> Any:
     quality, cost = quality_table(results, dataset), means(results, 'cost')
-    return _curves_of_methods(
-        results, dataset, 'seconds per HR megapixel, down + up',
-        lambda m: [(row[m]['seconds_down'] + row[m]['seconds_up'], quality[s][m]['psnr_y'], s)
-                   for s, row in cost.items() if m in row and m in quality.get(s, {})], log=True)
+    figure = _curves(dataset, 'seconds per HR megapixel, down + up', {
+        label(results, m): [(row[m]['seconds_down'] + row[m]['seconds_up'], quality[s][m]['psnr_y'], s)
+                            for s, row in cost.items() if m in row and m in quality.get(s, {})]
+        for m in results['methods']})
+    if figure:
+        figure.axes[0].set_xscale('log')
+    return figure
 
 
 def _against_bytes(results: Mapping[str, Any], dataset: str) -> Any:
     table = quality_table(results, dataset)
-    return _curves_of_methods(
-        results, dataset, 'LR bytes as PNG, relative to the bicubic LR',
-        lambda m: [(row[m]['lr_bytes_ratio'], row[m]['psnr_y'], s) for s, row in table.items() if m in row],
-        line='none')
-
-
-# -------------------------------------------------------------------------------------------------- coded detail
+    return _curves(dataset, 'LR bytes as PNG, relative to the bicubic LR', {
+        label(results, m): [(row[m]['lr_bytes_ratio'], row[m]['psnr_y'], s) for s, row in table.items() if m in row]
+        for m in results['methods']}, linestyle='none')
 
 
 def _against_lr(results: Mapping[str, Any], dataset: str) -> Any:
@@ -106,13 +99,11 @@ def _against_lr(results: Mapping[str, Any], dataset: str) -> Any:
     columns = min(3, len(scales))
     rows = -(-len(scales) // columns)
     figure = Figure(figsize=(3.4 * columns + 0.6, 2.9 * rows), dpi=100, layout='constrained')
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for scale, axes in zip(scales, panels):
-        _panel(axes, {name: {k: table[scale][m] for k, m in curve.items() if m in table[scale]}
-                      for name, curve in curves.items()})
+    for n, scale in enumerate(scales):
+        axes = figure.add_subplot(rows, columns, n + 1)
         axes.set_title(scale, fontsize=10)
-    for axes in panels[len(scales):]:
-        axes.axis('off')
+        _draw_panel(axes, {name: {k: table[scale][m] for k, m in curve.items() if m in table[scale]}
+                           for name, curve in curves.items()})
     figure.supxlabel(f'{dataset} LR PSNR-RGB (dB); at the points: bits of coded detail a sample', fontsize=9)
     figure.supylabel('HR PSNR-RGB (dB)', fontsize=9)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=8, loc='outside upper center', ncols=3)
@@ -138,7 +129,7 @@ def _payload_curves(results: Mapping[str, Any]) -> dict[str, dict[float, str]]:
     return {name: dict(sorted(found.items())) for name, found in curves.items()}
 
 
-def _panel(axes: Any, curves: Mapping[str, Mapping[float, Mapping[str, float]]]) -> None:
+def _draw_panel(axes: Any, curves: Mapping[str, Mapping[float, Mapping[str, float]]]) -> None:
     """An LR without any error stands at the right edge."""
     fidelity = [row['lr_psnr_rgb'] for curve in curves.values() for row in curve.values()]
     highest = max((x for x in fidelity if x < PSNR_CAP), default=50.0)

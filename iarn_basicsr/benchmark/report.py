@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import path as osp
 from statistics import fmean
 from typing import Any
@@ -14,7 +14,7 @@ from iarn_basicsr.ops.size import parse_scale, scale_label
 
 from .methods import ONE_WAY
 
-__all__ = ['Table', 'label', 'lossy_table', 'means', 'quality_table', 'summary', 'write_report']
+__all__ = ['label', 'means', 'quality_table', 'summary', 'write_report']
 
 Row = Mapping[str, float]
 Table = dict[str, dict[str, dict[str, float]]]  # scale -> method -> metric -> value
@@ -53,13 +53,11 @@ COST: Columns = {
 }
 
 
-# --------------------------------------------------------------------------------------------------------------- means
-
-
-def means(results: Mapping[str, Any], *kind: str, whole: bool = False) -> Table:
+def means(results: Mapping[str, Any], *kind: str) -> Table:
     """Means over the images of all rows whose key begins with ``kind``; ``images`` counts them.
 
-    A value that only some images have is averaged over those; if ``whole``, it is left out.
+    A value that only some images have is averaged over those, but that of a plain file of the same bytes (``... as
+    jpeg``) is left out: a mean over the images that have one as small would mislead.
     """
     groups: dict[str, dict[str, list[dict[str, float]]]] = {}
     for row in results['rows']:
@@ -69,11 +67,11 @@ def means(results: Mapping[str, Any], *kind: str, whole: bool = False) -> Table:
     table: Table = {}
     for scale, methods in groups.items():
         for method, rows in methods.items():
-            names = [name for name in dict.fromkeys(n for row in rows for n in row) if name not in ('method', 'key')]
-            table.setdefault(scale, {})[method] = {
-                'images': len(rows),
-                **{name: fmean(row[name] for row in rows if name in row) for name in names
-                   if not whole or all(name in row for row in rows)}}
+            found = table.setdefault(scale, {})[method] = {'images': len(rows)}
+            for name in dict.fromkeys(name for row in rows for name in row if name not in ('method', 'key')):
+                values = [row[name] for row in rows if name in row]
+                if len(values) == len(rows) or ' as ' not in name:
+                    found[name] = fmean(values)
     return table
 
 
@@ -84,50 +82,26 @@ def quality_table(results: Mapping[str, Any], dataset: str) -> Table:
     """
     table = means(results, 'quality', dataset)
     for row in (row for methods in table.values() for row in methods.values()):
-        if 'lr_bytes' in row:
-            row['lr_bytes_ratio'] = row['lr_bytes'] / row['lr_bytes_bicubic']
-            row['lr_bits'] = 8 * row['lr_bytes'] / row['hr_pixels']
-            row['lr_bits_webp'] = 8 * row['lr_bytes_webp'] / row['hr_pixels']
-    return table
-
-
-def lossy_table(results: Mapping[str, Any]) -> Table:
-    """Means over the images of the section ``lossy``, and ``FILE bits`` per HR pixel.
-
-    A plain file of the same bytes that some of the images lack is left out: a mean over the others would mislead.
-    """
-    table = means(results, 'lossy', whole=True)
-    for row in (row for methods in table.values() for row in methods.values()):
-        row.update({f'{name[:-6]} bits': 8 * row[name] / row['hr_pixels'] for name in list(row)
-                    if name.endswith(' bytes')})
+        row['lr_bytes_ratio'] = row['lr_bytes'] / row['lr_bytes_bicubic']
+        row['lr_bits'] = 8 * row['lr_bytes'] / row['hr_pixels']
+        row['lr_bits_webp'] = 8 * row['lr_bytes_webp'] / row['hr_pixels']
     return table
 
 
 def label(results: Mapping[str, Any], method: str) -> str:
     """Name of a method in tables and plots; that of a one-way network says that its LR is bicubic."""
-    options = results['options']['methods'].get(method) or {}
-    return f'{method} (bicubic LR)' if options.get('type') in ONE_WAY else method
-
-
-# -------------------------------------------------------------------------------------------------------------- report
+    return f'{method} (bicubic LR)' if results['options']['methods'][method]['type'] in ONE_WAY else method
 
 
 def write_report(results: Mapping[str, Any], folder: str, plots: Sequence[str] | str) -> None:
-    """benchmark.md and benchmark.csv.
-
-    Args:
-        results: of ``run``.
-        folder: where the files go.
-        plots: file names of the plots in it, or why there are none.
-    """
+    """benchmark.md and benchmark.csv in ``folder``; ``plots``: names of the files in it, or why there are none."""
     save_text('\n'.join(_markdown(results, plots)) + '\n', osp.join(folder, 'benchmark.md'))
     atomic_write(osp.join(folder, 'benchmark.csv'), lambda path: _write_csv(results, path))
 
 
 def summary(results: Mapping[str, Any]) -> str:
     """PSNR-Y of every method at every scale, a table for each data set, and what is published."""
-    return '\n'.join(line for dataset in results['datasets']
-                     for line in (*_psnr_table(results, dataset), *_published_table(results, dataset)))
+    return '\n'.join(line for dataset in results['datasets'] for line in _first_tables(results, dataset))
 
 
 def _markdown(results: Mapping[str, Any], plots: Sequence[str] | str) -> Iterator[str]:
@@ -139,9 +113,8 @@ def _markdown(results: Mapping[str, Any], plots: Sequence[str] | str) -> Iterato
     for dataset in results['datasets']:
         crop = results['options']['datasets'][dataset].get('mod_crop')
         yield f'\n## {dataset}\n\nHR cropped to multiples of {crop}.' if crop else f'\n## {dataset}'
-        yield from _psnr_table(results, dataset)
-        yield from _published_table(results, dataset)
-        yield from _both_table(results, dataset)
+        yield from _first_tables(results, dataset)
+        yield from _table_by_scale(results, dataset, f'{dataset} PSNR-RGB / Y', _pair, {' HR': '', ' LR': 'lr_'})
         for scale, methods in quality_table(results, dataset).items():
             images = next(iter(methods.values()))['images']
             columns = {c: v for c, v in DETAIL.items() if any(v[0] in row for row in methods.values())}
@@ -158,34 +131,28 @@ def _markdown(results: Mapping[str, Any], plots: Sequence[str] | str) -> Iterato
     yield from [plots] if isinstance(plots, str) else (f'![{p}]({p})' for p in plots)
 
 
-def _psnr_table(results: Mapping[str, Any], dataset: str) -> Iterator[str]:
-    table, scales = quality_table(results, dataset), _scales(results, dataset)
-    yield ''
-    yield from _table([f'{dataset} PSNR-Y', *scales],
-                      [[label(results, m), *(_cell(table.get(s, {}).get(m), 'psnr_y', '.2f') for s in scales)]
-                       for m in results['methods']])
-
-
-def _published_table(results: Mapping[str, Any], dataset: str) -> Iterator[str]:
-    """What others publish, with its source: apart from what was measured here."""
+def _first_tables(results: Mapping[str, Any], dataset: str) -> Iterator[str]:
+    """PSNR-Y; and what others publish, with its source: apart from what was measured here."""
+    yield from _table_by_scale(results, dataset, f'{dataset} PSNR-Y', _cell, {'': 'psnr_y'})
     scales, rows = _scales(results, dataset), []
     for entry in results['published']:
         metric = ('LR ' if entry['metric'].startswith('lr_') else '') + \
             ('PSNR-Y' if entry['metric'].endswith('_y') else 'PSNR-RGB')
-        rows += [[method, metric, *(_cell(row, s, '.2f') for s in scales), entry['source']]
-                 for method, row in (entry['values'].get(dataset) or {}).items() if any(s in row for s in scales)]
+        rows += [[method, metric, *(_cell(row, s) for s in scales), entry['source']]
+                 for method, row in entry['values'].get(dataset, {}).items() if any(s in row for s in scales)]
     if rows:
         yield '\nPublished by their authors, by their own protocol and training data; not measured here:\n'
         yield from _table([f'{dataset}, published', 'metric', *scales, 'source'], rows)
 
 
-def _both_table(results: Mapping[str, Any], dataset: str) -> Iterator[str]:
-    """HR beside LR, in RGB and Y."""
+def _table_by_scale(results: Mapping[str, Any], dataset: str, title: str, cell: Callable[[Row, str], str],
+                    columns: Mapping[str, str]) -> Iterator[str]:
+    """A row for each method, and for each scale the ``columns`` (ending of the heading -> what of a row)."""
     table, scales = quality_table(results, dataset), _scales(results, dataset)
     yield ''
-    yield from _table([f'{dataset} PSNR-RGB / Y', *(f'{s} {of}' for s in scales for of in ('HR', 'LR'))],
-                      [[label(results, m), *(_pair(table.get(s, {}).get(m), of) for s in scales for of in ('', 'lr_'))]
-                       for m in results['methods']])
+    yield from _table([title, *(f'{s}{ending}' for s in scales for ending in columns)],
+                      [[label(results, m), *(cell(table.get(s, {}).get(m, {}), of) for s in scales
+                                             for of in columns.values())] for m in results['methods']])
 
 
 def _cost_tables(results: Mapping[str, Any]) -> Iterator[str]:
@@ -211,40 +178,29 @@ def _cycles_tables(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _lossy_tables(results: Mapping[str, Any]) -> Iterator[str]:
-    """What is restored from lossy files of the LR, beside plain files of the HR image of the same bytes."""
-    table = lossy_table(results)
-    if not table:
-        return
-    options = results['options']['lossy']
-    files = [f'{form} {q}' for form in options['formats'] for q in options['qualities']]
-    yield (f'\n## Lossy LR\n\nPSNR restored from the LR as PNG and as lossy files, {_dataset(results, "lossy")}. '
-           'jpeg: 4:2:0; webp, avif: as Pillow writes them. LR: PSNR-RGB of the LR, before it became a lossy file, '
-           'against the bicubic LR.')
+    table = means(results, 'lossy')
+    if table:
+        yield (f'\n## Lossy LR\n\nThe LR as PNG and as lossy files, {_dataset(results, "lossy")}: bytes of the file, '
+               'and its bits per HR pixel. jpeg: 4:2:0; webp, avif: as Pillow writes them. PSNR-RGB / Y: restored from '
+               'it, and of a plain JPEG (4:2:0) and a plain AVIF (4:4:4, tuned for PSNR) of the HR image with at most '
+               'its bytes. A dash: not every image has one as small.')
     for scale, methods in table.items():
-        for kind, metric in (('PSNR-Y', 'psnr_y'), ('PSNR-RGB', 'psnr_rgb')):
-            columns = {'LR': ('lr_psnr_rgb', '.2f'), **{f: (f'{f} {metric}', '.2f') for f in ('png', *files)}}
-            yield f'\n### Lossy LR, {scale}, {kind}\n'
-            yield from _rows_table(results, methods, columns)
-    yield ('\n## The bytes of a lossy LR\n\nBytes of the LR file, and its bits per HR pixel. PSNR-RGB / Y: restored '
-           'from it, and of a plain JPEG (4:2:0) and a plain AVIF (4:4:4, tuned for PSNR) of the HR image with at most '
-           'its bytes. A dash: not every image has one as small.')
-    for scale, methods in table.items():
-        yield f'\n### The bytes of a lossy LR, {scale}\n'
-        rows = [[label(results, m), file, _cell(row, f'{file} bytes', ',.0f'), _cell(row, f'{file} bits', '.3f'),
+        files = [name[:-6] for name in next(iter(methods.values())) if name.endswith(' bytes') and ' as ' not in name]
+        yield f'\n### Lossy LR, {scale}\n'
+        rows = [[label(results, m), file, _cell(row, f'{file} bytes', ',.0f'),
+                 f'{8 * row[f"{file} bytes"] / row["hr_pixels"]:.3f}',
                  *(_pair(row, f'{file}{codec} ') for codec in ('', ' as jpeg', ' as avif'))]
                 for file in files for m, row in methods.items()]
         yield from _table(['method', 'LR as', 'bytes', 'bits', 'restored', 'JPEG', 'AVIF'], rows)
 
 
 def _bytes_tables(results: Mapping[str, Any]) -> Iterator[str]:
-    """What a codec makes of the bytes of an LR file, beside what is restored from it."""
     table = means(results, 'bytes')
-    if not table:
-        return
-    dataset = _dataset(results, 'bytes')
-    quality = quality_table(results, dataset)
-    yield (f'\n## The same bytes as AVIF\n\nPSNR-RGB restored from the LR, and of a plain AVIF of the HR image (4:4:4, '
-           f'tuned for PSNR) with at most the bytes of the LR file, {dataset}.')
+    if table:
+        dataset = _dataset(results, 'bytes')
+        quality = quality_table(results, dataset)
+        yield (f'\n## The same bytes as AVIF\n\nPSNR-RGB restored from the LR, and of a plain AVIF of the HR image '
+               f'(4:4:4, tuned for PSNR) with at most the bytes of the LR file, {dataset}.')
     for scale, methods in table.items():
         rows = {m: {**row, **quality.get(scale, {}).get(m, {})} for m, row in methods.items()}
         yield f'\n### The same bytes, {scale}\n'
@@ -258,17 +214,16 @@ def _scales(results: Mapping[str, Any], dataset: str) -> list[str]:
 
 
 def _dataset(results: Mapping[str, Any], section: str) -> str:
-    """Name of the data set of a section."""
     return results['options'][section].get('dataset') or results['datasets'][0]
 
 
-def _cell(row: Row | None, name: str, form: str) -> str:
-    return format(row[name], form) if row and name in row else '–'
+def _cell(row: Row, name: str, form: str = '.2f') -> str:
+    return format(row[name], form) if name in row else '–'
 
 
-def _pair(row: Row | None, of: str) -> str:
+def _pair(row: Row, of: str) -> str:
     """PSNR-RGB / PSNR-Y."""
-    if not row or f'{of}psnr_rgb' not in row:
+    if f'{of}psnr_rgb' not in row:
         return '–'
     if row[f'{of}psnr_rgb'] == row[f'{of}psnr_y'] == PSNR_CAP:
         return 'exact'
@@ -291,7 +246,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _write_csv(results: Mapping[str, Any], path: str) -> None:
-    """Long form: one value a line."""
     with open(path, 'w', encoding='utf-8', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(['method', 'what', 'on', 'scale', 'image', 'metric', 'value'])

@@ -33,12 +33,7 @@ from .report import summary, write_report
 
 __all__ = ['Records', 'main', 'run']
 
-EXTRAS: dict[str, Callable[..., dict[str, float]]] = {  # sections of the option file that measure single images
-    'cycles': lambda method, hr, size, section: tasks.cycles(method, hr, size, section.counts),
-    'lossy': lambda method, hr, size, section: tasks.lossy(method, hr, size, section.formats, section.qualities),
-    'bytes': lambda method, hr, size, section: tasks.avif_of_same_size(method, hr, size),
-}
-WITH_AVIF = ('lossy', 'bytes')
+SECTIONS = ('cycles', 'lossy', 'bytes')  # of the option file, which measure single images
 Key = tuple[str, ...]
 Job = tuple[Key, Callable[[], dict[str, Any]]]  # what it is called, how it is measured
 
@@ -60,11 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         import_networks(args.modules)
         options = read_option_file(args.opt)
-        check_benchmark(options)
-        for name in ('dataset', 'method'):
-            _select(options, name, getattr(args, name))
-        folder = args.output or osp.join('results', options['name'])
-        results = run(options, folder, args.modules)
+        folder = args.output or osp.join('results', check_benchmark(options).name)
+        results = run(options, folder, args.modules, args.dataset, args.method)
     except (OSError, ValueError) as error:
         print(f'iarn-benchmark: {error}', file=sys.stderr)
         return 2
@@ -73,37 +65,40 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _select(options: dict[str, Any], kind: str, names: Sequence[str] | None) -> None:
-    """Leave the data sets or methods that the command line names."""
-    section = options[f'{kind}s']
+def _chosen(option: str, names: Sequence[str] | None, section: dict[str, Any]) -> dict[str, Any]:
+    """The data sets or methods that the command line names, in the order of the file."""
     for name in names or ():
         if name not in section:
-            raise OptionError(f'--{kind} {shortened(name)}: not in the option file; {suggestion(name, section)}')
-    if names:
-        options[f'{kind}s'] = {name: section[name] for name in section if name in names}
+            raise OptionError(f'{option} {shortened(name)}: not in the option file; {suggestion(name, section)}')
+    return {name: section[name] for name in section if not names or name in names}
 
 
 @torch.no_grad()
 @full_float32()
-def run(options: dict[str, Any], folder: str, modules: Sequence[str] = ()) -> dict[str, Any]:
+def run(options: dict[str, Any], folder: str, modules: Sequence[str] = (), only_datasets: Sequence[str] | None = None,
+        only_methods: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure what is missing, write the report into ``folder`` and return its numbers.
 
     Args:
         options: of the option file, see ``options/benchmark.yml``.
         folder: keeps ``records.jsonl`` too; a second run with the same options measures nothing again.
         modules: that were imported to register networks; processes that measure cost import them too.
+        only_datasets, only_methods: names in the option file; all, if left out.
     """
     checked = check_benchmark(options)
+    checked.datasets = _chosen('--dataset', only_datasets, checked.datasets)
+    checked.methods = _chosen('--method', only_methods, checked.methods)
     threads = checked.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     device = _device(checked.device)
     skipped: dict[str, str] = {}
     datasets = _datasets(checked, skipped)
-    if any(getattr(checked, section) for section in WITH_AVIF):
-        try:
+    with_avif = [section for section in ('lossy', 'bytes') if getattr(checked, section)]
+    try:
+        if with_avif:
             check_codec()
-        except MissingCodecError as error:
-            skipped.update(dict.fromkeys((s for s in WITH_AVIF if getattr(checked, s)), str(error)))
+    except MissingCodecError as error:
+        skipped.update(dict.fromkeys(with_avif, str(error)))
     methods = {}
     for name, method_options in checked.methods.items():  # all of them: mistakes show before the work
         try:
@@ -113,16 +108,14 @@ def run(options: dict[str, Any], folder: str, modules: Sequence[str] = ()) -> di
     for name, reason in skipped.items():
         print(f'{name}: left out, {reason}', file=sys.stderr)
 
+    sections = {section: getattr(checked, section) for section in SECTIONS if section not in skipped}
     records, rows = Records(osp.join(folder, 'records.jsonl')), []
     for name, method in methods.items():
         identity = fingerprint(checked.methods[name], method)
-        jobs = [*_quality_jobs(method, checked, datasets),
-                *(job for section in EXTRAS if section not in skipped
-                  for job in _extra_jobs(section, name, method, checked, datasets)),
+        jobs = [*_image_jobs(name, method, checked, datasets, sections),
                 *_cost_jobs(name, checked, threads, str(device), modules)]
         for key, measure in tqdm(jobs, desc=name, disable=None, leave=False):
-            values = records.get((name, identity, *key), partial(_or_reason, measure))
-            rows.append({'method': name, 'key': key, **values})
+            rows.append({'method': name, 'key': key, **records.get((name, identity, *key), measure)})
     results = {
         'name': checked.name,
         'machine': f'{platform.machine()}, {threads} threads, {device}, torch {torch.__version__}',
@@ -162,58 +155,40 @@ def _datasets(options: BenchmarkOptions, skipped: dict[str, str]) -> dict[str, A
     return found
 
 
-def _or_reason(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The values, or why there are none."""
-    try:
-        return measure()
-    except UnsupportedSizeError as error:
-        return {'unsupported': str(error)}
+def _image_jobs(name: str, method: Method, options: BenchmarkOptions, datasets: Mapping[str, ArbitraryScaleDataset],
+                sections: Mapping[str, Any]) -> Iterator[Job]:
+    """Quality on all data sets, and the sections of the option file, each on one; ``cycles`` of two-way methods."""
+    jobs: list[tuple[str, str, Any]] = [('quality', dataset, None) for dataset in datasets]
+    for kind, section in sections.items():
+        if section and name in (section.methods or [name]) and (kind != 'cycles' or method.two_way):
+            dataset = section.dataset or next(iter(datasets))
+            jobs += [(kind, dataset, section)] if dataset in datasets else []
+    for kind, dataset, section in jobs:
+        images = datasets[dataset]
+        settings = {**options.datasets[dataset], **(msgspec.structs.asdict(section) if section else {})}
+        settings = {k: v for k, v in settings.items() if k not in ('scales', 'dataset', 'methods')}
+        digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:16]
+        for scale in section.scales if section else images.scales:
+            for which, image in enumerate(images.names):
+                yield ((kind, dataset, scale_label(scale), image, digest),
+                       partial(_measure, kind, method, images, which, scale, section))
 
 
-def _quality_jobs(method: Method, options: BenchmarkOptions,
-                  datasets: Mapping[str, ArbitraryScaleDataset]) -> Iterator[Job]:
-    def measure(images: ArbitraryScaleDataset, index: int) -> dict[str, float]:
-        item = images[index]
-        hr, reference = (item[k][None].to(method.device) for k in ('gt', 'lq'))
-        method.check((hr.shape[-2], hr.shape[-1]), (reference.shape[-2], reference.shape[-1]))
-        return tasks.quality(method, hr, reference)
-
-    for dataset, images in datasets.items():
-        for index in range(len(images)):
-            which, k = divmod(index, len(images.scales))
-            key = ('quality', dataset, scale_label(images.scales[k]), images.names[which], _digest(options, dataset))
-            yield key, partial(measure, images, index)
-
-
-def _extra_jobs(kind: str, name: str, method: Method, options: BenchmarkOptions,
-                datasets: Mapping[str, ArbitraryScaleDataset]) -> Iterator[Job]:
-    """Of a section of ``EXTRAS``; ``cycles`` is for two-way methods only."""
-    section = getattr(options, kind)
-    if not section or name not in (section.methods or [name]) or (kind == 'cycles' and not method.two_way):
-        return
-    dataset = section.dataset or next(iter(datasets))
-    if dataset not in datasets:
-        return
-    images = datasets[dataset]
-
-    def measure(which: int, scale: tuple[float, float]) -> dict[str, float]:
-        hr = images[which * len(images.scales)]['gt'][None].to(method.device)
-        hr_size = (hr.shape[-2], hr.shape[-1])
-        size = lr_size(hr_size, scale, options.datasets[dataset].get('size_rule', 'round'))
-        method.check(hr_size, size)
-        return EXTRAS[kind](method, hr, size, section)
-
-    digest = _digest(options, dataset)
-    asked = {k: v for k, v in msgspec.structs.asdict(section).items() if k not in ('scales', 'dataset', 'methods')}
-    for scale in section.scales:
-        for which, image in enumerate(images.names):
-            yield (kind, dataset, scale_label(scale), image, str(asked), digest), partial(measure, which, scale)
-
-
-def _digest(options: BenchmarkOptions, dataset: str) -> str:
-    """Changes with the options of a data set: its folder, how its images are cropped, the rule of the LR size."""
-    own = {k: v for k, v in options.datasets[dataset].items() if k != 'scales'}
-    return hashlib.sha256(repr(sorted(own.items())).encode()).hexdigest()[:16]
+def _measure(kind: str, method: Method, images: ArbitraryScaleDataset, which: int, scale: tuple[float, float],
+             section: Any) -> dict[str, float]:
+    """The values of one image, which is read only where they are not recorded."""
+    item = images[which * len(images.scales) + (images.scales.index(scale) if kind == 'quality' else 0)]
+    hr = item['gt'][None].to(method.device)
+    hr_size = (hr.shape[-2], hr.shape[-1])
+    size = lr_size(hr_size, scale, images.size_rule)
+    method.check(hr_size, size)
+    if kind == 'quality':
+        return tasks.quality(method, hr, item['lq'][None].to(method.device))
+    if kind == 'cycles':
+        return tasks.cycles(method, hr, size, section.counts)
+    if kind == 'lossy':
+        return tasks.lossy(method, hr, size, section.formats, section.qualities)
+    return tasks.avif_of_same_size(method, hr, size)
 
 
 def _cost_jobs(name: str, options: BenchmarkOptions, threads: int, device: str,
@@ -255,9 +230,12 @@ class Records:
                     raise ValueError(f'{path}, line {n} is damaged: remove it, or the file to start anew') from None
 
     def get(self, key: Key, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The values of a key; computed and stored first if they are not there."""
+        """The values of a key; computed and stored first, or why there are none, if they are not there."""
         if key not in self._values:
-            values = compute()
+            try:
+                values = compute()
+            except UnsupportedSizeError as error:
+                values = {'unsupported': str(error)}
             with open(self.path, 'a', encoding='utf-8') as file:
                 file.write(json.dumps({'key': key, 'values': values}) + '\n')
                 file.flush()

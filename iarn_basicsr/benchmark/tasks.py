@@ -8,7 +8,6 @@ import itertools
 import multiprocessing
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,28 +23,17 @@ from iarn_basicsr.inference.picture_file import png_bytes
 from iarn_basicsr.metrics.colour import calculate_ciede2000
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, border_of, evaluate
 from iarn_basicsr.ops.image import full_float32, quantise, to_pixels, to_tensor
-from iarn_basicsr.ops.jpeg import QUALITIES, decoded, jpeg_bytes
-from iarn_basicsr.ops.resample import bicubic_lr
+from iarn_basicsr.ops.jpeg import decoded, jpeg_bytes
 from iarn_basicsr.ops.size import Size, lr_size, parse_scale
 
-from .methods import Method, build_method, import_networks
+from .methods import Method, build_method, import_networks, size_of
 
 __all__ = ['BestFit', 'avif_bytes', 'avif_of_same_size', 'cost', 'cycles', 'lossy', 'lossy_bytes', 'quality',
            'webp_bytes']
 
 PSNR = {name: DEFAULT_METRICS[name] for name in ('psnr_y', 'psnr_rgb')}
-LR_PSNR_RGB = {'lr_psnr_rgb': DEFAULT_METRICS['lr_psnr_rgb']}
 NIQE_BLOCK = 96  # pixels; side of the blocks of which NIQE takes statistics
 NIQE_BLOCKS = 4  # fewer blocks give no statistics: smaller LR images have no NIQE
-
-
-# -------------------------------------------------------------------------------------------------------------- codecs
-
-
-def _saved(rgb: np.ndarray, form: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 def lossy_bytes(rgb: np.ndarray, form: str, quality: int) -> bytes:
@@ -66,20 +54,27 @@ def webp_bytes(rgb: np.ndarray) -> bytes:
     return _saved(rgb, 'WEBP', lossless=True)
 
 
+def _saved(rgb: np.ndarray, form: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
 class BestFit:
-    """The files of one image by one codec: the best that fits into a number of bytes. Each file is made once.
+    """The files of one image (H, W, 3) uint8 by one codec, each made once: the best that fits into a number of bytes.
 
     Args:
-        make: the file of a quality.
-        lowest, highest: quality.
+        make: the file of an image at a quality: ``jpeg_bytes`` or ``avif_bytes``.
+        rgb: the image.
+        lowest: quality; the highest is 100.
     """
 
-    def __init__(self, make: Callable[[int], bytes], lowest: int, highest: int) -> None:
-        self._make, self._range = functools.cache(make), (lowest, highest)
+    def __init__(self, make: Callable[[np.ndarray, int], bytes], rgb: np.ndarray, lowest: int = 1) -> None:
+        self._lowest, self._make = lowest, functools.cache(functools.partial(make, rgb))
 
     def within(self, budget: int) -> bytes:
         """The file of the highest quality that has at most ``budget`` bytes; empty if none has."""
-        best, (low, high) = b'', self._range
+        best, low, high = b'', self._lowest, 100
         while low <= high:
             middle = (low + high) // 2
             data = self._make(middle)
@@ -88,23 +83,6 @@ class BestFit:
             else:
                 high = middle - 1
         return best
-
-
-def best_jpeg(rgb: np.ndarray) -> BestFit:
-    """Plain JPEG files (4:2:0) of an image (H, W, 3) uint8."""
-    return BestFit(functools.partial(jpeg_bytes, rgb), *QUALITIES)
-
-
-def best_avif(rgb: np.ndarray) -> BestFit:
-    """Plain AVIF files of an image (H, W, 3) uint8, as of ``avif_bytes``."""
-    return BestFit(functools.partial(avif_bytes, rgb), 0, 100)
-
-
-# ------------------------------------------------------------------------------------------------------------- quality
-
-
-def _size(x: Tensor) -> Size:
-    return x.shape[-2], x.shape[-1]
 
 
 def _rgb(image: Tensor) -> np.ndarray:
@@ -122,16 +100,13 @@ def _evaluate(hr: tuple[np.ndarray, np.ndarray], lr: tuple[np.ndarray, np.ndarra
 def quality(method: Method, hr: Tensor, reference: Tensor) -> dict[str, float]:
     """Every metric of the protocol, CIEDE2000 and bytes of the LR, and its NIQE where it is large enough.
 
-    Args:
-        method: what is measured.
-        hr: original (1, 3, H, W) in [0, 1].
-        reference: its bicubic LR (1, 3, h, w) with 8-bit values.
+    ``hr`` is (1, 3, H, W) in [0, 1], ``reference`` its bicubic LR (1, 3, h, w) with 8-bit values.
     """
-    size = _size(reference)
+    size = size_of(reference)
     lr = method.downscale(hr, size)
     low, bicubic = _rgb(lr), _rgb(reference)
-    values = _evaluate((_rgb(method.upscale(lr, _size(hr))), _rgb(hr)), (low, bicubic), DEFAULT_METRICS)
-    border = min(border_of(_size(hr), size), (min(size) - 1) // 2)
+    values = _evaluate((_rgb(method.upscale(lr, size_of(hr))), _rgb(hr)), (low, bicubic), DEFAULT_METRICS)
+    border = min(border_of(size_of(hr), size), (min(size) - 1) // 2)
     for name, percentile in (('lr_ciede2000', None), ('lr_ciede2000_p99', 99)):
         values[name] = calculate_ciede2000(low[..., ::-1], bicubic[..., ::-1], border, percentile=percentile)
     values.update(lr_bytes=len(png_bytes(low)), lr_bytes_webp=len(webp_bytes(low)),
@@ -147,7 +122,7 @@ def cycles(method: Method, hr: Tensor, size: Size, counts: Sequence[int]) -> dic
     image, values, original = hr, {}, _rgb(hr)
     for k in range(1, max(counts) + 1):
         lr = method.downscale(image, size)
-        image = method.upscale(lr, _size(hr))
+        image = method.upscale(lr, size_of(hr))
         if k in counts:
             low = _rgb(lr)
             values[str(k)] = _evaluate((_rgb(image), original), (low, low), PSNR)['psnr_y']
@@ -158,10 +133,9 @@ def lossy(method: Method, hr: Tensor, size: Size, formats: Sequence[str], qualit
     """The image restored from the LR as PNG and as lossy files, beside plain files of the image of the same bytes.
 
     Returns:
-        ``lr_psnr_rgb``, of the LR before it became a file, against the bicubic LR; ``hr_pixels``; for each FILE of the
-        LR (``png``, ``jpeg 90``) ``FILE psnr_y``, ``FILE psnr_rgb`` and ``FILE bytes``; for a lossy one the same of
-        ``FILE as jpeg`` and ``FILE as avif``, a plain JPEG or AVIF of the HR image with at most the bytes of the LR
-        file, where there is one as small.
+        ``hr_pixels``; for each FILE of the LR (``png``, ``jpeg 90``) ``FILE psnr_y``, ``FILE psnr_rgb`` and ``FILE
+        bytes``; for a lossy one the same of ``FILE as jpeg`` and ``FILE as avif``, a plain JPEG or AVIF of the HR image
+        with at most the bytes of the LR file, where there is one as small.
     """
     lr, original = method.downscale(hr, size), _rgb(hr)
     low = _rgb(lr)
@@ -170,13 +144,12 @@ def lossy(method: Method, hr: Tensor, size: Size, formats: Sequence[str], qualit
         found = _evaluate((image, original), (low, low), PSNR)
         return {**{f'{name} {metric}': value for metric, value in found.items()}, f'{name} bytes': len(data)}
 
-    values = {**_evaluate((original, original), (low, _rgb(bicubic_lr(hr, size))), LR_PSNR_RGB),
-              'hr_pixels': hr.shape[-2] * hr.shape[-1],
-              **measured('png', png_bytes(low), _rgb(method.upscale(lr, _size(hr))))}
-    plain = {'jpeg': best_jpeg(original), 'avif': best_avif(original)}
+    values = {'hr_pixels': hr.shape[-2] * hr.shape[-1],
+              **measured('png', png_bytes(low), _rgb(method.upscale(lr, size_of(hr))))}
+    plain = {'jpeg': BestFit(jpeg_bytes, original), 'avif': BestFit(avif_bytes, original, 0)}
     for form, q in itertools.product(formats, qualities):
         data, name = lossy_bytes(low, form, q), f'{form} {q}'
-        restored = method.upscale(to_tensor(decoded(data))[None].to(lr), _size(hr))
+        restored = method.upscale(to_tensor(decoded(data))[None].to(lr), size_of(hr))
         values.update(measured(name, data, _rgb(restored)))
         for codec, files in plain.items():
             same = files.within(len(data))
@@ -192,7 +165,7 @@ def avif_of_same_size(method: Method, hr: Tensor, size: Size) -> dict[str, float
         those of the AVIF are left out where none is as small.
     """
     low, original = _rgb(method.downscale(hr, size)), _rgb(hr)
-    files, values = best_avif(original), {}
+    files, values = BestFit(avif_bytes, original, 0), {}
     for name, count in (('png', len(png_bytes(low))), ('webp', len(webp_bytes(low)))):
         values[f'{name} bytes'] = float(count)
         data = files.within(count)
@@ -211,7 +184,7 @@ def cost(name: str, options: Mapping[str, Any], hr: Size, scale: str, repeats: i
 
     Returns:
         ``params``; ``macs_down``, ``macs_up`` per HR pixel; ``seconds_down``, ``seconds_up`` per HR megapixel, median
-        of ``repeats`` after one that warms up; ``peak_mib``, largest memory of the process (CPU) or of the device.
+        of ``repeats`` after one that warms up; ``peak_mib``, largest memory of the device, or of the process on Linux.
     """
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(1, context, import_networks, (tuple(modules), )) as pool:
@@ -232,7 +205,13 @@ def _cost(name: str, options: dict[str, Any], hr: Size, scale: str, repeats: int
     lr, down = _timed(lambda: method.downscale(image, size), repeats, where)
     _, up = _timed(lambda: method.upscale(lr, hr), repeats, where)
     megapixels = hr[0] * hr[1] / 1e6
-    return {**values, 'seconds_down': down / megapixels, 'seconds_up': up / megapixels, **_peak_mib(where)}
+    values.update(seconds_down=down / megapixels, seconds_up=up / megapixels)
+    if where.type == 'cuda':
+        values['peak_mib'] = torch.cuda.max_memory_allocated(where) / 2**20
+    elif os.path.exists('/proc/self/status'):  # ru_maxrss would count the parent's memory before exec
+        with open('/proc/self/status', encoding='ascii') as file:
+            values['peak_mib'] = next(int(line.split()[1]) for line in file if line.startswith('VmHWM')) / 1024
+    return values
 
 
 def _timed(run: Callable[[], Tensor], repeats: int, device: torch.device) -> tuple[Tensor, float]:
@@ -245,18 +224,3 @@ def _timed(run: Callable[[], Tensor], repeats: int, device: torch.device) -> tup
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
     return result, statistics.median(seconds[1:])
-
-
-def _peak_mib(device: torch.device) -> dict[str, float]:
-    """``peak_mib``; nothing where the system does not tell it (Windows)."""
-    if device.type == 'cuda':
-        return {'peak_mib': torch.cuda.max_memory_allocated(device) / 2**20}
-    if os.path.exists('/proc/self/status'):  # ru_maxrss would count the parent's memory before exec
-        with open('/proc/self/status', encoding='ascii') as file:
-            return {'peak_mib': next(int(line.split()[1]) for line in file if line.startswith('VmHWM')) / 1024}
-    try:
-        import resource
-    except ImportError:
-        return {}
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {'peak_mib': largest / (2**20 if sys.platform == 'darwin' else 2**10)}

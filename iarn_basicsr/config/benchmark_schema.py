@@ -159,10 +159,14 @@ def check_benchmark(options: Any) -> BenchmarkOptions:
         check_method(name, method)
     for section in ('cycles', 'lossy', 'bytes'):
         given = getattr(found, section)
-        if given and given.dataset is not None:
-            _check_known(f'{section}.dataset', given.dataset, found.datasets)
-        for name in given.methods or () if given else ():
-            _check_known(f'{section}.methods', name, found.methods)
+        if not given:
+            continue
+        for key, names, known in (('dataset', [given.dataset] if given.dataset is not None else [], found.datasets),
+                                  ('methods', given.methods or [], found.methods)):
+            for name in names:
+                if name not in known:
+                    raise OptionError(f'{section}.{key}: {shortened(name)} is not in this file; '
+                                      f'{suggestion(name, known)}')
     return found
 
 
@@ -187,8 +191,3 @@ def _check_name(section: str, name: Any, is_file: bool) -> None:
         raise OptionError(f'{section}: {shortened(name)}; expected printable text (a number in quotes)')
     if is_file and (set(name) & set('/\\') or not name.strip('.') or len(name.encode()) > 150):
         raise OptionError(f'{section}: {shortened(name)}; expected text that can be part of a file name')
-
-
-def _check_known(where: str, name: str, known: Mapping[str, Any]) -> None:
-    if name not in known:
-        raise OptionError(f'{where}: {shortened(name)} is not in this file; {suggestion(name, known)}')

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,8 +59,8 @@ class Way:
         lr: (h, w, 3) uint8 RGB, from which the picture was restored: after JPEG, if that is in between.
         lr_bytes: of the LR image as a PNG, or as that JPEG, without metadata.
         restored: (H, W, 3) uint8 RGB; None where the scale is beyond that of a one-way network.
-        metrics: name -> value, see ``metrics.DEFAULT_METRICS``; without SSIM for a picture too small, empty without a
-            restored picture. The LR is measured against the bicubic LR before JPEG.
+        metrics: of ``evaluate``, empty without a restored picture. The LR is measured against the bicubic LR before
+            JPEG.
     """
 
     name: str
@@ -91,12 +91,10 @@ class Result:
 
     @property
     def lr_size(self) -> Size:
-        """(h, w)."""
         return self.ways['iarn'].lr.shape[0], self.ways['iarn'].lr.shape[1]
 
     @property
     def label(self) -> str:
-        """Name of the scale, and of the JPEG."""
         return scale_label(self.scale) + ('' if self.quality is None else f' jpeg {self.quality}')
 
     def gain(self, metric: str) -> float:
@@ -117,7 +115,6 @@ class Window(NamedTuple):
     side: int
 
     def cut(self, image: np.ndarray) -> np.ndarray:
-        """Its pixels."""
         return image[self.top:self.top + self.side, self.left:self.left + self.side]
 
 
@@ -146,33 +143,37 @@ def compare(rescaler: Rescaler, picture: Picture, scales: Sequence[Scale], netwo
     sizes = [rescaler.lr_size(picture.size, scale=scale) for scale in scales]
     if network:
         network.to(rescaler.device)
-    hr, gray = eight_bit(picture.rgb), picture.mode == 'L'
-    return [result for scale, size in zip(scales, sizes)
-            for result in _compare_one(rescaler, hr, gray, parse_scale(scale), size, network, jpeg)]
+    hr, results = eight_bit(picture.rgb), []
+    for scale, size in zip(scales, sizes):
+        made, cubic = rescaler.downscale(hr, size=size), to_pixels(bicubic_lr(to_tensor(hr)[None], size)[0])
+        for stored_as in (None, *jpeg):
+            ways = _ways(rescaler, hr, picture.mode == 'L', made, cubic, network, stored_as)
+            results.append(Result(parse_scale(scale), stored_as, ways, rescaler.name, rescaler.weights_hash,
+                                  network.file if network else None))
+    return results
 
 
-def _compare_one(rescaler: Rescaler, hr: np.ndarray, gray: bool, scale: tuple[float, float], size: Size,
-                 network: SpandrelNet | None, jpeg: Sequence[int]) -> Iterator[Result]:
-    """Of one scale: without JPEG, then with each."""
+def _ways(rescaler: Rescaler, hr: np.ndarray, gray: bool, made: np.ndarray, made_by_bicubic: np.ndarray,
+          network: SpandrelNet | None, quality: int | None) -> dict[str, Way]:
+    """What is restored from both LR images, as PNG or as JPEG of a quality."""
     hr_size = hr.shape[0], hr.shape[1]
-    made, made_bicubic = rescaler.downscale(hr, size=size), to_pixels(bicubic_lr(to_tensor(hr)[None], size)[0])
+    (lr, lr_bytes), (cubic, cubic_bytes) = _stored(made, quality), _stored(made_by_bicubic, quality)
 
     def way(name: str, lr: np.ndarray, lr_bytes: int, restored: np.ndarray | None) -> Way:
         if restored is None:
             return Way(name, lr, lr_bytes, None, {})
         if gray and name != 'bicubic':  # which is gray as it is
             restored = np.repeat(channel_mean(restored)[..., None], 3, 2)
-        metrics = evaluate((_bgr(restored), _bgr(hr)), (_bgr(lr), _bgr(made_bicubic)), DEFAULT_METRICS)
-        return Way(name, lr, lr_bytes, restored, metrics)
+        restored_bgr, hr_bgr, lr_bgr, reference = (cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+                                                   for rgb in (restored, hr, lr, made_by_bicubic))
+        return Way(name, lr, lr_bytes, restored,
+                   evaluate((restored_bgr, hr_bgr), (lr_bgr, reference), DEFAULT_METRICS))
 
-    for quality in (None, *jpeg):
-        (lr, lr_bytes), (cubic, cubic_bytes) = _stored(made, quality), _stored(made_bicubic, quality)
-        ways = {'bicubic': way('bicubic', cubic, cubic_bytes, _enlarged(cubic, hr_size))}
-        if network:
-            ways['network'] = way(f'{network.architecture} x{network.scale}', cubic, cubic_bytes,
-                                  _restored_by(network, cubic, hr_size))
-        ways['iarn'] = way('IARN', lr, lr_bytes, rescaler.upscale(lr, size=hr_size))
-        yield Result(scale, quality, ways, rescaler.name, rescaler.weights_hash, network.file if network else None)
+    ways = {'bicubic': way('bicubic', cubic, cubic_bytes, _enlarged(cubic, hr_size))}
+    if network:
+        ways['network'] = way(f'{network.architecture} x{network.scale}', cubic, cubic_bytes,
+                              _restored_by(network, cubic, hr_size))
+    return {**ways, 'iarn': way('IARN', lr, lr_bytes, rescaler.upscale(lr, size=hr_size))}
 
 
 def _stored(lr: np.ndarray, quality: int | None) -> tuple[np.ndarray, int]:
@@ -197,16 +198,8 @@ def _restored_by(network: SpandrelNet, lr: np.ndarray, size: Size) -> np.ndarray
                           f'{" ".join(str(error).split())[:200]}') from None
 
 
-def _bgr(rgb: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-
-
 def bicubic_roundtrip(hr: np.ndarray, size: Size) -> RoundTrip:
-    """LR and restored image without IARN: antialiased bicubic down to ``size`` (h, w), 8 bits, bicubic up, 8 bits.
-
-    Args:
-        hr: (H, W, 3) uint8 RGB.
-    """
+    """LR and restored image without IARN, uint8 RGB: antialiased bicubic down to ``size`` (h, w), and bicubic up."""
     lr = to_pixels(bicubic_lr(to_tensor(hr)[None], size)[0])
     return RoundTrip(lr, _enlarged(lr, (hr.shape[0], hr.shape[1])))
 
@@ -275,14 +268,12 @@ def _headings(result: Result) -> tuple[list[tuple[str, int]], list[str]]:
 def _cells(result: Result) -> list[str]:
     """One row of the table, below ``_headings``."""
     metrics = [way.metrics for way in result.ways.values()]
-    return [result.label, f'{result.lr_size[1]}x{result.lr_size[0]}', *map(_pair, metrics),
-            _gain(result),
+    return [result.label, f'{result.lr_size[1]}x{result.lr_size[0]}', *map(_pair, metrics), _gain(result),
             *(_number(values, 'ssim_y') for values in metrics), _pair(metrics[-1], 'lr_'),
             f'{result.ways["iarn"].lr_bytes:,}', f'{result.bytes_ratio:.2f}']
 
 
 def _gain(result: Result) -> str:
-    """Of IARN against bicubic, in RGB and on Y."""
     return f'{result.gain("psnr_rgb"):+.2f}/{result.gain("psnr_y"):+.2f}'
 
 
@@ -329,14 +320,7 @@ class _Image(NamedTuple):
 
 
 def page(name: str, picture: Picture, results: Sequence[Result], path: str) -> None:
-    """One HTML file that shows and measures IARN beside bicubic at every scale; written atomically.
-
-    Args:
-        name: file name of the picture, for the title.
-        picture: what ``compare`` was given.
-        results: what it returned, at least one.
-        path: of the page.
-    """
+    """Write one HTML file, atomically, that shows the ``results`` of ``compare``; ``name`` of the file is its title."""
     hr, first = eight_bit(picture.rgb), results[0]
     layout = _layout(hr, results)
     groups, headings = _headings(first)
@@ -367,7 +351,7 @@ def _views(result: Result, hr: np.ndarray) -> dict[str, np.ndarray]:
 def _scale(result: Result, hr: np.ndarray, layout: _Layout) -> dict[str, Any]:
     """What the template shows of one scale."""
     images = _views(result, hr)
-    rows, columns = _lr_part(result.lr_size, hr, layout.windows[0])
+    part = _lr_part(result.lr_size, hr, layout.windows[0])
     return {
         'result': result, 'cells': _cells(result), 'gain': _gain(result),
         'lr_psnr': _pair(result.ways['iarn'].metrics, 'lr_'),
@@ -376,7 +360,7 @@ def _scale(result: Result, hr: np.ndarray, layout: _Layout) -> dict[str, Any]:
         'full': _panel(images, layout.top, layout.factor, layout.map_factor, layout.exact),
         'details': [_panel({name: window.cut(image) for name, image in images.items()}, layout.top)
                     for window in layout.windows],
-        'lr': {key: _view(result.ways[key].lr[rows, columns]) for key in ('bicubic', 'iarn')},
+        'lr': {key: _view(result.ways[key].lr[part]) for key in ('bicubic', 'iarn')},
     }
 
 
@@ -389,17 +373,16 @@ def _panel(images: Mapping[str, np.ndarray], top: int, factor: int = 1, map_fact
             'means': {name: float(error.mean()) for name, error in errors.items()}}
 
 
-def _lr_part(size: Size, hr: np.ndarray, window: Window) -> tuple[slice, slice]:
+def _lr_part(size: Size, hr: np.ndarray, window: Window) -> tuple[slice, ...]:
     """What is shown of an LR image: all, or of a large one a part around a detail."""
     if size[0] * size[1] <= LR_PIXELS:
         return slice(None), slice(None)
-
-    def part(n: int, hr_n: int, part_n: int, start: int) -> slice:
+    parts = []
+    for n, hr_n, part, start in zip(size, hr.shape, LR_PART, (window.top, window.left)):
         centre = (start + window.side / 2) * n / hr_n
-        first = round(min(max(0, centre - part_n / 2), max(0, n - part_n)))
-        return slice(first, min(n, first + part_n))
-
-    return (part(size[0], hr.shape[0], LR_PART[0], window.top), part(size[1], hr.shape[1], LR_PART[1], window.left))
+        first = round(min(max(0, centre - part / 2), max(0, n - part)))
+        parts.append(slice(first, min(n, first + part)))
+    return tuple(parts)
 
 
 def _view(image: np.ndarray, factor: int = 1, exact: bool = True) -> _Image:
@@ -409,7 +392,7 @@ def _view(image: np.ndarray, factor: int = 1, exact: bool = True) -> _Image:
 
 
 def _coloured(error: np.ndarray, top: int, factor: int = 1) -> _Image:
-    """An error map in colours: a PNG with a palette, of which ``top`` is the last colour."""
+    """An error map as a PNG with a palette, of which ``top`` is the last colour."""
     reduced = np.asarray(Image.fromarray(error).reduce(factor))
     image = Image.fromarray(np.clip(np.round(reduced * (255 / top)), 0, 255).astype(np.uint8))
     image.putpalette(colour_map().tobytes())

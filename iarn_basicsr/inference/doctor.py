@@ -68,12 +68,9 @@ def _stock_commands() -> str:
 def _registration() -> str:
     importlib.import_module('iarn_basicsr.plugin')
     from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, MODEL_REGISTRY
-    names = (('IARN', ARCH_REGISTRY), ('IRN', ARCH_REGISTRY), ('ArbitraryScaleDataset', DATASET_REGISTRY),
-             ('IARNModel', MODEL_REGISTRY))
-    missing = [name for name, registry in names if name not in registry]
-    if missing:
-        raise LookupError(f'not registered with BasicSR: {", ".join(missing)}')
-    return ', '.join(name for name, _ in names)
+    found = [ARCH_REGISTRY.get('IARN'), ARCH_REGISTRY.get('IRN'), DATASET_REGISTRY.get('ArbitraryScaleDataset'),
+             MODEL_REGISTRY.get('IARNModel')]  # which raises KeyError where one is missing
+    return ', '.join(cls.__name__ for cls in found)
 
 
 def _lmdb() -> str:

@@ -68,16 +68,10 @@ def capacity(h: int, w: int, c: int, k: float) -> int:
 
 
 def write(image: np.ndarray, message: bytes, codec: int, k: float) -> np.ndarray:
-    """The image with a message in its low bits; with an empty message, an unchanged copy.
-
-    Args:
-        image: (h, w, c) uint8.
-        message: at most ``capacity`` bytes.
-        codec: 0 to 3, how the message is coded.
-        k: bits a sample.
+    """The image (h, w, c) uint8 with a message in its low bits; with an empty message, an unchanged copy.
 
     Raises:
-        OptionError: if the message is too long, or k or codec is out of range.
+        OptionError: if the message is longer than ``capacity``, or k (bits a sample) or codec (0 to 3) is out of range.
     """
     eighths = _eighths(k)
     room = _capacity(image.shape, eighths)

@@ -83,15 +83,10 @@ def encode(residual: np.ndarray, budget: int, pull: Pull | None = None, speed: i
 
 
 def decode(message: bytes, size: tuple[int, int], pull: Pull | None = None) -> np.ndarray:
-    """Float32 (H, W, 3) residual of a message; zeros for an empty one.
-
-    Args:
-        message: of ``encode``.
-        size: (H, W).
-        pull: that of ``encode``.
+    """Float32 (H, W, 3) residual of a message of ``encode``, with its ``pull``; zeros for an empty one.
 
     Raises:
-        PayloadError: for a message that is damaged, or of another size. No more is decoded than ``size`` says.
+        PayloadError: for a message that is damaged, or of another ``size`` (H, W). No more is decoded than it says.
         IARNError: for a message that was coded with ``pull``, without one.
         MissingCodecError: if Pillow has no AVIF.
     """
@@ -271,17 +266,15 @@ def _check_units(data: bytes, size: tuple[int, int]) -> int:
     across, down = int(bits[10:14], 2) + 1, int(bits[14:18], 2) + 1
     if (int(bits[18 + across:][:down], 2) + 1, int(bits[18:][:across], 2) + 1) != size:
         raise _damaged()
-    count, shift, place = 0, 0, 1  # the length of the frame, 7 bits a byte
-    while True:
-        byte = frame[place] if place < min(len(frame), 6) else 255
-        count, shift, place = count | (byte & 127) << shift, shift + 7, place + 1
+    count = 0
+    for k, byte in enumerate(frame[1:6]):  # the length of the frame, 7 bits a byte
+        count |= (byte & 127) << 7 * k
         if byte < 128:
-            break
-        if place > 6:
-            raise _damaged()
-    if place + count > len(frame):
-        raise _damaged()
-    return 2 + length + place + count
+            end = k + 2 + count
+            if end > len(frame):
+                break
+            return 2 + length + end
+    raise _damaged()
 
 
 def _container(units: bytes, size: tuple[int, int]) -> bytes:

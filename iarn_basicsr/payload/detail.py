@@ -28,8 +28,7 @@ def write_detail(hr: np.ndarray, lr: np.ndarray, k: float, predict: Predict,
     """``lr`` with the residual of ``hr`` in its low bits; an unchanged copy if nothing fits.
 
     Args:
-        hr: (H, W, 3) uint8.
-        lr: (h, w, 3) uint8.
+        hr, lr: (H, W, 3) and (h, w, 3) uint8.
         k: bits a sample, 0 to 3.
         predict: the restoration.
         pull: makes the codec's ``pull``, if the LR is D of the HR image.

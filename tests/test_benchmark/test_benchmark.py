@@ -14,7 +14,7 @@ from helpers import make_image, tiny_net
 
 from iarn_basicsr.benchmark import plots, report, run, tasks
 from iarn_basicsr.benchmark.methods import build_method
-from iarn_basicsr.benchmark.report import lossy_table, means, quality_table
+from iarn_basicsr.benchmark.report import means, quality_table
 from iarn_basicsr.benchmark.run import Records, main
 from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.payload import codec
@@ -116,17 +116,16 @@ def test_rows_are_what_is_measured_of_each_image(tmp_path, benchmark):
             assert {k: v for k, v in row.items() if k not in ('method', 'key')} == pytest.approx(values)
 
 
-def test_tables_of_a_lossy_lr(tmp_path, benchmark):
+def test_table_of_a_lossy_lr(tmp_path, benchmark):
     assert benchmark('--method', 'bicubic') == 0
-    text = (tmp_path / 'out/benchmark.md').read_text()
-    row = lossy_table(results_of(tmp_path))['x2']['bicubic']
-    head, line = table_of(text, '### Lossy LR, x2, PSNR-RGB')
-    assert head == ['method', 'LR', 'png', 'jpeg 90', 'jpeg 1', 'webp 90', 'webp 1']
-    assert line == ['bicubic', '100.00', *(f'{row[f"{file} psnr_rgb"]:.2f}' for file in head[2:])]
-    head, *lines = table_of(text, '### The bytes of a lossy LR, x2')
-    assert [line[1] for line in lines] == [
-        'jpeg 90', 'jpeg 1', 'webp 90', 'webp 1']
-    assert lines[0][2:4] == [f'{row["jpeg 90 bytes"]:,.0f}', f'{8 * row["jpeg 90 bytes"] / row["hr_pixels"]:.3f}']
+    row = means(results_of(tmp_path), 'lossy')['x2']['bicubic']
+    head, *lines = table_of((tmp_path / 'out/benchmark.md').read_text(), '### Lossy LR, x2')
+    assert head == ['method', 'LR as', 'bytes', 'bits', 'restored', 'JPEG', 'AVIF']
+    assert [line[1] for line in lines] == ['png', 'jpeg 90', 'jpeg 1', 'webp 90', 'webp 1']
+    for line in lines:
+        count = row[f'{line[1]} bytes']
+        assert line[2:5] == [f'{count:,.0f}', f'{8 * count / row["hr_pixels"]:.3f}', ' / '.join(
+            f'{row[f"{line[1]} {metric}"]:.2f}' for metric in ('psnr_rgb', 'psnr_y'))]
     assert lines[-1][5] == '–', 'no JPEG is as small as that WebP'
 
 
@@ -134,9 +133,8 @@ def test_a_plain_file_that_one_image_lacks_is_not_averaged():
     rows = [{'method': 'm', 'key': ['lossy', 'two', 'x2', str(k)], 'hr_pixels': 100 * (1 + k), 'jpeg 9 bytes': 50.0,
              'jpeg 9 as jpeg psnr_rgb': 30.0, 'jpeg 9 as avif psnr_rgb': 20.0 + k} for k in (0, 1)]
     del rows[0]['jpeg 9 as jpeg psnr_rgb']
-    row = lossy_table({'rows': rows})['x2']['m']
+    row = means({'rows': rows}, 'lossy')['x2']['m']
     assert 'jpeg 9 as jpeg psnr_rgb' not in row and row['jpeg 9 as avif psnr_rgb'] == 20.5
-    assert row['jpeg 9 bits'] == 8 * 50 / 150
 
 
 def test_nothing_is_measured_twice(tmp_path, options, benchmark, monkeypatch):
@@ -187,7 +185,8 @@ def test_every_section_has_the_size_rule_of_the_dataset(options, benchmark, monk
     assert len(seen) == 6 and {size for hr, size in seen if hr == (48, 36)} == {(20, 15)}
 
 
-def test_chosen_methods_and_data_sets(tmp_path, benchmark, capsys):
+def test_chosen_methods_and_data_sets(tmp_path, options, benchmark, capsys):
+    options['lossy']['methods'] = ['ours']  # which is not chosen
     assert benchmark('--method', 'bicubic', '--dataset', 'two') == 0
     results = results_of(tmp_path)
     assert {r['method'] for r in results['rows']} == {'bicubic'} and not results['skipped']
