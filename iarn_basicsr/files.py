@@ -53,7 +53,7 @@ def atomic_write(path: str, write: Callable[[str], None]) -> None:
         _tidy(folder)
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else 0o600))
         write(temporary)
-        with open(temporary, 'rb') as file:
+        with open(temporary, 'r+b') as file:  # Windows flushes no descriptor that is only for reading
             os.fsync(file.fileno())
         if mode is not None:
             os.chmod(temporary, mode)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import resource
 import stat
@@ -133,6 +135,17 @@ def test_new_files_heed_the_umask_of_the_moment(place: Path) -> None:
         finally:
             os.umask(before)
         assert stat.S_IMODE(os.stat(f'{umask}.txt').st_mode) == 0o666 & ~umask
+
+
+def test_windows_flushes_what_is_open_for_writing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(handle: int) -> None:
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    save_text('x', 'new.txt')
+    write_picture(Picture(RGB), 'new.png')
+    assert {p.name for p in place.iterdir()} >= {'new.txt', 'new.png'}
 
 
 def test_exif_that_a_jpeg_cannot_hold(place: Path) -> None:
