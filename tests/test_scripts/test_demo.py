@@ -106,7 +106,7 @@ def test_training_that_fails(demo: ModuleType, trains: Callable[..., None], caps
     out, err = capsys.readouterr()
     lines = [line for line in err.splitlines() if line.startswith('demo: ')]
     assert lines == ['demo: training failed (exit code 1); its log says why: demo/train.log']
-    assert 'Traceback' not in out + err and "'IRAN' is not registered" in Path('demo/train.log').read_text()
+    assert 'Traceback' not in out + err and "'IRAN' is not known" in Path('demo/train.log').read_text()
 
 
 @pytest.mark.slow
