@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Meta
 from PIL import Image, PngImagePlugin
 
-from iarn_basicsr.errors import DamagedMetadataError, MetadataError, OtherWeightsError, one_line
+from iarn_basicsr.errors import DamagedMetadataError, MetadataError, OtherWeightsError, one_line, shortened
 from iarn_basicsr.ops.jpeg import is_jpeg
 from iarn_basicsr.payload import MAX_BITS
 
@@ -88,7 +88,8 @@ class LRMetadata(msgspec.Struct, frozen=True, kw_only=True):
             record = msgspec.json.decode(text)
             found = record.get('format') if isinstance(record, dict) else None
             if isinstance(found, int) and found != FORMAT:
-                raise MetadataError(f'its IARN metadata have format {found}, this iarn_basicsr reads {FORMAT}')
+                raise MetadataError(f'its IARN metadata have format {shortened(found)}, this iarn_basicsr reads '
+                                    f'{FORMAT}')
             return msgspec.convert(record, cls)
         except MetadataError:
             raise

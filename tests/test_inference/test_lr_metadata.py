@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -110,6 +110,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st
 
 @settings(max_examples=300, deadline=None)
 @given(changes=st.dictionaries(st.sampled_from([*RECORD, 'more']), JSON, max_size=4))
+@example(changes={'format': 10**350})
 def test_any_record_reads_or_is_refused(changes: dict[str, object]) -> None:
     try:
         metadata = LRMetadata.from_json(json.dumps({**RECORD, **changes}))
