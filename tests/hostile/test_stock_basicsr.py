@@ -111,6 +111,7 @@ def test_train_and_test(environments: Callable[..., Path], checkout: Path, words
         assert trained == tested
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['build_editable', 'build_wheel'])
 def test_hook_comes_and_goes_with_the_package(wheels: dict[str, Path], kind: str) -> None:
     """pip removes what the wheel's RECORD names."""

@@ -220,6 +220,7 @@ def test_worker_that_was_killed(options: dict[str, Any], ends: Callable[..., str
     assert 'try fewer workers, by num_worker_per_gpu' in ends(options)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, 'SIGALRM'), reason='no alarm here')
 @pytest.mark.parametrize('seconds', [1, 1000])
 def test_worker_that_keeps_a_lock(tmp_path: Path, image_folder: Callable[..., Path], pipeline: Callable[..., None],

@@ -62,6 +62,7 @@ def test_wandb_that_does_not_start(options: dict[str, Any], ends: Callable[..., 
     assert line == 'iarn-train: logger.wandb: api_key not configured (no-tty)'
 
 
+@pytest.mark.slow
 def test_without_basicsr(tmp_path: Path) -> None:
     """One line each, that says how to install it."""
     code = ('import importlib.util as util, sys; find = util.find_spec\n'

@@ -18,7 +18,7 @@ from iarn_basicsr.inference.rescaler import Rescaler
 sync_api = pytest.importorskip('playwright.sync_api', reason='needs Playwright: pip install playwright')
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking']
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason='needs Chromium: apt-get install chromium')
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason='needs Chromium: apt-get install chromium')]
 
 
 class Double(torch.nn.Module):

@@ -86,6 +86,7 @@ def test_one_direction() -> None:
         OneDirection(net, 'both', HR, LR)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('direction', ['down', 'up'])
 def test_torch_compile_traces_it_as_one_graph(direction: str) -> None:
     net = tiny_net()

@@ -153,6 +153,7 @@ def run(program: str, **env: str) -> subprocess.CompletedProcess:
                           capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_plugin_names_the_line() -> None:
     done = run(WITHOUT + 'import iarn_basicsr.plugin')
     last = done.stderr.splitlines()[-1]
