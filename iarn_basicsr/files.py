@@ -19,9 +19,12 @@ from contextlib import suppress
 from os import path as osp
 from typing import Any
 
-__all__ = ['IMAGE_ENDINGS', 'atomic_write', 'check_writable', 'is_image', 'save_bytes', 'save_json', 'save_text']
+__all__ = ['IMAGE_ENDINGS', 'atomic_write', 'check_writable', 'is_image', 'readable_endings', 'save_bytes',
+           'save_json', 'save_text']
 
-IMAGE_ENDINGS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.ppm')  # read and written everywhere
+IMAGE_ENDINGS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.ppm')  # which are written
+_HEIF_ENDINGS = ('.heic', '.heif', '.hif')  # of an optional plugin of Pillow; without it, reading says how to get it
+_NO_PICTURES = ('BUFR', 'EPS', 'GRIB', 'HDF5', 'MPEG', 'WMF')  # which Pillow names, but does not decode by itself
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OLD = 24 * 3600  # seconds after which nobody is writing a temporary file any more
@@ -32,6 +35,14 @@ _tidied: set[str] = set()  # folders in which this process looked for what other
 def is_image(name: str, endings: tuple[str, ...] = IMAGE_ENDINGS) -> bool:
     """Whether a file has the name of an image, and is not hidden."""
     return name.lower().endswith(endings) and not name.startswith('.')
+
+
+def readable_endings() -> tuple[str, ...]:
+    """Endings of the pictures that can be read, in lower case and sorted: all that the installed Pillow decodes."""
+    from PIL import Image
+    known = {ending for ending, kind in Image.registered_extensions().items()
+             if (kind in Image.OPEN or kind == 'MPO') and kind not in _NO_PICTURES}  # an MPO is opened as a JPEG
+    return tuple(sorted(known.union(_HEIF_ENDINGS)))
 
 
 def atomic_write(path: str, write: Callable[[str], None]) -> None:
