@@ -9,6 +9,7 @@ from PIL import Image
 from iarn_basicsr.errors import ImageError
 
 from .exif import set_upright
+from .png import open_pixels
 
 __all__ = ['by_opencv', 'deep_pixels', 'refuse_kind']
 
@@ -83,7 +84,7 @@ def _by_opencv(path: str, turned_tiff: bool) -> np.ndarray:
 
     From bytes: OpenCV's own reading of a file ends the process where the name is no UTF-8.
     """
-    with open(path, 'rb') as raw:
+    with open_pixels(path) as raw:
         data = bytearray(raw.read())
     if turned_tiff:
         set_upright(data)

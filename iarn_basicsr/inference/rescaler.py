@@ -33,7 +33,6 @@ from .picture_file import (
     LOSSLESS_ENDINGS,
     Picture,
     eight_bit,
-    is_gray_profile,
     read_picture,
     refuse_unwritable,
     write_picture,
@@ -330,24 +329,20 @@ class Rescaler(PixelRescaler):
         """LR picture of a size in range, with the metadata to restore it; alpha goes by bicubic."""
         lr = self.downscale_pixels(picture.rgb, size)
         alpha = None if picture.alpha is None else bicubic_downscale_tiled(picture.alpha[..., None], size)[..., 0]
-        gray, icc = (picture.icc, None) if is_gray_profile(picture.icc) else (None, picture.icc)
         mode: Literal['L', 'RGB'] = 'L' if picture.mode == 'L' else 'RGB'
         metadata = LRMetadata.of(lr, hr_size=picture.size, model=self.name, weights=self.weights_hash, mode=mode,
-                                 alpha=alpha is not None, gray_icc=gray or b'',
-                                 payload=bits.declared(lr) if self.payload else 0)
-        return Picture(lr, alpha, mode, icc, picture.exif, metadata, remarks=picture.remarks, made_from=picture.size)
+                                 alpha=alpha is not None, payload=bits.declared(lr) if self.payload else 0)
+        return Picture(lr, alpha, mode, picture.extras, metadata, remarks=picture.remarks, made_from=picture.size)
 
     def upscale_picture(self, picture: Picture, size: Size) -> Picture:
         """Restored picture of a size in range; its remarks are those of the restoration."""
         metadata, remarks = picture.metadata, list[str]()
         rgb = self.upscale_pixels(picture.rgb, size, metadata.payload if metadata else None, remarks.append)
         alpha = None if picture.alpha is None else bicubic_upscale_tiled(picture.alpha[..., None], size)[..., 0]
-        mode, icc = picture.mode, picture.icc
-        if metadata:
-            mode, icc = metadata.mode, metadata.gray_icc or icc
-            if metadata.alpha and alpha is None:  # it was opaque, or the file would still have it
-                alpha = np.full(size, 255, np.uint8)
-        return Picture(rgb, alpha, mode, icc, picture.exif, remarks=tuple(remarks), made_from=picture.size)
+        if metadata and metadata.alpha and alpha is None:  # it was opaque, or the file would still have it
+            alpha = np.full(size, 255, np.uint8)
+        mode = metadata.mode if metadata else picture.mode
+        return Picture(rgb, alpha, mode, picture.extras, remarks=tuple(remarks), made_from=picture.size)
 
     def _remark_on_lr(self, picture: Picture, size: Size) -> str:
         """Why what is made of an LR may not be its original; empty if it will be."""

@@ -154,7 +154,7 @@ def test_exif_that_a_jpeg_cannot_hold(place: Path) -> None:
     exif[0x927c], exif[0x010f] = b'n' * 70000, 'Maker'
     Image.fromarray(RGB).save('noted.png', exif=exif.tobytes())
     assert iarn('downscale', 'noted.png', '-o', 'noted_lr.png', '--scale', 2) == (0, '', '')
-    assert len(read_picture('noted_lr.png').exif) > 70000
+    assert len(read_picture('noted_lr.png').extras.exif) > 70000
     assert iarn('upscale', 'noted_lr.png', '-o', 'x.png') == (0, '', '')
     assert iarn('upscale', 'noted_lr.png', '-o', 'x.jpg') == (
         0, '', 'iarn upscale: noted_lr.png: its EXIF cannot go into a .jpg file: left out\n')

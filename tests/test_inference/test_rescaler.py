@@ -21,6 +21,7 @@ from iarn_basicsr import Rescaler as exported  # noqa: N813
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.inference import SMALLEST_TILE, memory
 from iarn_basicsr.inference import pixel_rescaler as module
+from iarn_basicsr.inference.extras import Extras
 from iarn_basicsr.inference.picture_file import Picture, read_picture, write_picture
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.ops.image import quantise
@@ -150,11 +151,11 @@ def test_paths_and_pictures(rescaler: Rescaler, tmp_path: Path) -> None:
 
 
 def test_profiles_travel(rescaler: Rescaler) -> None:
-    picture = Picture(IMAGE, ALPHA, 'RGB', b'icc', b'exif')
+    picture = Picture(IMAGE, ALPHA, 'RGB', Extras(b'icc', b'exif'))
     lr = rescaler.downscale(picture, scale=2)
-    assert (lr.icc, lr.exif, lr.metadata.model, lr.metadata.mode) == (b'icc', b'exif', 'tiny', 'RGB')
+    assert (lr.extras.icc, lr.extras.exif, lr.metadata.model, lr.metadata.mode) == (b'icc', b'exif', 'tiny', 'RGB')
     restored = rescaler.upscale(lr)
-    assert (restored.icc, restored.exif, restored.metadata) == (b'icc', b'exif', None)
+    assert (restored.extras.icc, restored.extras.exif, restored.metadata) == (b'icc', b'exif', None)
 
 
 def test_a_gray_profile_waits_in_the_metadata(rescaler: Rescaler, tmp_path: Path) -> None:
