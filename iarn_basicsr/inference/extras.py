@@ -115,7 +115,10 @@ def read_extras(file: Image.Image, icc: bytes | None, sideways: bool) -> tuple[E
         sideways: whether its orientation makes columns of rows.
     """
     info, remarks = file.info, []
-    found: dict[str, Any] = {'icc': icc, 'xmp': info.get('xmp'), 'iptc': _iptc(file), 'comment': info.get('comment')}
+    iptc = info.get('photoshop', {}).get(_IPTC)
+    if file.format == 'TIFF':  # raw: its bytes are often declared to be numbers, of which Pillow gives the first
+        iptc = file.tag_v2._tagdata.get(_TIFF_IPTC)  # type: ignore[attr-defined]
+    found: dict[str, Any] = {'icc': icc, 'xmp': info.get('xmp'), 'iptc': iptc, 'comment': info.get('comment')}
     try:
         found['exif'] = upright_exif(file)
     except Exception:  # struct.error, SyntaxError and more, which say nothing about the pixels
@@ -126,7 +129,7 @@ def read_extras(file: Image.Image, icc: bytes | None, sideways: bool) -> tuple[E
     guessed = file.format == 'JPEG' and info.get('jfif_unit') not in (1, 2)  # by Pillow, from the EXIF
     dpi = () if guessed else _pair(info.get('dpi'))
     if all(1 <= n <= _MOST_DPI for n in dpi):  # others are no more than fillers
-        found['dpi'] = dpi[::-1] if sideways else dpi
+        found['dpi'] = tuple(round(n, 2) for n in (dpi[::-1] if sideways else dpi))  # a PNG has dots per metre
     ratio = dpi or _pair(info.get('aspect') or info.get('resolution') or info.get('jfif_density'))
     if not dpi and ratio and ratio[0] != ratio[1]:
         remarks.append('its pixels are not square, which is left out')
@@ -139,15 +142,6 @@ def read_extras(file: Image.Image, icc: bytes | None, sideways: bool) -> tuple[E
             del found[name]
             remarks.append(f'its {_WORDS[name]} is larger than {LARGEST >> 20} MB and left out')
     return Extras(**found), remarks
-
-
-def _iptc(file: Image.Image) -> Any:
-    """Of a TIFF or JPEG."""
-    records = getattr(file, 'tag_v2', {}).get(_TIFF_IPTC, file.info.get('photoshop', {}).get(_IPTC))
-    if isinstance(records, tuple) and all(isinstance(n, int) and 0 <= n < 2**32 for n in records):
-        order = '<' if file.tag_v2.prefix == b'II' else '>'  # type: ignore[attr-defined]
-        return struct.pack(f'{order}{len(records)}I', *records)  # bytes that are declared to be numbers
-    return records
 
 
 def _pair(value: Any) -> tuple[float, ...]:

@@ -225,10 +225,9 @@ def _read(file: Image.Image, raw: io.BufferedReader, path: str) -> Picture:
     orientation = tags.get(ExifTags.Base.Orientation, 1)
     file.load()
     if isinstance(raw.raw, Pixels):
-        said, damaged = said_by(raw.raw.chunks)
+        said, more = said_by(raw.raw)
         file.info.update(said)
-        if damaged := [*raw.raw.damaged, *damaged]:
-            remarks.append(f'its {", ".join(sorted(set(damaged)))} is damaged and left out')
+        remarks += more
     orientation = orientation if file.format == 'TIFF' else orientation_of(file)
     icc = file.info.get('icc_profile')
     deep = deep_pixels(file, path, orientation)

@@ -10,7 +10,6 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 __all__ = ['COLOUR_CHUNKS', 'LARGEST', 'Pixels', 'open_pixels', 'said_by']
@@ -19,6 +18,7 @@ LARGEST = 2**26  # bytes of one thing that a file says beside its pixels; far mo
 COLOUR_CHUNKS = {'cICP': 4, 'gAMA': 4, 'cHRM': 32, 'sRGB': 1}  # their lengths
 _MAGIC = b'\x89PNG\r\n\x1a\n'
 _DRAWN = (b'tRNS', b'acTL', b'fcTL', b'fdAT')  # of the ancillary chunks, those that decoders need
+_UNWRITTEN = ('mDCV', 'cLLI')  # by Pillow; of the others, none changes how a picture is displayed
 _TEXTS = {b'iarn': 'iarn', b'XML:com.adobe.xmp': 'xmp', b'Raw profile type exif': 'exif'}  # the last by ImageMagick
 
 
@@ -86,21 +86,23 @@ def open_pixels(path: str) -> io.BufferedReader:
     return file
 
 
-def said_by(chunks: Iterable[tuple[bytes, bytes]]) -> tuple[dict[str, Any], list[str]]:
-    """What the chunks of a PNG say, by the names of Pillow's ``info``, and the names of those that are damaged.
+def said_by(pixels: Pixels) -> tuple[dict[str, Any], list[str]]:
+    """What a PNG says beside its pixels, by the names of Pillow's ``info``, and remarks on what is left out.
 
     ``iarn`` is the LR metadata, ``colour`` holds the data of ``COLOUR_CHUNKS`` and ``text`` the (name, data) of texts
     that are not known here, as they are.
     """
     said: dict[str, Any] = {'colour': {}, 'text': []}
-    damaged = []
-    for chunk, data in chunks:
+    unwritten, damaged = set[str](), set(pixels.damaged)
+    for chunk, data in pixels.chunks:
         name = chunk.decode()
         try:
             if name in COLOUR_CHUNKS and len(data) == COLOUR_CHUNKS[name]:
                 said['colour'].setdefault(name, data)
             elif name in COLOUR_CHUNKS:
                 raise ValueError('a wrong length')
+            elif name in _UNWRITTEN:
+                unwritten.add(name)
             elif name == 'iCCP':
                 said['icc_profile'] = _inflated(data.partition(b'\0')[2][1:])
             elif name == 'eXIf':
@@ -119,8 +121,9 @@ def said_by(chunks: Iterable[tuple[bytes, bytes]]) -> tuple[dict[str, Any], list
                 else:
                     said['text'].append((name, data))
         except (zlib.error, struct.error, ValueError):
-            damaged.append(name)
-    return said, damaged
+            damaged.add(name)
+    return said, [f'its {", ".join(sorted(names))} {why} left out' for names, why in (
+        (damaged, 'is damaged and'), (unwritten, 'cannot be written and is')) if names]
 
 
 def _text(name: str, value: bytes) -> bytes:
