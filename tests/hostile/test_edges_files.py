@@ -6,6 +6,7 @@ import io
 import struct
 import sys
 import threading
+import time
 import types
 import warnings
 import zlib
@@ -133,6 +134,9 @@ def test_chunks_larger_than_opencv_reads(place: Path) -> None:
                                      (b'tEXt', b'Title\0' + bytes(9 * 2**20))))
     found = read_picture('deep.png')
     assert np.array_equal(found.rgb, DEEP) and len(found.extras.icc) == 9 * 2**20
+    assert rescaled('deep.png', 'lr.png', 'x.png') == ['it has 16 bits a channel; the LR, and what is restored from it, '
+                                                       'have 8']
+    assert read_picture('x.png').extras == found.extras
 
 
 def test_sides_that_no_lr_can_name(place: Path) -> None:
@@ -315,8 +319,10 @@ def test_heif_needs_a_plugin(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert asked == ['heif', 'heif']
 
 
-def test_threads_leave_the_process_as_it_was(place: Path) -> None:
+def test_threads_leave_the_process_as_it_was(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What Pillow, OpenCV and Python keep for the whole process: limits, levels and filters."""
+    decode = cv2.imdecode
+    monkeypatch.setattr(cv2, 'imdecode', lambda *given: (time.sleep(0.002), decode(*given))[1])  # another's turn
     Path('deep.png').write_bytes(png(DEEP, (b'iCCP', b'x\0\0' + zlib.compress(profile(2**20 + 1), 0))))
     Path('deep.tif').write_bytes(tiff(RGB.shape[1::-1], [DEEP.tobytes()], bits=(16,) * 3, photometric=2))
 
