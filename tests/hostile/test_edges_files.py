@@ -134,8 +134,8 @@ def test_chunks_larger_than_opencv_reads(place: Path) -> None:
                                      (b'tEXt', b'Title\0' + bytes(9 * 2**20))))
     found = read_picture('deep.png')
     assert np.array_equal(found.rgb, DEEP) and len(found.extras.icc) == 9 * 2**20
-    assert rescaled('deep.png', 'lr.png', 'x.png') == ['it has 16 bits a channel; the LR, and what is restored from it, '
-                                                       'have 8']
+    (said,) = rescaled('deep.png', 'lr.png', 'x.png')
+    assert said.startswith('it has 16 bits a channel')
     assert read_picture('x.png').extras == found.extras
 
 
