@@ -7,6 +7,7 @@ import struct
 import sys
 import threading
 import time
+import tracemalloc
 import types
 import warnings
 import zlib
@@ -110,21 +111,24 @@ def test_what_downscale_accepts_upscale_restores(place: Path, sizes: tuple[int, 
 
 def test_a_limit_is_no_damage(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is far too large is left out, as a limit, and never unpacked whole."""
-    bomb = zlib.compress(bytes(10**6))
-    monkeypatch.setattr(png_module, 'LARGEST', 5000)
-    monkeypatch.setattr(extras_module, 'LARGEST', 5000)
+    bomb = zlib.compress(bytes(2 * 10**7))
+    monkeypatch.setattr(png_module, 'LARGEST', 50000)
+    monkeypatch.setattr(extras_module, 'LARGEST', 50000)
     said = {
         (b'iCCP', b'x\0\0' + bomb): 'its colour profile does not fit its pixels',  # being cut off
         (b'iTXt', b'XML:com.adobe.xmp\0\1\0\0\0' + bomb): 'its XMP is larger than 0 MB',
-        (b'tEXt', b'Comment\0' + bytes(5001)): 'its comment is larger than 0 MB',
-        (b'eXIf', exif(6000)[6:]): 'its EXIF is larger than 0 MB',
-        (b'zTXt', b'Title\0' + noise(5001)): 'its text is larger than 0 MB',
+        (b'tEXt', b'Comment\0' + bytes(50001)): 'its comment is larger than 0 MB',
+        (b'eXIf', exif(60000)[6:]): 'its EXIF is larger than 0 MB',
+        (b'zTXt', b'Title\0' + noise(50001)): 'its text is larger than 0 MB',
         (b'zTXt', b'Title\0\0' + bomb): '',
     }
     for chunk, text in said.items():
         Path('x.png').write_bytes(png(RGB, chunk))
+        tracemalloc.start()
         found = read_picture('x.png')
-        assert np.array_equal(found.rgb, RGB)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert np.array_equal(found.rgb, RGB) and peak < 2 * 10**6
         assert found.remarks == ((f'{text} and left out' if 'larger' in text else f'{text} and is left out',) if text
                                  else ())
 
@@ -262,6 +266,17 @@ def test_a_jpeg_with_all_it_can_say(place: Path, lr: str) -> None:
         assert IptcImagePlugin.getiptcinfo(file) == {(2, 5): b'sun', (2, 25): b'warm!'}
     assert rescaled('a.jpg', lr, 'x.webp', lossy=True) == [
         'its IPTC, resolution and comment cannot go into a .webp file: left out']
+
+
+def test_what_a_jpeg_has_room_for(place: Path) -> None:
+    """Just so much comes back, a byte more is told before the file is written."""
+    for name, start, most in (('icc', SRGB, 16707345), ('exif', exif(), 65533), ('xmp', b'', 65504),
+                              ('iptc', b'', 65506), ('comment', b'', 65533)):
+        for size in (most, most + 1):
+            given_ = extras_module.Extras(**{name: start.ljust(size, b'x')})
+            said = write_picture(Picture(RGB, extras=given_), 'x.jpg')
+            assert bool(said) == (size > most)
+            assert read_picture('x.jpg').extras == (extras_module.Extras() if said else given_)
 
 
 @pytest.mark.parametrize(('data', 'text'), [
