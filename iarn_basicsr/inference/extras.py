@@ -24,6 +24,7 @@ __all__ = ['Extras', 'is_gray_profile', 'read_extras', 'save_options']
 
 _WORDS = {'icc': 'colour profile', 'exif': 'EXIF', 'xmp': 'XMP', 'iptc': 'IPTC', 'dpi': 'resolution',
           'comment': 'comment', 'text': 'text'}
+_OPTIONS = {'icc': 'icc_profile', 'exif': 'exif', 'xmp': 'xmp', 'dpi': 'dpi', 'comment': 'comment'}  # of Pillow
 _PNG, _WEBP, _JPEG, _TIFF = (
     {'icc', 'exif', 'xmp', 'dpi', 'colour', 'comment', 'text'}, {'icc', 'exif', 'xmp'},
     {'icc', 'exif', 'xmp', 'iptc', 'dpi', 'comment'}, {'icc', 'exif', 'xmp', 'iptc', 'dpi'})
@@ -126,12 +127,12 @@ def read_extras(file: Image.Image, icc: bytes | None, sideways: bool) -> tuple[E
     found = {name: value for name, value in found.items() if isinstance(value, bytes)}
     if file.format == 'PNG':
         found.update(colour=info['colour'], text=tuple(info['text']))
-    guessed = file.format == 'JPEG' and info.get('jfif_unit') not in (1, 2)  # by Pillow, from the EXIF
+    guessed = file.format in ('JPEG', 'MPO') and info.get('jfif_unit') not in (1, 2)  # by Pillow, from the EXIF
     dpi = () if guessed else _pair(info.get('dpi'))
     if all(1 <= n <= _MOST_DPI for n in dpi):  # others are no more than fillers
         found['dpi'] = tuple(round(n, 2) for n in (dpi[::-1] if sideways else dpi))  # a PNG has dots per metre
-    ratio = dpi or _pair(info.get('aspect') or info.get('resolution') or info.get('jfif_density'))
-    if not dpi and ratio and ratio[0] != ratio[1]:
+    ratio = () if dpi else _pair(info.get('aspect') or info.get('resolution') or info.get('jfif_density'))
+    if ratio and ratio[0] != ratio[1]:
         remarks.append('its pixels are not square, which is left out')
     if any(data.startswith(_JPEG_MORE_XMP) for _, data in getattr(file, 'applist', ())):
         remarks.append('its XMP goes on in an extension, which is left out')
@@ -156,13 +157,10 @@ def _pair(value: Any) -> tuple[float, ...]:
 def save_options(extras: Extras, held: set[str], ending: str) -> dict[str, Any]:
     """Options of Pillow's ``save`` that write what is ``held_by`` a file of this kind."""
     given = {name: value for name, value in extras.given().items() if name in held}
-    options = {option: given[name] for name, option in (
-        ('icc', 'icc_profile'), ('exif', 'exif'), ('dpi', 'dpi'), ('comment', 'comment'), ('xmp', 'xmp')
-    ) if name in given}
+    options = {option: given[name] for name, option in _OPTIONS.items() if name in given}
     if _HELD[ending] is _PNG:
-        chunks = [*given.get('colour', {}).items(), *given.get('text', ())]
         options['pnginfo'] = info = PngImagePlugin.PngInfo()
-        for name, data in chunks:
+        for name, data in (*given.get('colour', {}).items(), *given.get('text', ())):
             info.add(name.encode(), data)
         if 'xmp' in given:
             info.add_itxt('XML:com.adobe.xmp', options.pop('xmp'))

@@ -224,6 +224,16 @@ def test_a_wrong_checksum_beside_the_pixels(place: Path) -> None:
     refused(place, 'upscale', 'x.png', '-o', 'y.png', says=('its IARN metadata were edited',))
 
 
+def test_metadata_that_another_program_packed(place: Path) -> None:
+    """As zTXt or iTXt."""
+    (record,) = (data[5:] for _, data in chunks('lr.png') if data.startswith(b'iarn\0'))
+    lr = read_picture('lr.png')
+    for name, data in ((b'zTXt', b'\0' + zlib.compress(record)), (b'iTXt', b'\1\0en\0\0' + zlib.compress(record)),
+                       (b'iTXt', b'\0\0\0\0' + record)):
+        Path('x.png').write_bytes(png(lr.rgb, (name, b'iarn\0' + data)))
+        assert read_picture('x.png').metadata == lr.metadata
+
+
 # ------------------------------------------------------------------------------------------------------- other kinds
 
 
