@@ -14,6 +14,8 @@ from iarn_basicsr.ops.size import parse_scale
 __all__ = ['Options', 'Scale', 'check', 'check_given', 'table', 'words']
 
 UNBOUNDED = 10**9  # a bound from here on only keeps values finite, and is not put into words
+_PLAIN_WORDS: dict[type, str] = {inspect.BoolType: 'true or false', inspect.StrType: 'text',
+                                 inspect.DictType: 'a section', inspect.AnyType: 'anything'}
 
 
 class Scale(tuple[float, float]):
@@ -138,8 +140,7 @@ def words(kind: Any) -> str:
         return f'a section with {", ".join(f.encode_name for f in kind.fields)}'
     if isinstance(kind, inspect.CustomType) and kind.cls is Scale:
         return 'a scale >= 1 such as 2.5 or 1.5x3'
-    return {inspect.BoolType: 'true or false', inspect.StrType: 'text', inspect.DictType: 'a section',
-            inspect.AnyType: 'anything'}[type(kind)]
+    return _PLAIN_WORDS[type(kind)]
 
 
 def _list_words(kind: inspect.ListType) -> str:

@@ -212,14 +212,16 @@ class IARNModel(Validation, Checkpoints):
 
 
 def check_model(opt: dict[str, Any]) -> None:
-    """Raise what the constructor would say to the options and the weight file: before a run writes anything.
+    """Raise what ``IARNModel`` would say to the options and the weight file, before a run writes anything.
 
     Args:
-        opt: all options, as a model receives them; not changed.
+        opt: all options, as a model receives them; not changed. Those of another model pass.
 
     Raises:
         OptionError, WeightsError: in one line, naming the key or the file.
     """
+    if opt['model_type'] != 'IARNModel':
+        return
     opt = with_weights(opt)
     train, _ = read_options(opt)
     network = dict(opt['network_g'])

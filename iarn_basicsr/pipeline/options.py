@@ -10,11 +10,10 @@ import torch
 
 from iarn_basicsr.config.option_file import override, read_option_file
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.models.iarn_model import check_model
 
 from .registered import check_file
 
-__all__ = ['check_completed', 'parse_arguments', 'read_options']
+__all__ = ['parse_arguments', 'read_options']
 
 
 def parse_arguments(is_train: bool) -> argparse.Namespace:
@@ -67,12 +66,6 @@ def read_options(args: argparse.Namespace, is_train: bool) -> dict[str, Any]:
     if opt['datasets'].get('train', {}).get('prefetch_mode') == 'cuda' and not torch.cuda.is_available():
         raise OptionError('datasets.train.prefetch_mode: \'cuda\'; there is no CUDA here; expected cpu, or ~ for none')
     return opt
-
-
-def check_completed(opt: dict[str, Any]) -> None:
-    """The options as BasicSR's pipelines get them, and the weights that they name: the last check before files."""
-    if opt['model_type'] == 'IARNModel':
-        check_model(opt)
 
 
 def _as_test(training: dict[str, Any]) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from basicsr.utils import get_root_logger
 from iarn_basicsr.compat import complete_options, entered
 from iarn_basicsr.config.option_file import copy_option_file
 from iarn_basicsr.errors import OptionError
+from iarn_basicsr.models.iarn_model import check_model
 
 from .launch import INTERRUPTED, print_now
-from .options import check_completed, parse_arguments, read_options
+from .options import parse_arguments, read_options
 from .resume import load_resume_state
 
 __all__ = ['train']
@@ -130,7 +131,7 @@ class _Run:
 
     def load_resume_state(self, opt: dict[str, Any]) -> dict[str, Any] | None:
         self.state = load_resume_state(opt)
-        check_completed(opt)  # BasicSR's next step puts the folder of an old run away
+        check_model(opt)  # BasicSR's next step puts the folder of an old run away
         return self.state
 
     def make_loggers(self, opt: dict[str, Any]) -> Any:

@@ -142,7 +142,6 @@ def test_options_of_training_data_that_do_not_go_together(options, message):
 
 @pytest.mark.parametrize(('options', 'message'), [
     ({'dataroot_gt': None}, 'neither dataroot_gt nor dataroot_lq'), ({'scales': None}, 'scales is missing'),
-    ({'persistent_workers': True}, 'persistent_workers: true needs workers'),
     ({'use_hflip': True}, "unknown option 'use_hflip'"),
 ])
 def test_options_of_other_data_that_do_not_go_together(options, message):
