@@ -35,10 +35,6 @@ class Downscaled(NamedTuple):
     latent: Tensor
     low: Tensor
 
-    def outputs(self, lr: Tensor, restored: Tensor) -> dict[str, Tensor]:
-        """What ``RescalingNet.forward`` returns, given the 8-bit LR and the image restored from it."""
-        return {'lr': lr, 'sr': restored, 'lr_raw': self.lr, 'latent': self.latent, 'low': self.low}
-
 
 class RescalingNet(nn.Module):
     """A bijection HR <-> (LR, z), used with z = 0; images are RGB, float, in [0, 1], shape (N, 3, height, width).
@@ -72,11 +68,19 @@ class RescalingNet(nn.Module):
             ``lr_raw``: LR before rounding; ``latent`` and ``low``: see ``Downscaled``; with ``cycle`` also
             ``lr_again``: LR of the 8-bit ``sr``, not rounded.
         """
-        down = self.downscale(hr, size)
-        lr = quantise(down.lr)
-        arrived = channel(lr) if channel else lr
-        out = down.outputs(lr, self.upscale(arrived, (hr.shape[-2], hr.shape[-1])))
-        return {**out, 'lr_again': self.downscale(quantise(out['sr']), size).lr} if cycle else out
+        hr_size = hr.shape[-2], hr.shape[-1]
+        return self.round_trip(hr, lambda x: self.downscale(x, size), lambda lr: self.upscale(lr, hr_size), channel,
+                               cycle)
+
+    @staticmethod
+    def round_trip(hr: Tensor, down: Callable[[Tensor], Downscaled], up: Callable[[Tensor], Tensor],
+                   channel: Channel | None, cycle: bool) -> dict[str, Tensor]:
+        """``forward`` with the two directions given."""
+        found = down(hr)
+        lr = quantise(found.lr)
+        restored = up(channel(lr) if channel else lr)
+        out = {'lr': lr, 'sr': restored, 'lr_raw': found.lr, 'latent': found.latent, 'low': found.low}
+        return {**out, 'lr_again': down(quantise(restored)).lr} if cycle else out
 
     def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
         """HR (N, 3, H, W) -> LR of ``size`` (h, w) and the latent; quantise the LR before storing it."""

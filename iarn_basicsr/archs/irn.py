@@ -171,11 +171,8 @@ class IRN(RescalingNet):
     their tests.
 
     Args:
-        options: keyword arguments; ``config.schema.IRNOptions`` has kinds, ranges and defaults.
-            ``scale``: HR / LR on both axes: 2, 4 or 8 (Haar transforms) or 3 (learned split).
-            ``num_block``: coupling blocks after each split; the authors' files have 8, for x3 12.
-            ``width``: channels that each hidden convolution of a dense block adds.
-            ``clamp``: bound of the log-scale of each block.
+        options: keyword arguments; ``config.schema.IRNOptions`` says what each is. The authors' files have 8 blocks
+            after each split, for x3 12.
 
     Raises:
         OptionError: naming the option, its value and what would be right.
@@ -197,12 +194,7 @@ class IRN(RescalingNet):
         self.to(memory_format=torch.channels_last)
 
     def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
-        """HR (N, 3, H, W) -> LR of ``size`` (h, w) and z (N, 3 (scale^2 - 1), h, w); quantise the LR before storing it.
-
-        Raises:
-            OptionError: if ``hr`` is no float RGB image.
-            SizeError: if ``size`` is not exactly (H / scale, W / scale).
-        """
+        """As of ``RescalingNet``; ``SizeError`` if ``size`` is not exactly (H / scale, W / scale)."""
         check_image(hr)
         self._check_sizes((hr.shape[-2], hr.shape[-1]), size)
         state = hr
@@ -212,17 +204,7 @@ class IRN(RescalingNet):
         return Downscaled(lr, latent, lr)
 
     def upscale(self, lr: Tensor, size: tuple[int, int], latent: Tensor | None = None) -> Tensor:
-        """LR (N, 3, h, w) -> restored HR of ``size`` (H, W), not clamped.
-
-        Args:
-            lr: LR image, as stored.
-            size: HR size (H, W) = (scale h, scale w).
-            latent: z (N, 3 (scale^2 - 1), h, w); zeros if None, as in use.
-
-        Raises:
-            OptionError: for an image or a latent of another shape.
-            SizeError: for a size that is not (scale h, scale w).
-        """
+        """As of ``RescalingNet``; ``SizeError`` if ``size`` is not exactly (scale h, scale w)."""
         check_image(lr)
         n, _, h, w = lr.shape
         self._check_sizes(size, (h, w))

@@ -30,7 +30,7 @@ from iarn_basicsr.errors import OptionError
 from .image import quantise
 
 __all__ = ['PAIRS', 'AxisMap', 'area_matrix', 'axis_map', 'bicubic_downscale', 'bicubic_lr', 'bicubic_upscale',
-           'check_pair', 'cubic_matrix', 'interpolation_matrix', 'pair_matrices', 'right_inverse']
+           'cubic_matrix', 'interpolation_matrix', 'pair_matrices', 'right_inverse']
 
 PAIRS = ('area', 'cubic', 'cubic_interp')
 CUBIC_A = -0.5  # Keys' kernel as in MATLAB's imresize
@@ -88,17 +88,12 @@ def pair_matrices(pair: str, n: int, m: int,
     Raises:
         OptionError: if the pair is unknown or not 1 <= m <= n.
     """
-    check_pair(pair, n, m)
-    d = area_matrix(n, m) if pair == 'area' else cubic_matrix(n, m)
-    return d, interpolation_matrix(m, n) if pair == 'cubic_interp' else right_inverse(d, tolerance)
-
-
-def check_pair(pair: str, n: int, m: int) -> None:
-    """Raise ``OptionError`` as ``pair_matrices`` does, without making the matrices."""
     if pair not in PAIRS:
         raise OptionError(f'split {pair!r} is unknown: choose one of {[*PAIRS]}')
     if not 1 <= m <= n:
         raise OptionError(f'cannot resample {n} HR pixels to {m}: an LR axis has 1 to {n} pixels')
+    d = area_matrix(n, m) if pair == 'area' else cubic_matrix(n, m)
+    return d, interpolation_matrix(m, n) if pair == 'cubic_interp' else right_inverse(d, tolerance)
 
 
 def drop_tolerance(dtype: torch.dtype) -> float:
@@ -208,7 +203,9 @@ def _cubic(n: int, m: int, stretch: float) -> scipy.sparse.csr_matrix:
     centre = (np.arange(m) + 0.5) * (n / m) - 0.5
     taps = int(np.ceil(4 * stretch)) + 2
     cols = np.floor(centre - 2 * stretch).astype(np.int64)[:, None] + np.arange(taps)
-    return _from_taps(_reflect(cols, n), _keys_kernel((centre[:, None] - cols) / stretch), n)
+    folded = np.mod(cols, 2 * n)  # symmetric extension: ... 1 0 | 0 1 ... n-1 | n-1 n-2 ...
+    folded = np.where(folded < n, folded, 2 * n - 1 - folded)
+    return _from_taps(folded, _keys_kernel((centre[:, None] - cols) / stretch), n)
 
 
 def _keys_kernel(t: np.ndarray) -> np.ndarray:
@@ -217,12 +214,6 @@ def _keys_kernel(t: np.ndarray) -> np.ndarray:
     near = (a + 2) * t**3 - (a + 3) * t**2 + 1
     far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
     return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
-
-
-def _reflect(index: np.ndarray, n: int) -> np.ndarray:
-    """Symmetric extension: ... 1 0 | 0 1 ... n-1 | n-1 n-2 ..."""
-    index = np.mod(index, 2 * n)
-    return np.where(index < n, index, 2 * n - 1 - index)
 
 
 def _from_taps(cols: np.ndarray, weights: np.ndarray, n: int) -> scipy.sparse.csr_matrix:
