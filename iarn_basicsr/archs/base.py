@@ -91,19 +91,14 @@ class RescalingNet(nn.Module):
         raise NotImplementedError(type(self).__name__)
 
     def complexity(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> dict[str, float]:
-        """Cost of one image in one direction; both cost the same.
+        """``params``, ``macs`` (multiply-accumulates) and ``macs_per_pixel`` of one image in either direction.
 
-        Returns:
-            ``params``: parameters; ``macs``: multiply-accumulates; ``macs_per_pixel``: per HR pixel. Pooling and
-            unpooling count their non-zero weights. Additions are not counted, nor the few multiplications of split
-            and merge.
+        Pooling and unpooling count their non-zero weights; additions, and the few multiplications of split and merge,
+        are not counted.
         """
         macs = float(self._macs(hr_size, lr_size))
-        return {
-            'params': sum(p.numel() for p in self.parameters()),
-            'macs': macs,
-            'macs_per_pixel': macs / (hr_size[0] * hr_size[1])
-        }
+        params = sum(p.numel() for p in self.parameters())
+        return {'params': params, 'macs': macs, 'macs_per_pixel': macs / (hr_size[0] * hr_size[1])}
 
     def _macs(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> int:
         raise NotImplementedError(type(self).__name__)
@@ -121,9 +116,7 @@ class RescalingNet(nn.Module):
     def from_file(cls: type[Net], path: str | PathLike[str], *, ema: bool = True) -> Net:
         """Rebuild a network from a ``.pth`` saved by ``IARNModel`` or a ``.safetensors`` made by ``iarn export``.
 
-        Args:
-            path: the file, which holds both the arguments of the network and its weights.
-            ema: take ``params_ema`` where the file has it.
+        With ``ema`` it takes ``params_ema`` where the file has it.
 
         Raises:
             WeightsError: naming the file, if it is not one.

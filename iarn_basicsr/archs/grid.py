@@ -106,7 +106,7 @@ class Grid:
 @functools.lru_cache(maxsize=512)
 def make_grid(hr: Size, lr: Size, split: str, order: int, dtype: torch.dtype, device: torch.device,
               window: tuple[AxisWindow, AxisWindow] | None = None) -> Grid:
-    """The (cached) grid between two sizes.
+    """The (cached) grid between two sizes, or a (vertical, horizontal) window of it.
 
     Args:
         hr: (H, W).
@@ -114,7 +114,7 @@ def make_grid(hr: Size, lr: Size, split: str, order: int, dtype: torch.dtype, de
         split: the pair (D, U), one of ``ops.resample.PAIRS``.
         order: K of the pooling basis.
         dtype, device: of the matrices.
-        window: (vertical, horizontal) part of the grids.
+        window: the part; None for the whole.
 
     Raises:
         OptionError: for an unknown pair or an LR size that is out of range.

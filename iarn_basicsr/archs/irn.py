@@ -64,10 +64,6 @@ class Split(nn.Module):
         cells = _product('jk,nkchw->ncjhw', self.matrices()[1], y.reshape(n, -1, self.channels, h, w))
         return F.pixel_shuffle(cells.reshape(n, -1, h, w), self.factor)
 
-    def macs(self) -> int:
-        """Multiply-accumulates at one site of the grid of y."""
-        return self.channels * self.factor**4
-
 
 class HaarSplit(Split):
     """Haar transform of 2x2 cells: mean, horizontal, vertical and diagonal difference, each divided by 4."""
@@ -157,10 +153,6 @@ class Block(nn.Module):
     def _log_scale(self, low: Tensor) -> Tensor:
         return self.clamp * torch.tanh(self.H(low).to(low.dtype) / 2)
 
-    def macs(self) -> int:
-        """Multiply-accumulates at one site."""
-        return conv_weights(self)
-
 
 class IRN(RescalingNet):
     """Invertible rescaling network for one integer scale.
@@ -234,5 +226,7 @@ class IRN(RescalingNet):
         for operation in self._chain():
             if isinstance(operation, Split):
                 sites //= operation.factor**2
-            macs += sites * operation.macs()
+                macs += sites * operation.channels * operation.factor**4
+            else:
+                macs += sites * conv_weights(operation)
         return macs

@@ -46,13 +46,7 @@ class IARNModel(Validation, Checkpoints):
     logged as ``l_rec``, ``l_luma``, ``l_guide``, ``l_latent``, ``l_inv``, ``l_cycle``, ``l_percep``; Y is BT.601's.
     The terms on luma and the cycle are ours, the others IRN's. The LR size is that of the batch's ``lq``.
 
-    Options: ``TrainOptions`` and ``ValOptions`` of ``config.schema``. Of those beside BasicSR's:
-        cycle_freq: one iteration in so many has ``cycle_opt``, whose second downscaling costs half a step.
-        grad_accumulation: parts in which a batch is computed; the gradient stays the batch's.
-        amp: ``bf16`` for autocast; a CPU without bfloat16 trains in float32, with a warning.
-        jpeg: a JPEG between the two directions, for weights whose LR survives one, see ``JPEGChannel``.
-        cuda_graph: the step is recorded on a GPU and replayed, see ``GraphedStep``.
-        nonfinite_limit: so many steps in a row with a non-finite gradient are skipped; then training stops.
+    Options: ``TrainOptions`` and ``ValOptions`` of ``config.schema``.
 
     Overridden hooks of BasicSR: ``init_training_settings``, ``feed_data``, ``optimize_parameters``, ``model_ema``,
     ``get_current_log``; both validations in ``Validation``; saving, loading and resuming in ``Checkpoints``.

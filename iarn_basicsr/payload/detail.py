@@ -49,9 +49,6 @@ def read_detail(lr: np.ndarray, size: tuple[int, int], k: float, predict: Predic
     """The restored image (H, W, 3) uint8 of an LR with a payload of ``k`` bits a sample.
 
     A payload that cannot be used is left out, so that the prediction stands alone; ``remark`` is told why.
-
-    Raises:
-        MissingCodecError: if Pillow cannot read AVIF.
     """
     known = bits.high_part(lr, k)
     prediction = predict(known)

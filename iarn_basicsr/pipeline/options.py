@@ -17,11 +17,7 @@ __all__ = ['parse_arguments', 'read_options']
 
 
 def parse_arguments(is_train: bool) -> argparse.Namespace:
-    """What was typed; ``--minutes`` with ``iarn-train`` only.
-
-    Raises:
-        OptionError: for flags that do not fit one another, or the process.
-    """
+    """What was typed; ``OptionError`` for flags that do not fit one another, or the process."""
     parser = argparse.ArgumentParser(
         description='BasicSR with the IARN plugin. Results are written below the current directory.',
         epilog=None if is_train else 'a training file tests the newest weights of its run on its data sets val, val_1')
@@ -47,11 +43,7 @@ def parse_arguments(is_train: bool) -> argparse.Namespace:
 
 
 def read_options(args: argparse.Namespace, is_train: bool) -> dict[str, Any]:
-    """The options of the file and of ``--force_yml``, checked before anything is built or written.
-
-    Raises:
-        OptionError: for the first that is wrong, in one line.
-    """
+    """The options of the file and of ``--force_yml``, checked before anything is built or written."""
     opt = read_option_file(args.opt)
     test_of_training = not is_train and 'train' in opt
     if test_of_training:
