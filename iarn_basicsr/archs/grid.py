@@ -10,8 +10,7 @@ from typing import NamedTuple
 import scipy.sparse
 import torch
 
-from iarn_basicsr.errors import OptionError
-from iarn_basicsr.ops.resample import DENSE_LIMIT, AxisMap, apply_separable, drop_tolerance, pair_matrices
+from iarn_basicsr.ops.resample import AxisMap, apply_separable, drop_tolerance, pair_matrices
 from iarn_basicsr.ops.size import Size
 
 from .scale_encoding import ScaleEncoding, pooling_matrix, position_offset, unpooling_matrix
@@ -152,23 +151,17 @@ class PaddedGrid:
     LR-grid network keeps zero padding zero in every step, so the padded image gives the same result as the image.
 
     Args:
-        largest: (H, W), the size of every HR tensor.
+        largest: (H, W), the size of every HR tensor; no axis longer than ``DENSE_LIMIT``, nor ``order`` times ``lr``.
         lr: (h, w).
         split, order, dtype, device: as in ``make_grid``.
 
     Attributes:
         grid: the ``Grid`` of size ``largest`` whose matrices ``load`` overwrites. Its position offsets are NaN: only
             HR-grid networks read them, and those cannot be padded.
-
-    Raises:
-        OptionError: if an axis is too long for one dense matrix.
     """
 
     def __init__(self, largest: Size, lr: Size, split: str, order: int, dtype: torch.dtype,
                  device: torch.device) -> None:
-        if max(*largest, order * max(lr)) > DENSE_LIMIT:
-            raise OptionError(f'HR size {largest} or {order} x LR size {lr} is too large for fixed memory: at most '
-                              f'{DENSE_LIMIT} a side')
         self._of = functools.partial(make_grid, lr=lr, split=split, order=order, dtype=dtype, device=device)
         self._axes = [_PaddedAxis(n, m, order, dtype, device) for n, m in zip(largest, lr)]
         unknown = [torch.full((n, ), math.nan, dtype=dtype, device=device) for n in largest]

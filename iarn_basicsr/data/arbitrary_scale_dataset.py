@@ -32,7 +32,8 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
 
     An item is a dict: ``gt`` (3, H, W) and ``lq`` (3, h, w) float RGB in [0, 1], ``lq`` with 8-bit values; ``gt_path``,
     ``lq_path`` (the gt one where the LR is made on the fly); ``scale`` (2,) true ratio HR / LR, vertical first;
-    ``hr_size`` (2,) = (H, W); ``scale_name`` such as ``x2.5``. Without HR images there is no ``gt``.
+    ``hr_size`` (2,) = (H, W); ``scale_name`` such as ``x2.5``; ``name``, the path below its folder. Without HR images
+    there is no ``gt``.
 
     In training an index is a ``Draw``, and a whole batch has one LR size. In validation and test every image comes at
     every scale: item ``i`` is image ``i // len(scales)`` at scale ``i % len(scales)``.
@@ -109,7 +110,7 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
             source = self.lq[label]
             lq = to_tensor(source.read(name))
             hr_size = tuple(int(n * s + 0.5) for n, s in zip(lq.shape[1:], scale))
-            return self._item(label, lq, source.path(name), hr_size=hr_size)
+            return self._item(label, lq, source.path(name), None, name, hr_size)
         gt = to_tensor(self._read_gt(name))
         size = lr_size((gt.shape[1], gt.shape[2]), scale, self.options.size_rule)
         if not self.lq:
@@ -117,9 +118,9 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         image, lq_path = self._read_lq(name, scale, size)
         return self._item(label, to_tensor(image), lq_path, gt, name)
 
-    def _item(self, label: str, lq: torch.Tensor, lq_path: str | None, gt: torch.Tensor | None = None, name: str = '',
+    def _item(self, label: str, lq: torch.Tensor, lq_path: str | None, gt: torch.Tensor | None, name: str,
               hr_size: tuple[int, ...] = ()) -> Item:
-        item: Item = {'scale_name': label, 'lq': lq, 'lq_path': lq_path}
+        item: Item = {'name': name, 'scale_name': label, 'lq': lq, 'lq_path': lq_path}
         if self.gt and gt is not None:
             path, hr_size = self.gt.path(name), tuple(gt.shape[1:])
             item.update(gt=gt, gt_path=path, lq_path=lq_path or path)

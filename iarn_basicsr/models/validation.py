@@ -57,8 +57,8 @@ class Validation(SRModel):
             ratios = [n / m for n, m in zip(images['sr'].shape, images['lr'].shape)][:2]
             scale = item.get('scale_name') or scale_label([max(1.0, round(r, 3)) for r in ratios])
             path = item.get('gt_path', item['lq_path'])
-            name = _name_below(dataset.opt, path, scale)
-            name += osp.splitext(path)[1] if stems[name] > 1 else ''
+            name, ending = osp.splitext(item.get('name', osp.basename(path)))
+            name += ending if stems[name] > 1 or not is_image(f'x{ending}') else ''
             scale += f'_jpeg{quality}' if quality else ''
             if save_img:
                 self._save_images(images, dataset.opt['name'], scale, name, current_iter)
@@ -133,18 +133,6 @@ class _Direct:
     @full_float32()
     def upscale(self, lr: np.ndarray, size: Size) -> np.ndarray:
         return to_pixels(self.net.upscale(to_tensor(lr)[None].to(self.device), size))[0]
-
-
-def _name_below(dataset: dict[str, Any], path: str, scale: str) -> str:
-    """Path of an image, without its ending, below the folder that a data set names; a key of an LMDB as it is."""
-    stem = osp.splitext(path)[0] if is_image(osp.basename(path)) else path
-    for key in ('dataroot_gt', 'dataroot_lq'):
-        root = str(dataset.get(key) or '').replace('{scale}', scale).replace('{factor}', scale[1:])
-        if root.endswith('.lmdb'):
-            return stem
-        if root and path.startswith(osp.join(root, '')):
-            return osp.relpath(stem, root)
-    return osp.basename(stem)
 
 
 def _table_lines(table: dict[str, dict[str, float]], counts: Counter[str], metrics: list[str]) -> Iterator[str]:
