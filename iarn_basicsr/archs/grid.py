@@ -105,15 +105,9 @@ class Grid:
 @functools.lru_cache(maxsize=512)
 def make_grid(hr: Size, lr: Size, split: str, order: int, dtype: torch.dtype, device: torch.device,
               window: tuple[AxisWindow, AxisWindow] | None = None) -> Grid:
-    """The (cached) grid between two sizes, or a (vertical, horizontal) window of it.
+    """The (cached) grid between two sizes (height, width), or a (vertical, horizontal) window of it.
 
-    Args:
-        hr: (H, W).
-        lr: (h, w), each from 1 to the HR one.
-        split: the pair (D, U), one of ``ops.resample.PAIRS``.
-        order: K of the pooling basis.
-        dtype, device: of the matrices.
-        window: the part; None for the whole.
+    ``split`` is the pair (D, U), one of ``ops.resample.PAIRS``, and ``order`` K of the pooling basis.
 
     Raises:
         OptionError: for an unknown pair or an LR size that is out of range.
@@ -152,8 +146,7 @@ class PaddedGrid:
 
     Args:
         largest: (H, W), the size of every HR tensor; no axis longer than ``DENSE_LIMIT``, nor ``order`` times ``lr``.
-        lr: (h, w).
-        split, order, dtype, device: as in ``make_grid``.
+        lr, split, order, dtype, device: as in ``make_grid``.
 
     Attributes:
         grid: the ``Grid`` of size ``largest`` whose matrices ``load`` overwrites. Its position offsets are NaN: only

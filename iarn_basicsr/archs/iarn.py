@@ -93,9 +93,7 @@ class IARN(RescalingNet):
         """LR (N, 3, h, w) -> restored HR of ``size`` (H, W), not clamped.
 
         Args:
-            lr: LR image, as stored.
-            size: HR size (H, W).
-            latent: z (N, 3, H, W); zeros if None, as in use. A sample of N(0, sigma^2) gives a variant.
+            lr, size, latent: as of ``RescalingNet``. A latent of N(0, sigma^2) gives a variant.
             low: the true low branch where the LR does not hold all of it, for the exact inverse: (N, 3, H, W) with
                 ``cubic_interp``, (N, 3 + extra_channels, h, w) with extra channels.
         """

@@ -40,8 +40,7 @@ class Split(nn.Module):
     of their input, whatever autocast says. Subclasses MUST define ``matrices``.
 
     Args:
-        channels: C.
-        factor: s.
+        channels, factor: C and s.
     """
 
     def __init__(self, channels: int, factor: int) -> None:

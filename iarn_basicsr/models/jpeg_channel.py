@@ -46,22 +46,18 @@ class JPEGChannel:
         if not len(chosen):
             return lr
         images, qualities = lr[chosen].float(), qualities[qualities > 0]
-        changed = images if self.options.encoder == 'straight' else self._simulation(images, qualities)
+        changed = images
+        if self.options.encoder != 'straight':
+            h, w = images.shape[-2:]
+            padded = F.pad(images, (0, -w % _BLOCK, 0, -h % _BLOCK), mode='replicate')  # DiffJPEG pads with black
+            jpeg = self._simulated[self._drawn_subsampling].to(images.device)
+            with torch.autocast(images.device.type, enabled=False):
+                changed = quantise(jpeg(padded, torch.from_numpy(qualities).to(images))[..., :h, :w])
         if self.options.encoder != 'diff':
-            changed = changed + (self._real(images, qualities) - changed).detach()
+            copies = [jpeg_copy(pixels, int(q), self._drawn_subsampling)
+                      for pixels, q in zip(to_pixels(images.detach()), qualities)]
+            changed = changed + (to_tensor(np.stack(copies)).to(images) - changed).detach()
         return lr.index_copy(0, chosen, changed.to(lr.dtype))
-
-    def _real(self, images: Tensor, qualities: np.ndarray) -> Tensor:
-        copies = [jpeg_copy(pixels, int(q), self._drawn_subsampling)
-                  for pixels, q in zip(to_pixels(images.detach()), qualities)]
-        return to_tensor(np.stack(copies)).to(images)
-
-    def _simulation(self, images: Tensor, qualities: np.ndarray) -> Tensor:
-        h, w = images.shape[-2:]
-        padded = F.pad(images, (0, -w % _BLOCK, 0, -h % _BLOCK), mode='replicate')  # DiffJPEG pads with black
-        jpeg = self._simulated[self._drawn_subsampling].to(images.device)
-        with torch.autocast(images.device.type, enabled=False):
-            return quantise(jpeg(padded, torch.from_numpy(qualities).to(images))[..., :h, :w])
 
 
 def _simulated_jpeg(subsampling: str) -> DiffJPEG:

@@ -64,9 +64,6 @@ def encode(residual: np.ndarray, budget: int, pull: Pull | None = None, speed: i
             it back to the known LR. The decoder adds a share of it, which the message holds, so that the residual
             need not repeat what the LR says. Decoding needs the same ``pull``.
         speed: of AVIF, 0 (slow, best) to 10.
-
-    Raises:
-        MissingCodecError: if Pillow has no AVIF.
     """
     _check_pillow()
     best = _best_fit(residual.astype(np.float32) @ _COLOURS, budget, speed)
@@ -84,7 +81,6 @@ def decode(message: bytes, size: tuple[int, int], pull: Pull | None = None) -> n
     Raises:
         PayloadError: for a message that is damaged, or of another ``size`` (H, W). No more is decoded than it says.
         IARNError: for a message that was coded with ``pull``, without one.
-        MissingCodecError: if Pillow has no AVIF.
     """
     _check_pillow()
     residual = np.zeros((*size, 3), np.float32)
