@@ -371,9 +371,9 @@ class TrainOptions(Options):
     jpeg: Annotated[Optional[JPEGOptions], Meta(description='a JPEG between the two directions')] = None
 
     def __post_init__(self) -> None:
-        for key in ('pixel_opt', 'guide_opt', 'luma_opt', 'latent_opt', 'inv_opt', 'cycle_opt'):
+        for key in self.__struct_fields__ if self.grad_accumulation > 1 or self.cuda_graph else ():
             loss = getattr(self, key)
-            if loss and loss.reduction == 'sum' and (self.grad_accumulation > 1 or self.cuda_graph):
+            if isinstance(loss, LossOptions) and loss.reduction == 'sum':
                 raise ValueError(f"{key}.reduction: 'sum'; grad_accumulation and cuda_graph need mean")
         periods = self.scheduler.periods
         if periods and sum(periods) + 1 < self.total_iter:  # where they end, BasicSR's scheduler fails
