@@ -77,9 +77,6 @@ def patch_basicsr() -> None:
     _patch_sampler(EnlargedSampler)
 
 
-# ---------------------------------------------------------------------------------------------------- distributed
-
-
 def init_dist(launcher: str, backend: str | None = None, **kwargs: Any) -> None:
     """Start torch.distributed under torchrun: NCCL with CUDA, gloo without.
 
@@ -113,8 +110,6 @@ def _get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs:
     """Any optimiser of ``torch.optim`` by its name."""
     return getattr(torch.optim, optim_type)(params, lr=lr, **kwargs)
 
-
-# ------------------------------------------------------------------------------------------------------------ data
 
 _lmdb_envs: dict[str, tuple[int, Any]] = {}  # real path -> (process, environment)
 

@@ -200,9 +200,6 @@ def _tiles(size: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
             yield slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
 
 
-# ------------------------------------------------------------------------------------------------------------- AVIF
-
-
 def check_codec() -> None:
     """Raise ``MissingCodecError`` if Pillow has no AVIF, or one that cannot encode."""
     _check_pillow()

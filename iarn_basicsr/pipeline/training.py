@@ -153,9 +153,6 @@ class _Run:
         return self.prefetcher
 
 
-# ------------------------------------------------------------------------------------------------- workers of a loader
-
-
 class _Batches:
     """BasicSR's prefetchers, which start a loader's workers once, and where no signal can reach them."""
 

@@ -18,7 +18,6 @@ from basicsr.models.base_model import BaseModel
 from basicsr.utils import FileClient
 
 from iarn_basicsr.compat import patch_basicsr, stand_ins
-from iarn_basicsr.errors import OptionError
 
 
 def test_patches_are_made_once() -> None:
