@@ -98,6 +98,25 @@ class Stop:
             signal.signal(number, handler)
 
 
+class StoppableModel:
+    """A model of BasicSR's that saves and ends the run after the step in which that was asked for."""
+
+    def __init__(self, model: Any, stop: Stop, total_iter: int) -> None:
+        self.model, self.stop, self.total_iter = model, stop, total_iter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """One step, and ``StoppedError`` after it if the run was to stop."""
+        self.model.optimize_parameters(current_iter)
+        if self.stop.wanted(self.model.device):
+            self.model.save(0, current_iter)  # a resumed run finds the epoch from the iteration
+            self.stop.saved = True
+            raise StoppedError(f'stopped and saved at iteration {current_iter} of {self.total_iter}; the same command '
+                               'with --auto_resume resumes')
+
+
 class _Run:
     """What BasicSR's training pipeline calls in place of its own functions."""
 
@@ -131,21 +150,8 @@ class _Run:
             self.state['epoch'] = self.state['iter'] // max(1, len(loader))
         return made
 
-    def make_model(self, opt: dict[str, Any]) -> Any:
-        """A model that saves and ends the run, by ``StoppedError``, after the step in which that was asked for."""
-        model = build_model(opt)
-        step = model.optimize_parameters
-
-        def step_and_stop(current_iter: int) -> None:
-            step(current_iter)
-            if self.stop.wanted(model.device):
-                model.save(0, current_iter)  # a resumed run finds the epoch from the iteration
-                self.stop.saved = True
-                raise StoppedError(f'stopped and saved at iteration {current_iter} of {opt["train"]["total_iter"]}; '
-                                   'the same command with --auto_resume resumes')
-
-        model.optimize_parameters = step_and_stop
-        return model
+    def make_model(self, opt: dict[str, Any]) -> StoppableModel:
+        return StoppableModel(build_model(opt), self.stop, opt['train']['total_iter'])
 
     def make_prefetcher(self, loader: Any, *opt: dict[str, Any]) -> Any:
         """With ``opt`` the one that copies batches to the GPU."""
