@@ -29,7 +29,7 @@ def newest_weights(folder: str) -> str | None:
     """
     names = os.listdir(folder) if osp.isdir(folder) else []
     saved = {int(found[1]): name for name in names if (found := re.fullmatch(r'net_g_(\d+)\.pth', name))}
-    candidates = {'net_g_latest.pth', saved[max(saved)] if saved else ''}.intersection(names)
+    candidates = [name for name in ('net_g_latest.pth', saved[max(saved)] if saved else '') if name in names]
     return max((osp.join(folder, name) for name in candidates), key=osp.getmtime, default=None)
 
 
