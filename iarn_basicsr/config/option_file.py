@@ -43,10 +43,7 @@ _Loader.add_multi_constructor('tag:yaml.org,2002:python/name:', _plugin_tag)
 def read_option_file(path: str, key: str = '-opt', above: tuple[str, ...] = ()) -> dict[str, Any]:
     """The options of a file, with those of the file it is based on; numeric text (``1e-4``) as numbers.
 
-    Args:
-        path: the file.
-        key: what names it, for messages.
-        above: the files that are based on it.
+    ``key`` is what names the file, for messages, and ``above`` the files that are based on it.
 
     Raises:
         OptionError: naming the file, if it does not exist or is not an option file.

@@ -36,14 +36,9 @@ OF_THE_MODEL = {'img', 'img2', 'compare', 'crop_border', 'better'}  # of a metri
 
 
 def check_file(opt: Mapping[str, Any], is_train: bool, *, files: bool = True) -> None:
-    """Check every key and value of an option file, of the model's too, before anything is built or written.
+    """Check every key and value of an option file before anything is built or written, and with ``files`` the folders.
 
     Sections of models, networks and data sets of other packages pass unread, but for names and arguments.
-
-    Args:
-        opt: the options, of the file and of the command line; not changed.
-        is_train: for ``iarn-train``.
-        files: also look whether the folders of images are there.
 
     Raises:
         OptionError: for the first that is wrong: key, value, what would be right and what is near.
@@ -133,13 +128,9 @@ def registered(key: str, name: object, registry: Any) -> Any:
 
 def check_arguments(section: str, options: Mapping[str, Any], function: Callable[..., Any],
                     given: Collection[str] = ()) -> None:
-    """The options beside ``type`` are arguments that a function takes, and none is missing.
+    """The options beside ``type`` and those ``given`` elsewhere are arguments of a function, and none is missing.
 
-    Args:
-        section: where they stand, for the message.
-        options: the arguments.
-        function: what takes them. BasicSR's metrics swallow any other key, which is refused here.
-        given: arguments that come from elsewhere.
+    BasicSR's metrics swallow any other key, which is refused here.
     """
     parameters = {n: p for n, p in inspect.signature(function).parameters.items() if n not in given}
     named = {n: p for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}

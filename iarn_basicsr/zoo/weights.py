@@ -120,10 +120,7 @@ def _read_safetensors(path: str) -> tuple[dict[str, Tensor], Any]:
 def write_weights(path: str | os.PathLike[str], arch: Mapping[str, Any], **states: Mapping[str, Tensor]) -> None:
     """Write a weight file, atomically: a ``.safetensors``, which holds ``params`` alone, or a ``.pth``.
 
-    Args:
-        path: the file.
-        arch: ``type`` and arguments of the network.
-        states: state dicts by their key in the file, ``params`` and ``params_ema``.
+    ``arch`` has ``type`` and arguments of the network; ``states`` are ``params`` and ``params_ema``.
 
     Raises:
         WeightsError: if the package safetensors is needed and missing.
