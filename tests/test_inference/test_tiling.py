@@ -39,7 +39,7 @@ CASES = [  # network, HR size, scale, tile: nothing divides anything, and there 
 
 
 def tile_count(hr: tuple[int, int], lr: tuple[int, int], tile: int) -> int:
-    return len(tiling._axis_tiles(hr[0], lr[0], tile)) * len(tiling._axis_tiles(hr[1], lr[1], tile))
+    return len(tiling.tiles_of(hr, lr, tile, lambda window: None))
 
 
 def noisy_image(height: int, width: int) -> np.ndarray:
@@ -60,21 +60,25 @@ def check_close(tiled: np.ndarray, whole: np.ndarray, same: float = 0.998) -> No
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(1, 400), st.floats(1, 8), st.integers(1, 500))
-@example(n=1, share=1, tile=1)
-@example(n=400, share=4, tile=1)
-@example(n=8192, share=1.0001, tile=500)
-def test_axis_tiles_partition(n: int, share: float, tile: int) -> None:
-    """Every sample of both axes is written once; windows hold what is written, and the halo where there is room, and
-    are equally large: tensors of many sizes fragment the memory."""
-    m = max(1, round(n / share))
-    tiles = tiling._axis_tiles(n, m, tile)
+@given(st.integers(1, 400), st.floats(1, 8), st.integers(1, 500), st.floats(0, 1), st.floats(0, 1))
+@example(n=1, share=1, tile=1, begin=0, end=1)
+@example(n=400, share=4, tile=1, begin=0, end=1)
+@example(n=8192, share=1.0001, tile=500, begin=0, end=1)
+def test_axis_tiles_partition(n: int, share: float, tile: int, begin: float, end: float) -> None:
+    """Every sample of the part, and of the LR of a whole, is written once; windows hold what is written, and the halo
+    where there is room, and are equally large: tensors of many sizes fragment the memory."""
+    m, start = max(1, round(n / share)), min(n - 1, int(begin * n))
+    part = slice(start, start + max(1, int(end * (n - start))))
+    tiles = tiling._axis_tiles(n, m, tile, part)
     assert len({(t.window.hr_stop - t.window.hr_start, t.window.lr_stop - t.window.lr_start) for t in tiles}) == 1
-    for stops, length in (([t.lr for t in tiles], m), ([t.hr for t in tiles], n)):
-        assert [k for s in stops for k in range(s.start, s.stop)] == list(range(length))
+    written, of_lr = ([k for t in tiles for k in range(*getattr(t, name).indices(n))] for name in ('hr', 'lr'))
+    assert written == list(range(part.stop - part.start))
+    assert of_lr == list(range(of_lr[0], of_lr[-1] + 1)) and (part != slice(0, n) or len(of_lr) == m)
     for t in tiles:
         w = t.window
-        assert 0 <= w.hr_start <= t.hr.start < t.hr.stop <= w.hr_stop <= n
+        assert 0 <= w.hr_start <= part.start + t.hr.start < part.start + t.hr.stop <= w.hr_stop <= n
+        assert w.hr_start + t.hr_inside.start == part.start + t.hr.start
+        assert t.hr_inside.stop - t.hr_inside.start == t.hr.stop - t.hr.start
         assert 0 <= w.lr_start <= max(0, t.lr.start - tiling._halo(n, m))
         assert m >= w.lr_stop >= min(m, t.lr.stop + tiling._halo(n, m))
         assert w.hr_start * m <= w.lr_start * n and w.hr_stop * m >= w.lr_stop * n  # all that its LR samples cover
