@@ -86,7 +86,7 @@ def encode(residual: np.ndarray, budget: int, pull: Pull | None = None, speed: i
 def decode(message: bytes, size: tuple[int, int], pull: Pull | None = None, part: Part | None = None) -> np.ndarray:
     """Float32 (H, W, 3) residual of a message of ``encode``, with its ``pull``; zeros for an empty one.
 
-    Of a ``part`` only its own tiles are decoded. ``pull`` works on all of them.
+    Of a ``part`` only its own tiles are decoded; with ``pull`` it must be all of the image.
 
     Raises:
         PayloadError: for a message that is damaged, or of another ``size`` (H, W). No more is decoded than it says.
@@ -103,7 +103,7 @@ def decode(message: bytes, size: tuple[int, int], pull: Pull | None = None, part
         tile = residual[rows, columns]
         height, width = tile.shape[:2]
         length = _check_units(rest, (3 * height, width))
-        if message[1] or all(a.start < b.stop and b.start < a.stop for a, b in zip(part, (rows, columns))):
+        if all(a.start < b.stop and b.start < a.stop for a, b in zip(part, (rows, columns))):
             planes = _read_picture(rest[:length], (3 * height, width)).reshape(3, height, width)
             tile[...] = np.moveaxis((planes.astype(np.float32) - 128) / gain, 0, -1) @ _COLOURS.T
         rest = rest[length:]
