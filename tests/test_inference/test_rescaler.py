@@ -184,6 +184,8 @@ def test_opaque_alpha_comes_back(rescaler: Rescaler, tmp_path: Path, mode: str) 
     rescaler.upscale_file(paths[1], paths[2])
     with Image.open(paths[2]) as file:
         assert file.mode == mode and (mode == 'RGB' or file.getextrema()[-1] == (255, 255))
+    part = rescaler.upscale(paths[1], region=(1, 2, 3, 4))
+    assert part.alpha is None if mode == 'RGB' else part.alpha.shape == (3, 4)
 
 
 # ----------------------------------------------------------------------------------------------- a part of the picture
