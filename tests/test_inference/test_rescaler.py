@@ -203,12 +203,12 @@ def test_a_region_is_that_of_the_whole(rescaler: Rescaler, data: st.DataObject) 
     lr = make_image(*size, seed=data.draw(st.integers(0, 9)))
     kind = data.draw(st.sampled_from(['8 bits', '16 bits', 'batch', 'picture']))
     image = {'8 bits': lr, '16 bits': lr.astype(np.uint16) * 257, 'batch': to_tensor(np.stack([lr, lr[::-1]])),
-             'picture': Picture(lr, lr[..., 0], 'L', b'icc', b'exif')}[kind]
+             'picture': Picture(lr, lr[..., 0], 'L', Extras(b'icc', b'exif'))}[kind]
     tiled = Rescaler(rescaler.net, 'tiny', device='cpu', tile=data.draw(st.sampled_from([None, 64])))
     whole, part = rescaler.upscale(image, hr), tiled.upscale(image, hr, region=(top, left, height, width))
     cut = slice(top, top + height), slice(left, left + width)
     if kind == 'picture':
-        assert (part.mode, part.icc, part.exif, part.metadata) == ('L', b'icc', b'exif', None)
+        assert (part.mode, part.extras, part.metadata) == ('L', image.extras, None)
         assert np.abs(part.alpha.astype(int) - whole.alpha[cut]).max() <= 1
         whole, part = whole.rgb, part.rgb
     elif kind == 'batch':
