@@ -75,7 +75,6 @@ def rescaled(source: str, lr: str, restored: str, lossy: bool = False) -> list[s
 # ------------------------------------------------------------------------------------------------------------ any size
 
 
-@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=st.tuples(*[st.sampled_from([0, 1000, 65000, 66000, 2**20 - 1, 2**20 + 1, 3 * 2**20, 4 * 2**20])
                          | st.integers(0, 2**22)] * 4),
