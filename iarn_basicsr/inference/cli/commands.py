@@ -241,9 +241,9 @@ def info(sources: tuple[str, ...]) -> int:
 
 def description(path: str, picture: Picture) -> Iterator[str]:
     """What ``iarn info`` says about a picture."""
-    from iarn_basicsr.inference.picture_file import eight_bit
+    from iarn_basicsr.ops.transparency import seen
     from iarn_basicsr.payload import bits
-    metadata, lr = picture.metadata, eight_bit(picture.rgb)
+    metadata = picture.metadata
     kind = f'{picture.mode}{"" if picture.alpha is None else " with alpha"}, {8 * picture.rgb.dtype.itemsize} bits'
     yield f'{path}: {wh(picture.size)}, {kind}, {osp.getsize(path)} bytes'
     if picture.no_metadata:
@@ -259,11 +259,11 @@ def description(path: str, picture: Picture) -> Iterator[str]:
         if metadata.payload:
             damage = ''
             try:
-                bits.read(lr)
+                bits.read(seen(picture.visible, picture.alpha))
             except bits.PayloadError as error:
                 damage = f', but {error}'
             yield f'  {metadata.payload:g} low bits of each sample hold coded detail{damage}'
-        if change := metadata.change(lr):
+        if change := metadata.change(picture.visible):
             yield f'  {change}'
 
 
