@@ -90,8 +90,7 @@ def cleared(lr: Picture) -> Picture:
     return replace(lr, rgb=np.where(lr.alpha[..., None] > 0, lr.rgb, np.uint8(0)))
 
 
-@pytest.mark.parametrize(('weights', 'payload'), [
-    ('iarn_light_x1-4', 0), pytest.param('iarn_light_x1-4', 1, marks=AVIF), pytest.param('none', 2.3, marks=AVIF)])
+@pytest.mark.parametrize(('weights', 'payload'), [('iarn_light_x1-4', 0), pytest.param('none', 2.3, marks=AVIF)])
 def test_clearing_what_is_hidden_changes_nothing(weights: str, payload: float, tmp_path: Path,
                                                  capsys: pytest.CaptureFixture[str]) -> None:
     """The payload included, although its first samples are hidden."""
@@ -109,7 +108,7 @@ def test_clearing_what_is_hidden_changes_nothing(weights: str, payload: float, t
         plain, opaque = Rescaler.load(weights).roundtrip(picture, 2).restored, picture.alpha == 255
         better, worse = (np.square(image.rgb[opaque].astype(float) - picture.rgb[opaque]).mean()
                          for image in (restored, plain))
-        assert better < 0.95 * worse
+        assert better < 0.7 * worse
 
 
 def test_a_change_that_can_be_seen_is_found() -> None:
