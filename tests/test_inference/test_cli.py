@@ -151,10 +151,10 @@ def test_neither_do_errors_of_other_kinds(folder: Path, monkeypatch: pytest.Monk
                                           text: str) -> None:
     work = Rescaler.downscale_pixels
 
-    def fail(self: Rescaler, rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    def fail(self: Rescaler, rgb: np.ndarray, size: tuple[int, int], alpha: None) -> np.ndarray:
         if rgb.shape[:2] == (23, 31):
             raise error
-        return work(self, rgb, size)
+        return work(self, rgb, size, alpha)
 
     monkeypatch.setattr(Rescaler, 'downscale_pixels', fail)
     assert iarn('downscale', 'in', '-o', 'lr', '--scale', 2) == (1, '', f'iarn downscale: in/a.png: {text}\n')
