@@ -102,6 +102,8 @@ def test_clearing_what_is_hidden_changes_nothing(weights: str, payload: float, t
     write_picture(other, str(tmp_path / 'lr.png'))
     whole, restored = rescaler.upscale(lr), rescaler.upscale(tmp_path / 'lr.png')
     assert np.array_equal(restored.rgb, whole.rgb) and restored.remarks == ()
+    part = rescaler.upscale(other, region=(5, 10, 30, 40))
+    assert np.abs(part.rgb - whole.rgb[5:35, 10:50].astype(int)).max() <= 1
     assert not main(['info', str(tmp_path / 'lr.png')])
     assert 'damaged' not in capsys.readouterr().out
     if payload:
