@@ -61,9 +61,6 @@ def read_detail(lr: np.ndarray, alpha: np.ndarray | None, size: tuple[int, int],
     ``predict`` makes that part, which must be all of the image where there is ``pull``. The bits of the whole LR are
     read, for their checksum. A payload that cannot be used is left out, so that the prediction stands alone; ``remark``
     is told why.
-
-    Raises:
-        MissingCodecError: if Pillow cannot read AVIF.
     """
     carriers = seen(lr, alpha)
     known = whole(bits.high_part(carriers, k), alpha)
