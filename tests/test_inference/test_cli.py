@@ -141,7 +141,7 @@ def test_bad_files_never_stop_the_rest(folder: Path) -> None:
         'iarn downscale: in/a_empty.jpg: not an image, or of a kind that cannot be read',
         'iarn downscale: in/a_text.png: not an image, or of a kind that cannot be read',
         'iarn downscale: in/c_half.png: damaged', 'iarn downscale: in/link.png: no such file',
-        'iarn downscale: in/pipe.png: is not a regular file']
+        'iarn downscale: in/pipe.png: is not a regular file', 'iarn downscale: 1 other file passed over']
 
 
 @pytest.mark.parametrize(('error', 'text'), [
@@ -321,7 +321,7 @@ def test_interruption_leaves_whole_files(folder: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['in/a.png', 'nix.png', '-o', 'lr', '--scale', '2'], 'nix.png: no such file or folder (current directory /'),
-    (['void', '-o', 'lr', '--scale', '2'], 'void: no image in this folder (looked for .png, .jpg'),
+    (['void', '-o', 'lr', '--scale', '2'], 'void: no image in this folder: it is empty'),
     (['in', '-o', 'lr', '--scale', '2', '--format', 'gif'], "'--format': 'gif' is not one of 'png', 'jpg'"),
     (['in/a.png', '-o', 'x.jxl', '--scale', '2'], '-o x.jxl: name a folder, or a file that ends in .png, '),
     (['in/a.png', '-o', '-', '--scale', '2'], '-o -: name a folder, or a file'),
@@ -330,7 +330,7 @@ def test_interruption_leaves_whole_files(folder: Path, monkeypatch: pytest.Monke
     (['in/a.png', '-o', 'lr.tif', '--scale', '2'], 'name one of those; or pass --allow-lossy'),
     (['in', '-o', 'lr', '--scale', '0.5'], "'--scale': scale '0.5' is not a valid scale: write a number >= 1"),
     (['in', '-o', 'lr', '--size', '30'], "'--size': '30': write WIDTHxHEIGHT, for example 1920x1080"),
-    (['in', '-o', 'lr', '--size', '0x9'], "'--size': '0x9': a side has at least one pixel"),
+    (['in', '-o', 'lr', '--size', '0x9'], "'--size': '0x9': write WIDTHxHEIGHT"),
     (['in', '-o', 'lr', '--tile', '63', '--scale', '2'], "'--tile': 63 is not in the range x>=64"),
     (['in', '-o', 'lr', '--payload', '4', '--scale', '2'], "'--payload': 4.0 is not in the range 0<=x<=3"),
     (['in', '-o', 'lr'], 'Pass one of --scale, --size, --max-side, not none.'),
