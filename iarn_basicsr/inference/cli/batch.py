@@ -98,7 +98,7 @@ class Batch:
         for line in (*self.failed, *filter(None, [self._passed_over])):
             logger.warning('%s', line)
         counts = f'{self._done} done, {self._skipped} skipped, {len(self.failed)} failed'
-        if several:
+        if several and not self.dry_run:
             logger.info('%s: %s', self._process, counts)
         elif self._talks and not self.dry_run and (len(self.jobs) > 1 or self.failed or self._skipped):
             logger.info(counts)
@@ -203,7 +203,7 @@ def _is_below(path: str, folder: str) -> bool:
 def _is_file(output: str) -> bool:
     """Whether ``-o`` names a file, not a folder."""
     ending = osp.splitext(output)[1].lower()
-    if osp.isdir(output) or output.endswith(os.sep):
+    if osp.isdir(output) or output.endswith(('/', os.sep)):
         return False
     if output == '-' or (ending not in IMAGE_ENDINGS and (
             osp.exists(output) or ending in (*readable_endings(), *NO_FOLDER_ENDINGS))):

@@ -45,6 +45,9 @@ class Process:
             count = 'SLURM_STEP_NUM_TASKS' if 'SLURM_JOB_ID' in os.environ else 'SLURM_NTASKS'
             if rank not in os.environ or (count not in os.environ and 'SLURM_JOB_ID' in os.environ):
                 return cls()
+        for name, other in ((rank, count), (count, rank)):
+            if name not in os.environ:
+                raise OptionError(f'environment: {other} is set and {name} is not; torchrun and srun set both')
         found = cls(_number(rank), _number(count), _number(local if local in os.environ else rank))
         if found.rank >= found.count:
             raise OptionError(f'environment: {rank} {found.rank} is out of range, {count} is {found.count}')
@@ -62,10 +65,9 @@ class Process:
 
 
 def _number(name: str) -> int:
-    text = os.environ.get(name)
-    if text is None or not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise OptionError(f'environment: {name} is {"not set" if text is None else shortened(text)}; expected an '
-                          'integer >= 0, as torchrun and srun set it')
+    text = os.environ[name]
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise OptionError(f'environment: {name} is {shortened(text)}; expected an integer >= 0')
     return int(text)
 
 
