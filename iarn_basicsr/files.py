@@ -94,7 +94,7 @@ def pictures_below(root: str, output: str | None = None) -> Found:
             unreadable.append(error)
             continue
         for entry in entries:
-            ending = osp.splitext(entry.name)[1].lower()
+            ending = osp.splitext(entry.name)[1].lower().rstrip('.')
             if entry.name.startswith('.'):
                 hidden += 1
             elif entry.is_symlink() and osp.isdir(entry.path):
@@ -148,6 +148,8 @@ def atomic_write(path: str, write: Callable[[str], None]) -> None:
             if error.errno in _FULL:
                 free = shutil.disk_usage(_part_that_exists(folder)).free
                 error.strerror = f'{error.strerror}, {free / 1e6:.1f} MB free'
+            elif isinstance(error, PermissionError):  # not of the folder, which was checked
+                error.strerror = f'{error.strerror}; it may be open in another program, or belong to another user'
             error.filename = path  # not the temporary one
         raise
 
@@ -159,6 +161,8 @@ def check_writable(path: str) -> None:
         raise NotADirectoryError(errno.ENOTDIR, f'{there} is not a folder', path)
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, f'nothing can be written into {there}', path)
+    with suppress(FileNotFoundError):
+        os.lstat(osp.join(there, osp.basename(path)))  # a name that is too long, or that this system does not take
 
 
 def save_bytes(content: bytes, path: str) -> None:
