@@ -39,6 +39,21 @@ def slow(self, file, kind, **options):
 Image.Image.save = slow
 sys.exit(main(sys.argv[1:]))
 """
+# The first process takes its time.
+LATE = """
+import os, sys, time
+from iarn_basicsr.inference.cli import main
+from iarn_basicsr.inference.rescaler import Rescaler
+
+work = Rescaler.downscale_pixels
+
+def late(self, rgb, size):
+    time.sleep(3 if os.environ['RANK'] == '0' else 0)
+    return work(self, rgb, size)
+
+Rescaler.downscale_pixels = late
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture
@@ -119,6 +134,18 @@ def test_a_process_of_several_is_killed(place: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv('WORLD_SIZE', '2')
         assert iarn(*line, '--skip-existing') == (0, '', f'iarn downscale: process {rank} of 2: {says}, 0 failed\n')
     assert list(times())[1:] == ['a.png', 'b.png', 'c.png', 'd.png'] and first.items() <= times().items()
+
+
+@pytest.mark.slow
+def test_a_file_that_fails_does_not_stop_the_other_processes(place: Path) -> None:
+    """Though torchrun ends them when one fails."""
+    Path('in/text.png').write_text('hello')
+    Path('late.py').write_text(LATE)
+    child = start(sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', 'late.py', 'downscale', 'in',
+                  '-o', 'out', '--scale', '2', '--weights', weights(), '--device', 'cpu')
+    err = child.communicate(timeout=LIMIT)[1]
+    assert child.returncode == 1 and 'done, 0 skipped, 1 failed' in err and 'done, 0 skipped, 0 failed' in err
+    assert list(times()) == ['a.png', 'b.png', 'c.png']
 
 
 @pytest.mark.slow

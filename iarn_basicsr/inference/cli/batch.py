@@ -93,7 +93,7 @@ class Batch:
     def __enter__(self) -> Batch:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         logger, several = logging.getLogger('iarn_basicsr'), self._process.count > 1
         for line in (*self.failed, *filter(None, [self._passed_over])):
             logger.warning('%s', line)
@@ -102,6 +102,8 @@ class Batch:
             logger.info('%s: %s', self._process, counts)
         elif self._talks and not self.dry_run and (len(self.jobs) > 1 or self.failed or self._skipped):
             logger.info(counts)
+        if kind is None:
+            self._process.leave(bool(self.failed))
 
     def __iter__(self) -> Iterator[Job]:
         return iter(tqdm(self.jobs, unit='image', disable=not self._talks or len(self.jobs) < 2))

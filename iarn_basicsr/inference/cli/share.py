@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,6 +63,15 @@ class Process:
         if self.count == 1 or not torch.cuda.is_available():
             return None
         return f'cuda:{self.local % torch.cuda.device_count()}'
+
+    def leave(self, failed: bool) -> None:
+        """Where some files failed, wait until the other processes are done: ``torchrun`` ends them when one fails."""
+        if self.count > 1 and 'TORCHELASTIC_RUN_ID' in os.environ:
+            store, _, _ = next(torch.distributed.rendezvous('env://'))
+            done = [f'done {rank}' for rank in range(self.count)]
+            store.set(done[self.rank], '')
+            while failed and not store.check(done):
+                time.sleep(0.1)
 
 
 def _number(name: str) -> int:
