@@ -225,20 +225,6 @@ def test_each_process_takes_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Process().device is None
 
 
-# ---------------------------------------------------------------------------------------------------- existing results
-
-
-def test_existing_results(tmp_path: Path) -> None:
-    picture('in/a.png', 'in/b.png')
-    iarn('downscale', 'in/a.png', '-o', 'out', '--scale', 2)
-    before = contents(Path('out'))
-    assert iarn('downscale', 'in', '-o', 'out', '--scale', 3, '--skip-existing') == (0, '', '')
-    after = contents(Path('out'))
-    assert list(after) == ['a.png', 'b.png'] and after['a.png'] == before['a.png']
-    refused(tmp_path, 'downscale', 'in', '-o', 'out', '--scale', 2, '--skip-existing', '--overwrite', code=2,
-            says=('Pass one of --overwrite and --skip-existing, not both.',))
-
-
 # ------------------------------------------------------------------------------------------------------- other systems
 
 # What Windows lacks is taken away after other libraries were imported, and before ours is.

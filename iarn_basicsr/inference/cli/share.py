@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import path as osp
 
-import torch
 from PIL import Image
 
 from iarn_basicsr.errors import OptionError, shortened
@@ -60,6 +59,7 @@ class Process:
     @property
     def device(self) -> str | None:
         """The GPU of this process; None where it is alone, or there is no GPU."""
+        import torch  # only here: what is wrong with a command line is told sooner without
         if self.count == 1 or not torch.cuda.is_available():
             return None
         return f'cuda:{self.local % torch.cuda.device_count()}'
@@ -67,7 +67,8 @@ class Process:
     def leave(self, failed: bool) -> None:
         """Where some files failed, wait until the other processes are done: ``torchrun`` ends them when one fails."""
         if self.count > 1 and 'TORCHELASTIC_RUN_ID' in os.environ:
-            store, _, _ = next(torch.distributed.rendezvous('env://'))
+            from torch.distributed import rendezvous
+            store, _, _ = next(rendezvous('env://'))
             done = [f'done {rank}' for rank in range(self.count)]
             store.set(done[self.rank], '')
             while failed and not store.check(done):
