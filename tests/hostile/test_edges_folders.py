@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from hostile.inference_tools import RGB, contents, iarn, refused, weights
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -150,6 +150,7 @@ def test_two_files_that_are_not_there_are_two() -> None:
 # ---------------------------------------------------------------------------------------------------------- shares
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 10**9), max_size=40), st.integers(1, 7))
 def test_shares_are_even(sizes: list[int], count: int) -> None:
     """As far as the largest file lets them, and the same wherever they are computed."""
@@ -163,7 +164,7 @@ def test_shares_are_even(sizes: list[int], count: int) -> None:
 def test_processes_share_a_folder(names: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file once, the large ones apart, whatever the others have made when a process starts."""
     for k in range(6):
-        picture(f'in/{k}.png', size=(200, 300) if k in (1, 2) else (20, 15))
+        picture(f'in/{k}.png', size=(150, 180) if k in (1, 2) else (20, 15))
     Path('in/text.png').write_text('hello')
     Path('in/notes.txt').write_text('hello')
     made = {}
