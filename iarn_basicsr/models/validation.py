@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.config.schema import ValOptions
-from iarn_basicsr.files import save_bytes, save_json, without_ending
+from iarn_basicsr.files import is_image, save_bytes, save_json
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.metrics.rescaling import PROTOCOL, evaluate
 from iarn_basicsr.ops.image import full_float32, to_pixels, to_tensor
@@ -55,7 +55,7 @@ class Validation(SRModel):
             current_iter = min(current_iter, self.last_iter)
         dataset, rank, world_size = dataloader.dataset, self.opt['rank'], self.opt['world_size']
         # of images that differ in their ending alone, x.jpg and x.png, saved ones keep it in their name
-        stems = Counter(map(without_ending, getattr(dataset, 'names', ())))
+        stems = Counter(osp.splitext(name)[0] for name in getattr(dataset, 'names', ()) if is_image(name))
         net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
         rescaler: Any = _Direct(net, self.device)
         if isinstance(net, IARN):
@@ -147,7 +147,7 @@ class _Direct:
 
 def _name_below(dataset: dict[str, Any], path: str, scale: str) -> str:
     """Path of an image, without its ending, below the folder that a data set names; a key of an LMDB as it is."""
-    stem = without_ending(path)
+    stem = osp.splitext(path)[0] if is_image(osp.basename(path)) else path
     for key in ('dataroot_gt', 'dataroot_lq'):
         root = str(dataset.get(key) or '').replace('{scale}', scale).replace('{factor}', scale[1:])
         if root.endswith('.lmdb'):
