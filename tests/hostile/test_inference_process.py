@@ -18,7 +18,7 @@ from iarn_basicsr.inference.cli import process
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI = f'{sys.executable} -m iarn_basicsr.inference.cli'
-LIMIT = 120  # seconds for a process, on a busy machine
+LIMIT = 300  # seconds for a process, on a busy machine
 # Writing that stops half way through the second file: it says so by a file, and waits to be killed.
 SLOW = """
 import pathlib, sys, time
@@ -103,8 +103,8 @@ def test_a_signal_in_the_middle_of_a_file(place: Path) -> None:
                   '--device', 'cpu')
     wait_for(Path('half').exists, child)
     child.send_signal(signal.SIGTERM)
-    assert child.communicate(timeout=LIMIT) == (
-        '', 'iarn downscale: interrupted; every file that was written is complete\n')
+    out, err = child.communicate(timeout=LIMIT)
+    assert not out and err.strip() == 'iarn downscale: interrupted; every file that was written is complete'
     assert child.returncode == 128 + signal.SIGTERM and list(times()) == ['a.png']
 
 
