@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hostile.inference_tools import RGB, contents, iarn, refused, weights
+from hostile.inference_tools import RGB, contents, iarn, in_time, png_chunks, refused, weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from iarn_basicsr.data.image_source import ImageSource
 from iarn_basicsr.files import save_text
-from iarn_basicsr.inference.cli.share import Process, even_shares
+from iarn_basicsr.inference.cli.share import Process, even_shares, pixels_of
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID', 'SLURM_JOB_ID',
@@ -148,6 +148,17 @@ def test_two_files_that_are_not_there_are_two() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- shares
+
+
+@pytest.mark.filterwarnings('error')
+def test_pixels_are_counted_by_the_header() -> None:
+    """Of any size; nothing is decoded, and nothing waits for a pipe."""
+    Path('huge.png').write_bytes(png_chunks((30000, 30000)))
+    Path('text.png').write_text('hello')
+    os.mkfifo('pipe.png')
+    with in_time():
+        assert [pixels_of(name) for name in ('huge.png', 'text.png', 'pipe.png', 'nix.png')] == [9 * 10**8, 1, 1, 1]
+    assert Image.MAX_IMAGE_PIXELS is not None
 
 
 @settings(deadline=None)

@@ -95,10 +95,13 @@ def pixels_of(path: str) -> int:
     """As the header says; 1 for what cannot be read, which takes next to no time."""
     if not osp.isfile(path):  # opening a pipe may never end
         return 1
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        try:
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
             with Image.open(path) as file:
                 return file.width * file.height
-        except Exception:  # a decoder may raise anything
-            return 1
+    except Exception:  # a decoder may raise anything
+        return 1
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
