@@ -42,7 +42,7 @@ class Batch:
             for job in batch:
                 with batch.making(job):
                     batch.made(job, rescaler.downscale_file(job.source, job.target, scale=2))
-        return batch.status
+        return int(bool(batch.failed))
 
     Of several processes that ``torchrun`` or ``srun`` started, each plans all files and takes its share, whatever
     exists already; process 0 tells what is wrong with the plan. What failed is logged at the end of the block.
@@ -107,11 +107,6 @@ class Batch:
 
     def __iter__(self) -> Iterator[Job]:
         return iter(tqdm(self.jobs, unit='image', disable=not self._talks or len(self.jobs) < 2))
-
-    @property
-    def status(self) -> int:
-        """The exit code."""
-        return int(bool(self.failed))
 
     @contextmanager
     def making(self, job: Job) -> Iterator[None]:

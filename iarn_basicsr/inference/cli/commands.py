@@ -168,7 +168,7 @@ def downscale(scale: tuple[float, float] | None, size: Size | None, max_side: in
                 batch.made(job, rescaler.downscale_file(
                     job.source, job.target, scale, size, max_side, allow_lossy=allow_lossy, quality=quality,
                     dry_run=batch.dry_run))
-    return batch.status
+    return int(bool(batch.failed))
 
 
 @command('upscale')
@@ -195,7 +195,7 @@ def upscale(size: Size | None, region: Region | None, force: bool, weights: str 
                 rescaler = loaded(weights or known or (zoo.JPEG if is_jpeg(job.source) else zoo.DEFAULT))
                 batch.made(job, rescaler.upscale_file(picture, job.target, size, force, region=region,
                                                      dry_run=batch.dry_run))
-    return batch.status
+    return int(bool(batch.failed))
 
 
 @command('compare')

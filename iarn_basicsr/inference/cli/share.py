@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from os import path as osp
 
@@ -66,8 +67,10 @@ class Process:
 
     def leave(self, failed: bool) -> None:
         """Where some files failed, wait until the other processes are done: ``torchrun`` ends them when one fails."""
-        if self.count > 1 and 'TORCHELASTIC_RUN_ID' in os.environ:
-            from torch.distributed import rendezvous
+        if self.count == 1 or 'TORCHELASTIC_RUN_ID' not in os.environ:
+            return
+        from torch.distributed import rendezvous
+        with suppress(RuntimeError):  # the machine that keeps the store may be done, and gone
             store, _, _ = next(rendezvous('env://'))
             done = [f'done {rank}' for rank in range(self.count)]
             store.set(done[self.rank], '')
