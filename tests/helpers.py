@@ -10,8 +10,11 @@ import cv2
 import numpy as np
 import torch
 import yaml
+from hypothesis import settings
 
 from iarn_basicsr.archs.iarn import IARN
+
+few = settings(max_examples=25, deadline=None, derandomize=True)  # of a property of numbers
 
 # The smallest network that every coupling and every split takes.
 DENSE = {'num_block': 1, 'width': 4, 'order': 4, 'extra_channels': 0, 'subnet': 'dense'}
@@ -65,10 +68,14 @@ def write_yaml(options: dict[str, Any], path: Path) -> Path:
 
 
 def tiny_net(std: float = 0.02, seed: int = 0, **options: Any) -> IARN:
-    """A small dense network, every parameter moved by ``std``: nothing holds by the initialisation alone."""
+    """A small dense network, every parameter moved by ``std``."""
     torch.manual_seed(seed)
-    net = IARN(**{**DENSE, **options})
+    return randomised(IARN(**{**DENSE, **options}), std).eval()
+
+
+def randomised(net: torch.nn.Module, std: float = 0.05) -> torch.nn.Module:
+    """The network with every parameter moved: nothing holds by the initialisation alone."""
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(std * torch.randn_like(parameter))
-    return net.eval()
+    return net

@@ -37,16 +37,6 @@ def test_equals_basicsr_with_the_border_of_the_larger_ratio():
                 assert values[f'{prefix}ssim_{channel}'] == calculate_ssim(a, b, 3, test_y_channel=y)
 
 
-def test_errors_at_the_border_do_not_count():
-    hr, lr = image(), image((20, 22, 3))
-    damaged = hr.copy()
-    damaged[:2] = 0
-    damaged[:, -2:] = 255
-    assert evaluate((damaged, hr), (lr, lr), DEFAULT_METRICS)['psnr_rgb'] == 100
-    damaged[2, 2] = 0
-    assert evaluate((damaged, hr), (lr, lr), DEFAULT_METRICS)['psnr_rgb'] < 100
-
-
 @pytest.mark.parametrize(('hr', 'lr', 'border'), [((40, 40), (40, 40), 1), ((40, 40), (20, 20), 2),
                                                   ((40, 40), (16, 20), 3), ((41, 40), (20, 20), 3)])
 def test_border(hr, lr, border):
