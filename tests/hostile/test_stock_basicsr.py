@@ -90,8 +90,7 @@ PLUGIN = "plugin: !!python/name:iarn_basicsr.plugin.__version__ ''\n"
 @pytest.mark.parametrize(('words', 'developed', 'kind'), [(SCRIPT, True, 'build_wheel'),
                                                           (TORCHRUN, False, 'build_editable')],
                          ids=['installed checkout', 'fresh checkout, torchrun'])
-def test_train_and_test(environments: Callable[..., Path], checkout: Path, words: list[str], developed: bool,
-                        kind: str) -> None:
+def test_train_and_test(environments, checkout, words, developed, kind):
     """A test file with the name of the run tests what was trained."""
     python = environments(kind, *([checkout] if developed else []))
     done = run(python, *words, cwd=checkout)
@@ -113,7 +112,7 @@ def test_train_and_test(environments: Callable[..., Path], checkout: Path, words
 
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', ['build_editable', 'build_wheel'])
-def test_hook_comes_and_goes_with_the_package(wheels: dict[str, Path], kind: str) -> None:
+def test_hook_comes_and_goes_with_the_package(wheels, kind):
     """pip removes what the wheel's RECORD names."""
     with zipfile.ZipFile(wheels[kind]) as wheel:
         record = next(n for n in wheel.namelist() if n.endswith('.dist-info/RECORD'))
@@ -122,7 +121,7 @@ def test_hook_comes_and_goes_with_the_package(wheels: dict[str, Path], kind: str
         assert wheel.read(f'{HOOK}.py') == (ROOT / 'iarn_basicsr' / 'compat' / 'stand_ins.py').read_bytes()
 
 
-def test_start_of_python_stays_light(environments: Callable[..., Path], tmp_path: Path) -> None:
+def test_start_of_python_stays_light(environments, tmp_path):
     """The hook is there once, and nothing was imported for it."""
     program = ('import sys; print(sum(getattr(f, "__name__", "") == "StandIns" for f in sys.meta_path), '
                f'{HOOK!r} in sys.modules, "iarn_basicsr" in sys.modules, "torch" in sys.modules)')
@@ -138,7 +137,7 @@ def own_commands() -> str:
     return doctor._stock_commands()
 
 
-def test_doctor_in_a_fresh_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_in_a_fresh_checkout(tmp_path, monkeypatch):
     """Beside an installed BasicSR."""
     (tmp_path / 'basicsr').mkdir()
     (tmp_path / 'basicsr' / '__init__.py').touch()
@@ -149,7 +148,7 @@ def test_doctor_in_a_fresh_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize('installed', [True, False])
-def test_doctor_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+def test_doctor_elsewhere(tmp_path, monkeypatch, installed):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, 'path', ['', *([str(SITE)] if installed else [])])
     place = SITE / 'basicsr' if installed else 'none: BasicSR is not installed'
@@ -159,7 +158,7 @@ def test_doctor_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, insta
 
 @pytest.mark.parametrize(('there', 'text'), [
     (True, '; with the import hook of this package'), (False, 'newer: pip install this package again')])
-def test_doctor_looks_for_the_hook(monkeypatch: pytest.MonkeyPatch, there: bool, text: str) -> None:
+def test_doctor_looks_for_the_hook(monkeypatch, there, text):
     monkeypatch.setitem(sys.modules, HOOK, stand_ins)
     if not there:
         monkeypatch.delitem(sys.modules, HOOK)

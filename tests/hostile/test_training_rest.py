@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import types
-from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ from helpers import write_yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_last_validation_is_named_after_an_iteration_that_ran(tmp_path: Path, pipeline: Callable[..., None],
-                                                              options: dict[str, Any]) -> None:
+def test_last_validation_is_named_after_an_iteration_that_ran(tmp_path, pipeline, options):
     total, freq = 3, 2
     options['train']['total_iter'] = total
     options['val'].update(val_freq=freq, save_img=True)
@@ -35,8 +33,7 @@ def test_last_validation_is_named_after_an_iteration_that_ran(tmp_path: Path, pi
 
 
 @pytest.mark.parametrize('package', ['wandb', 'tensorboard'])
-def test_logger_that_is_not_installed(options: dict[str, Any], ends: Callable[..., str],
-                                      monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+def test_logger_that_is_not_installed(options, ends, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     for name in [n for n in sys.modules if n.startswith('torch.utils.tensorboard')]:
         monkeypatch.delitem(sys.modules, name)
@@ -45,8 +42,7 @@ def test_logger_that_is_not_installed(options: dict[str, Any], ends: Callable[..
     assert line.startswith('iarn-train: logger') and f'pip install {package}' in line
 
 
-def test_wandb_that_does_not_start(options: dict[str, Any], ends: Callable[..., str],
-                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_that_does_not_start(options, ends, monkeypatch):
     """As it does without a key, or offline."""
     error = type('UsageError', (Exception, ), {'__module__': 'wandb.errors'})
 
@@ -63,7 +59,7 @@ def test_wandb_that_does_not_start(options: dict[str, Any], ends: Callable[..., 
 
 
 @pytest.mark.slow
-def test_without_basicsr(tmp_path: Path) -> None:
+def test_without_basicsr(tmp_path):
     """One line each, that says how to install it."""
     code = ('import importlib.util as util, sys; find = util.find_spec\n'
             'util.find_spec = lambda name, *more: None if name == "basicsr" else find(name, *more)\n'

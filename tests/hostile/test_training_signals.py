@@ -68,8 +68,7 @@ TORCHRUN = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
 @pytest.mark.slow
 @pytest.mark.parametrize(('name', 'launcher', 'code'), [('SIGINT', [], 130), ('SIGTERM', TORCHRUN, 1)],
                          ids=['SIGINT', 'SIGTERM under torchrun'])
-def test_signal_to_all_processes_of_a_run(tmp_path: Path, options: dict[str, Any], name: str, launcher: list[str],
-                                          code: int) -> None:
+def test_signal_to_all_processes_of_a_run(tmp_path, options, name, launcher, code):
     """As a terminal or a cluster sends it: saved, one line, and nothing is left, neither files nor processes."""
     process = start(*launcher, '-m', 'iarn_basicsr.train', '-opt', write_yaml(options, tmp_path / 'options.yml'),
                     *(['--launcher', 'pytorch'] if launcher else []), cwd=tmp_path)
@@ -89,9 +88,7 @@ def test_signal_to_all_processes_of_a_run(tmp_path: Path, options: dict[str, Any
 
 
 @pytest.mark.skipif(torch.multiprocessing.get_start_method() != 'fork', reason='a worker that is not a fork')
-def test_signals_to_a_worker_that_has_just_started(tmp_path: Path, options: dict[str, Any],
-                                                   pipeline: Callable[..., None],
-                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signals_to_a_worker_that_has_just_started(tmp_path, options, pipeline, monkeypatch):
     """Before it could ignore signals: it goes on working. Torch sets the threads of a worker at its very start."""
     set_num_threads, here = torch.set_num_threads, os.getpid()
 
@@ -109,8 +106,7 @@ def test_signals_to_a_worker_that_has_just_started(tmp_path: Path, options: dict
 
 
 @pytest.mark.parametrize('name', ['SIGINT', 'SIGHUP'])
-def test_signal_in_a_step(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None],
-                          monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, name: str) -> None:
+def test_signal_in_a_step(tmp_path, options, pipeline, monkeypatch, capfd, name):
     """The step is finished and saved; afterwards the signals are what they were."""
     step, before = IARNModel.optimize_parameters, [signal.getsignal(getattr(signal, s)) for s in SIGNALS]
 
@@ -135,9 +131,7 @@ def test_signal_in_a_step(tmp_path: Path, options: dict[str, Any], pipeline: Cal
 
 
 @pytest.mark.parametrize('moment', ['in a step', 'while saving'])
-def test_second_interruption_stops_at_once(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None],
-                                           monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture,
-                                           moment: str) -> None:
+def test_second_interruption_stops_at_once(tmp_path, options, pipeline, monkeypatch, capfd, moment):
     """In the middle of a file too: it is not there, and nothing is left beside it."""
 
     def twice(*_: Any) -> None:
@@ -157,9 +151,7 @@ def test_second_interruption_stops_at_once(tmp_path: Path, options: dict[str, An
     assert not [*tmp_path.rglob('.writing-*'), *tmp_path.rglob('*.pth'), *tmp_path.rglob('*.state')]
 
 
-def test_interruption_after_saving_changes_nothing(tmp_path: Path, options: dict[str, Any],
-                                                   pipeline: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
-                                                   capfd: pytest.CaptureFixture) -> None:
+def test_interruption_after_saving_changes_nothing(tmp_path, options, pipeline, monkeypatch, capfd):
     """The impatient second Ctrl-C comes when all is done."""
     step, end_workers = IARNModel.optimize_parameters, training._end_workers
 
@@ -183,7 +175,7 @@ def test_interruption_after_saving_changes_nothing(tmp_path: Path, options: dict
 
 
 @pytest.mark.skipif(not Path('/proc/self/maps').exists(), reason='it is not told there what is being imported')
-def test_interruption_of_the_imports(tmp_path: Path) -> None:
+def test_interruption_of_the_imports(tmp_path):
     process = start('-m', 'iarn_basicsr.train', '-opt', 'none.yml', cwd=tmp_path)
     wait_for(lambda: 'libtorch' in Path(f'/proc/{process.pid}/maps').read_text(), process)
     os.killpg(process.pid, signal.SIGINT)
@@ -192,9 +184,7 @@ def test_interruption_of_the_imports(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('program', ['train', 'test'])
-def test_interruption_in_the_program(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None],
-                                     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture,
-                                     program: str) -> None:
+def test_interruption_in_the_program(tmp_path, options, pipeline, monkeypatch, capfd, program):
     """While a training reads its options, or a test runs."""
 
     def interrupted(*_: Any, **__: Any) -> None:
@@ -213,7 +203,7 @@ def test_interruption_in_the_program(tmp_path: Path, options: dict[str, Any], pi
     assert err.endswith(f'iarn-{program}: interrupted\n') and 'Traceback' not in err
 
 
-def test_ignored_interruption_stays_ignored() -> None:
+def test_ignored_interruption_stays_ignored():
     """As ``nohup`` and the background of a shell have it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     launch.launch('program', lambda: lambda: os.kill(os.getpid(), signal.SIGINT))

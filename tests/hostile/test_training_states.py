@@ -71,8 +71,7 @@ def small_run(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
 
 @pytest.mark.parametrize('name', [STATE, WEIGHTS])
 @pytest.mark.parametrize('damage', DAMAGE)
-def test_newest_whole_state(small_run: tuple[Path, dict[str, Any]], caplog: pytest.LogCaptureFixture,
-                            monkeypatch: pytest.MonkeyPatch, damage: str, name: str) -> None:
+def test_newest_whole_state(small_run, caplog, monkeypatch, damage, name):
     run, opt = small_run
     monkeypatch.chdir(run)
     DAMAGE[damage](run / name)
@@ -90,8 +89,7 @@ def test_newest_whole_state(small_run: tuple[Path, dict[str, Any]], caplog: pyte
 
 
 @pytest.mark.parametrize('damage', ['cut', 'a pickle that executes', 'something else', 'missing'])
-def test_state_that_is_named(small_run: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch,
-                             damage: str) -> None:
+def test_state_that_is_named(small_run, monkeypatch, damage):
     run, opt = small_run
     monkeypatch.chdir(run)
     DAMAGE[damage](run / STATE)
@@ -102,7 +100,7 @@ def test_state_that_is_named(small_run: tuple[Path, dict[str, Any]], monkeypatch
 
 
 @pytest.mark.parametrize('value', [None, -1], ids=str)
-def test_state_without_a_number(small_run: tuple[Path, dict[str, Any]], value: Any) -> None:
+def test_state_without_a_number(small_run, value):
     run, opt = small_run
     torch.save({**torch.load(run / STATE, weights_only=True), 'iter': value}, run / STATE)
     opt['auto_resume'], opt['path']['resume_state'] = False, str(run / STATE)
@@ -110,8 +108,7 @@ def test_state_without_a_number(small_run: tuple[Path, dict[str, Any]], value: A
         load_resume_state(opt)
 
 
-def test_resume_past_damaged_weights(trained: Path, tmp_path: Path, options: dict[str, Any],
-                                     pipeline: Callable[..., None], capfd: pytest.CaptureFixture) -> None:
+def test_resume_past_damaged_weights(trained, tmp_path, options, pipeline, capfd):
     """The run says so in one line, goes on from the state before, and makes the damaged files again."""
     keep(0.5)(trained / WEIGHTS)
     options['train']['total_iter'] = 6
@@ -125,8 +122,7 @@ def test_resume_past_damaged_weights(trained: Path, tmp_path: Path, options: dic
 
 
 @pytest.mark.parametrize('folder', ['training_states', 'models'])
-def test_no_whole_state_is_no_new_run(trained: Path, tmp_path: Path, options: dict[str, Any],
-                                      ends: Callable[..., str], folder: str) -> None:
+def test_no_whole_state_is_no_new_run(trained, tmp_path, options, ends, folder):
     """Which would put the old one away."""
     for path in (trained / folder).iterdir():
         keep(0.5)(path)
@@ -136,7 +132,7 @@ def test_no_whole_state_is_no_new_run(trained: Path, tmp_path: Path, options: di
     assert sorted(tmp_path.rglob('*')) == before
 
 
-def test_state_of_another_network(trained: Path, options: dict[str, Any], ends: Callable[..., str]) -> None:
+def test_state_of_another_network(trained, options, ends):
     whole = torch.load(trained / STATE, weights_only=True)
     options['path']['resume_state'] = str(trained / STATE)
     for entries in ({'optimizers': []}, {'optimizers': 3}, {'schedulers': [None]},
@@ -145,7 +141,7 @@ def test_state_of_another_network(trained: Path, options: dict[str, Any], ends: 
         assert f"{str(trained / STATE)!r} does not fit network_g or train.optim_g" in ends(options)
 
 
-def test_resumed_with_another_network(trained: Path, options: dict[str, Any], ends: Callable[..., str]) -> None:
+def test_resumed_with_another_network(trained, options, ends):
     options['network_g']['width'] = 6
     line = ends(options, '--auto_resume')
     assert 'net_g_4.pth' in line and 'network_g' in line
@@ -154,8 +150,7 @@ def test_resumed_with_another_network(trained: Path, options: dict[str, Any], en
 # ----------------------------------------------------------------------------------------------------- weights to start
 
 
-def test_damaged_weights_to_start_from(small_run: tuple[Path, dict[str, Any]], options: dict[str, Any],
-                                       ends: Callable[..., str]) -> None:
+def test_damaged_weights_to_start_from(small_run, options, ends):
     path = small_run[0] / WEIGHTS
     DAMAGE['a pickle that executes'](path)
     options['path']['pretrain_network_g'] = str(path)
@@ -163,7 +158,7 @@ def test_damaged_weights_to_start_from(small_run: tuple[Path, dict[str, Any]], o
     assert str(path) in ends(as_test(options, pretrain_network_g=str(path)), program='test')
 
 
-def test_no_such_weights(options: dict[str, Any], ends: Callable[..., str]) -> None:
+def test_no_such_weights(options, ends):
     options['path']['pretrain_network_g'] = 'iarn_ligth_x1-4'
     assert "no released weights of this name; did you mean 'iarn_light_x1-4'" in ends(options)
 
@@ -172,8 +167,7 @@ def test_no_such_weights(options: dict[str, Any], ends: Callable[..., str]) -> N
 
 
 @pytest.mark.parametrize(('number', 'name'), [(2, 'net_g_2.pth'), (3, '2.state'), (6, 'net_g_latest.pth')])
-def test_disk_that_gets_full(tmp_path: Path, options: dict[str, Any], ends: Callable[..., str],
-                             monkeypatch: pytest.MonkeyPatch, number: int, name: str) -> None:
+def test_disk_that_gets_full(tmp_path, options, ends, monkeypatch, number, name):
     """At the files that training writes."""
     calls, sync = [], os.fsync
 
@@ -204,8 +198,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(['umount', '-l', str(folder)], check=True, timeout=20)
 
 
-def test_full_disk(small_disk: Path, options: dict[str, Any], ends: Callable[..., str],
-                   capfd: pytest.CaptureFixture) -> None:
+def test_full_disk(small_disk, options, ends, capfd):
     """The log, the states and the weights on a file system that is too small for them."""
     options['train']['total_iter'] = 1000
     options['logger'].update(print_freq=1, save_checkpoint_freq=1)
@@ -216,8 +209,7 @@ def test_full_disk(small_disk: Path, options: dict[str, Any], ends: Callable[...
         torch.load(path, weights_only=True)
 
 
-def test_log_that_cannot_be_written(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None],
-                                    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
+def test_log_that_cannot_be_written(tmp_path, options, pipeline, monkeypatch, capfd):
     """One line says so; training goes on."""
 
     def full(handler: logging.FileHandler, record: logging.LogRecord) -> None:

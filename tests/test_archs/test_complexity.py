@@ -26,7 +26,7 @@ def conv_macs(net: nn.Module, run: object) -> int:
     return total
 
 
-def test_budget() -> None:
+def test_budget():
     """The default: 0.51 M parameters; IRN x2's 0.42 M multiply-accumulates per HR pixel are far away."""
     cost = IARN().complexity((144, 144), (72, 72))
     assert 0.50e6 < cost['params'] < 0.52e6
@@ -35,7 +35,7 @@ def test_budget() -> None:
 
 @pytest.mark.parametrize(('hr', 'lr'), [((48, 40), (24, 20)), ((47, 39), (33, 11))])
 @pytest.mark.parametrize('options', [{}, LIGHT, {**LIGHT, 'coupling': 'hr_grid'}])
-def test_macs_match_an_independent_count(options: dict, hr: tuple, lr: tuple) -> None:
+def test_macs_match_an_independent_count(options, hr, lr):
     """Hooks on every Conv2d, for both directions; the resampling counted on top is a few per cent."""
     net = IARN(**options)
     down = conv_macs(net, lambda: net.downscale(torch.rand(1, 3, *hr), lr))
@@ -47,7 +47,7 @@ def test_macs_match_an_independent_count(options: dict, hr: tuple, lr: tuple) ->
 
 
 @pytest.mark.parametrize('scale', sorted(LEVELS))
-def test_macs_of_irn(scale: int) -> None:
+def test_macs_of_irn(scale):
     """The convolutions, and 4 (Haar) or 9 (learned) multiplications for every value that is split."""
     net, lr = IRN(scale=scale, num_block=2, width=4), (24 // scale, 48 // scale)
     convolutions = conv_macs(net, lambda: net.downscale(torch.rand(1, 3, 24, 48), lr))
@@ -55,7 +55,7 @@ def test_macs_of_irn(scale: int) -> None:
 
 
 @pytest.mark.parametrize('order', [1, 2])
-def test_resampling_part_closed_form(order: int) -> None:
+def test_resampling_part_closed_form(order):
     """x2: a pooling row has 2 weights, an unpooling row K; what remains are the convolutions."""
     net, (height, width), k = IARN(**{**LIGHT, 'num_block': 1, 'width': 1, 'order': order}), (12, 20), order
     h, w = height // 2, width // 2
@@ -65,7 +65,7 @@ def test_resampling_part_closed_form(order: int) -> None:
     assert net.complexity((height, width), (h, w))['macs'] == convolutions + pool + unpool
 
 
-def test_complexity_builds_on_the_network_dtype_and_checks_the_size() -> None:
+def test_complexity_builds_on_the_network_dtype_and_checks_the_size():
     net = IARN(**LIGHT)
     assert net.double().complexity((48, 40), (24, 20)) == IARN(**LIGHT).complexity((48, 40), (24, 20))
     with pytest.raises(ValueError, match='LR size 5x20 is out of range for HR 48x40'):

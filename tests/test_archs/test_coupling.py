@@ -66,7 +66,7 @@ class Constant(GridMaps):
 @pytest.mark.parametrize(('hr', 'lr'), SIZES)
 @pytest.mark.parametrize('split', sorted(PAIRS))
 @pytest.mark.parametrize('coupling', sorted(BUILD))
-def test_round_trip(coupling: str, split: str, hr: tuple, lr: tuple) -> None:
+def test_round_trip(coupling, split, hr, lr):
     block = randomised(Coupling(BUILD[coupling](), 1.0))
     check_round_trip(block, small_grid(hr, lr, split, dtype=torch.float32), 1e-5)
     check_round_trip(block.double(), small_grid(hr, lr, split), 1e-10)
@@ -76,13 +76,13 @@ def test_round_trip(coupling: str, split: str, hr: tuple, lr: tuple) -> None:
     ('lr_grid', {'order': 1}), ('lr_grid', {'order': 3}), ('lr_grid', {'encoding': False}),
     ('hr_grid', {'fold': 1}), ('hr_grid', {'fold': 3}), ('hr_grid', {'encoding': False}),
 ])
-def test_round_trip_of_every_option(coupling: str, option: dict) -> None:
+def test_round_trip_of_every_option(coupling, option):
     block = randomised(Coupling(BUILD[coupling](**option), 0.5)).double()
     check_round_trip(block, small_grid((9, 13), (4, 8), order=option.get('order', 2)), 1e-10)
 
 
 @pytest.mark.parametrize('clamp', [0.5, 2.0])
-def test_formula(clamp: float) -> None:
+def test_formula(clamp):
     """l + phi;  r exp(s) + t with s = clamp (2 sigmoid(raw) - 1), by values known in advance."""
     g = small_grid((4, 6), (2, 3))
     phi, s, t = (torch.randn(1, 3, *size, dtype=torch.float64) for size in ((2, 3), (4, 6), (4, 6)))
@@ -96,7 +96,7 @@ def test_formula(clamp: float) -> None:
     torch.testing.assert_close(old_high, (high - t) / torch.exp(bounded), rtol=0, atol=1e-12)
 
 
-def test_low_branch_of_a_lossy_pair_is_at_hr_resolution() -> None:
+def test_low_branch_of_a_lossy_pair_is_at_hr_resolution():
     """Where D U != I, Phi is brought to the HR grid by U, and (s, t) are made from D l."""
     g = small_grid((9, 13), (4, 8), 'cubic_interp')
     block, (low, high) = randomised(Coupling(BUILD['lr_grid'](), 1.0)).double(), state(g)
@@ -107,7 +107,7 @@ def test_low_branch_of_a_lossy_pair_is_at_hr_resolution() -> None:
 
 
 @pytest.mark.parametrize('coupling', sorted(COUPLINGS))
-def test_log_scale_is_bounded_for_huge_weights(coupling: str, clamp: float = 0.3) -> None:
+def test_log_scale_is_bounded_for_huge_weights(coupling, clamp=0.3):
     """d inverse / d r = exp(-s): within [exp(-clamp), exp(clamp)], and the bound is reached."""
     g = small_grid((9, 13), (4, 8))
     block = randomised(Coupling(BUILD[coupling](), clamp), 1000).double()
@@ -119,7 +119,7 @@ def test_log_scale_is_bounded_for_huge_weights(coupling: str, clamp: float = 0.3
 
 
 @pytest.mark.parametrize('coupling', sorted(COUPLINGS))
-def test_log_determinant_is_the_sum_of_the_log_scale(coupling: str) -> None:
+def test_log_determinant_is_the_sum_of_the_log_scale(coupling):
     """Of the full Jacobian, on an image of 4x4 pixels; that of the inverse is its negative."""
     g = small_grid((4, 4), (2, 3))
     block, (low, high) = randomised(Coupling(BUILD[coupling](), 1.0), 0.3).double(), state(g, 1)
@@ -138,7 +138,7 @@ def test_log_determinant_is_the_sum_of_the_log_scale(coupling: str) -> None:
 
 
 @pytest.mark.parametrize('coupling', sorted(COUPLINGS))
-def test_networks_under_autocast(coupling: str) -> None:
+def test_networks_under_autocast(coupling):
     """The networks do run in bfloat16; the block's arithmetic around them is float32 to the bit."""
     g = small_grid((9, 13), (4, 8), dtype=torch.float32)
     block, (low, high) = randomised(Coupling(BUILD[coupling](), 1.0)), state(g)
@@ -156,7 +156,7 @@ def test_networks_under_autocast(coupling: str) -> None:
 
 @pytest.mark.parametrize('coupling', sorted(BUILD))
 @pytest.mark.parametrize('direction', ['forward', 'inverse'])
-def test_gradcheck(coupling: str, direction: str) -> None:
+def test_gradcheck(coupling, direction):
     """With respect to both branches and every parameter."""
     g = small_grid((4, 5), (2, 3))
     block = randomised(Coupling(BUILD[coupling](), 1.0)).double()
@@ -171,7 +171,7 @@ def test_gradcheck(coupling: str, direction: str) -> None:
     assert torch.autograd.gradcheck(run, (low, high, *values), fast_mode=True)
 
 
-def test_lr_grid_maps_are_networks_between_pool_and_unpool() -> None:
+def test_lr_grid_maps_are_networks_between_pool_and_unpool():
     """phi(pool(r), h/H, w/W);  (s, t) = unpool(affine(l, h/H, w/W)), s first."""
     g = small_grid((9, 13), (4, 8))
     maps, (low, high) = randomised(BUILD['lr_grid']()).double(), state(g)
@@ -184,7 +184,7 @@ def test_lr_grid_maps_are_networks_between_pool_and_unpool() -> None:
     assert s.shape == t.shape == high.shape
 
 
-def test_hr_grid_maps_are_networks_between_up_and_down() -> None:
+def test_hr_grid_maps_are_networks_between_up_and_down():
     """D phi(r, e);  (s, t) = affine(U l, e), folded by 2 where the size is even."""
     g = small_grid((8, 12), (5, 7))
     maps, (low, high) = randomised(BUILD['hr_grid']()).double(), state(g)
@@ -198,7 +198,7 @@ def test_hr_grid_maps_are_networks_between_up_and_down() -> None:
 
 
 @pytest.mark.parametrize('fold', [1, 2, 3])
-def test_folding_loses_nothing(fold: int) -> None:
+def test_folding_loses_nothing(fold):
     """With the identity in place of a network the image comes back, whatever its size."""
     g = small_grid((7, 11), (4, 8))
     maps = HRGridMaps(subnet=partial(DenseBlock, width=1, init_last=0), fold=fold, encoding=False)

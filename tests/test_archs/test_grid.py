@@ -25,7 +25,7 @@ def dense(matrices: list) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize('order', [1, 2, 4])
 @pytest.mark.parametrize(('hr', 'lr'), [((11, 14), (4, 9)), ((9, 13), (9, 4)), ((300, 8), (113, 5))])
-def test_pool_and_unpool_equal_the_dense_matrices(order: int, hr: tuple, lr: tuple) -> None:
+def test_pool_and_unpool_equal_the_dense_matrices(order, hr, lr):
     """Channel (c K + k_v) K + k_h holds P_kv x_c P_kh^T; unpooling sums Q_kv y Q_kh^T over the orders."""
     g, (h, w), k = make(hr, lr, order=order), lr, order
     x = torch.rand(2, 3, *hr, dtype=torch.float64)
@@ -44,7 +44,7 @@ def test_pool_and_unpool_equal_the_dense_matrices(order: int, hr: tuple, lr: tup
 
 
 @pytest.mark.parametrize('hr', [(24, 30), (300, 30)])
-def test_autocast_does_not_lower_the_precision(hr: tuple) -> None:
+def test_autocast_does_not_lower_the_precision(hr):
     g = make(hr, (11, 13), dtype=torch.float32)
     x, y, z = torch.rand(1, 3, *hr), torch.rand(1, 3, 11, 13), torch.rand(1, 12, 11, 13)
     plain = [g.down(x), g.up(y), g.pool(x), g.unpool(z)]
@@ -60,7 +60,7 @@ def test_autocast_does_not_lower_the_precision(hr: tuple) -> None:
 
 @few
 @given(st.sampled_from(PAIRS), st.integers(7, 40), st.integers(7, 40), st.floats(1, 4), st.floats(1, 4))
-def test_channel_split(pair: str, height: int, width: int, vertical: float, horizontal: float) -> None:
+def test_channel_split(pair, height, width, vertical, horizontal):
     """(D x, x - U D x), and x comes back; with a right inverse D of the high branch is zero."""
     lr = lr_size((height, width), (vertical, horizontal))
     g = make((height, width), lr, pair)
@@ -75,7 +75,7 @@ def test_channel_split(pair: str, height: int, width: int, vertical: float, hori
         torch.testing.assert_close(merge(low + 1, high, g), x + 1, rtol=0, atol=1e-10)  # low carries the mean
 
 
-def test_a_window_keeps_the_geometry_of_the_whole() -> None:
+def test_a_window_keeps_the_geometry_of_the_whole():
     """Every map of a window is the part of the whole map; ratios are those of the whole image."""
     whole = make((40, 36), (19, 11), order=3)
     window = AxisWindow(8, 30, 4, 15), AxisWindow(3, 36, 1, 11)
@@ -91,12 +91,12 @@ def test_a_window_keeps_the_geometry_of_the_whole() -> None:
     assert torch.equal(part.encoding.horizontal, whole.encoding.horizontal[3:])
 
 
-def test_grids_are_cached() -> None:
+def test_grids_are_cached():
     assert make((12, 14), (6, 7)) is make((12, 14), (6, 7))
     assert make((12, 14), (6, 7)) is not make((12, 14), (7, 6))
 
 
-def test_errors() -> None:
+def test_errors():
     with pytest.raises(ValueError, match="split 'haar' is unknown: choose one of"):
         make((8, 8), (4, 4), 'haar')
     for largest, lr in (((300, 100), (50, 50)), ((144, 144), (72, 72))):  # 4 x 72 = 288 cells

@@ -37,7 +37,7 @@ def objective(out: dict[str, torch.Tensor], hr: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize('split', ['area', 'cubic'])
 @pytest.mark.parametrize('coupling', BOTH)
 @pytest.mark.parametrize('subnet', ['dense', 'residual'])
-def test_round_trip(subnet: str, coupling: str, split: str, dtype: torch.dtype, tolerance: float) -> None:
+def test_round_trip(subnet, coupling, split, dtype, tolerance):
     """x -> (LR, z) -> x for random weights, any size 7 to 48, scales 1 to 4, asymmetric ones and odd sizes too."""
     net = randomised(IARN(split=split, coupling=coupling, **{**TINY, 'subnet': subnet, 'num_unit': 1})).to(dtype)
 
@@ -61,7 +61,7 @@ def test_round_trip(subnet: str, coupling: str, split: str, dtype: torch.dtype, 
 
 @pytest.mark.parametrize('coupling', BOTH)
 @pytest.mark.parametrize('size', [(8, 10), (17, 13), (5, 20)])
-def test_cubic_interp_is_exact_with_the_true_low_branch(coupling: str, size: tuple) -> None:
+def test_cubic_interp_is_exact_with_the_true_low_branch(coupling, size):
     net = randomised(IARN(split='cubic_interp', coupling=coupling, **TINY)).double()
     x = image(17, 20, dtype=torch.float64)
     lr, latent, low = net.downscale(x, size)
@@ -71,7 +71,7 @@ def test_cubic_interp_is_exact_with_the_true_low_branch(coupling: str, size: tup
     assert (net.upscale(lr, (17, 20), latent) - x).abs().max() > 1e-3  # the LR alone does not hold l
 
 
-def test_images_of_a_batch_do_not_mix(n: int = 3) -> None:
+def test_images_of_a_batch_do_not_mix(n=3):
     net, x = randomised(IARN(**TINY)).double(), image(13, 11, dtype=torch.float64, n=n)
     whole = net(x, (6, 7))
     for k in range(n):
@@ -80,7 +80,7 @@ def test_images_of_a_batch_do_not_mix(n: int = 3) -> None:
 
 @pytest.mark.parametrize('options', [*({'split': split, 'coupling': coupling} for split in PAIRS for coupling in BOTH),
                                      {'extra_channels': 5}], ids=str)
-def test_start_at_zero_is_the_plain_pair(options: dict) -> None:
+def test_start_at_zero_is_the_plain_pair(options):
     """init_last 0: LR = D x, z = x - U D x, nothing in the extra channels, and the restoration is U LR."""
     net, x = IARN(**{**TINY, 'init_last': 0, **options}), image(19, 22)
     g = net.grid_of(x, (19, 22), (8, 15))
@@ -94,7 +94,7 @@ def test_start_at_zero_is_the_plain_pair(options: dict) -> None:
 
 @pytest.mark.parametrize('split', sorted(PAIRS))
 @pytest.mark.parametrize('coupling', BOTH)
-def test_forward(coupling: str, split: str) -> None:
+def test_forward(coupling, split):
     """The documented keys; the LR is 8 bits; what is upscaled is that LR and nothing else."""
     net, x = randomised(IARN(split=split, coupling=coupling, **TINY)), image(13, 18, n=2)
     out = net(x, (7, 9))
@@ -116,7 +116,7 @@ def test_forward(coupling: str, split: str) -> None:
 @pytest.mark.parametrize('options', [{'coupling': 'hr_grid'}, {'encoding': False}, {'init_last': 0}, {'order': 1},
                                      {'split': 'cubic_interp'}, {'extra_channels': 3}], ids=str)
 @pytest.mark.parametrize('scale', [1, 4])
-def test_every_parameter_gets_a_gradient(scale: int, options: dict) -> None:
+def test_every_parameter_gets_a_gradient(scale, options):
     """DDP with find_unused_parameters=False hangs or raises where one gets none; x1 has no high branch."""
     net, x = IARN(**{**TINY, **options}), image(16, 12)
     objective(net(x, (16 // scale, 12 // scale)), x).backward()
@@ -128,7 +128,7 @@ def test_every_parameter_gets_a_gradient(scale: int, options: dict) -> None:
 
 
 @pytest.mark.parametrize('coupling', BOTH)
-def test_forward_leaves_nothing_on_the_network(coupling: str) -> None:
+def test_forward_leaves_nothing_on_the_network(coupling):
     net, x = IARN(coupling=coupling, **TINY), image(12, 15)
     before = [(m, dict(vars(m))) for m in net.modules()]
     first = net(x, (5, 7))
@@ -140,7 +140,7 @@ def test_forward_leaves_nothing_on_the_network(coupling: str) -> None:
     assert torch.equal(net(x, (5, 7))['sr'], first['sr'])
 
 
-def test_without_blocks() -> None:
+def test_without_blocks():
     """The split alone: the LR is D x, U restores its part, and with the latent the round trip is exact."""
     net, hr = IARN(**{**TINY, 'num_block': 0}), image(12, 18, n=1).double()
     down = net.double().downscale(hr, (5, 9))
@@ -156,19 +156,19 @@ def test_without_blocks() -> None:
     ({'extra_channels': 2, 'coupling': 'hr_grid'}, 'extra_channels: 2 needs coupling: lr_grid and split: area or'),
     ({'extra_channels': 2, 'split': 'cubic_interp'}, 'extra_channels: 2 needs coupling: lr_grid and split: area or'),
 ], ids=str)
-def test_invalid_options(options: dict, message: str) -> None:
+def test_invalid_options(options, message):
     with pytest.raises(OptionError, match=message):
         IARN(**options)
 
 
-def test_every_choice_is_one_that_the_network_knows() -> None:
+def test_every_choice_is_one_that_the_network_knows():
     """The schema, the pairs (D, U) and the couplings name the same."""
     for name, known in (('split', PAIRS), ('coupling', COUPLINGS)):
         kind = typing.get_type_hints(IARNOptions)[name]
         assert {*typing.get_args(kind)} == {*known}
 
 
-def test_options_reach_the_blocks() -> None:
+def test_options_reach_the_blocks():
     net = IARN(**{**TINY, 'num_block': 3, 'width': 5, 'order': 3, 'clamp': 0.7})
     assert len(net.blocks) == 3
     assert {block.clamp for block in net.blocks} == {0.7}
@@ -179,7 +179,7 @@ def test_options_reach_the_blocks() -> None:
     torch.testing.assert_close(low, F.avg_pool2d(x, 2), rtol=0, atol=1e-6)
 
 
-def test_max_scale_is_enforced() -> None:
+def test_max_scale_is_enforced():
     net, x = IARN(max_scale=2, **TINY), image(33, 20)
     assert net.downscale(x, (16, 10)).lr.shape[-2:] == (16, 10)
     message = r'LR size 15x10 is out of range for HR 33x20 \(height x width\): at scales 1 to 2 .* 16x10 and 33x20'
@@ -191,7 +191,7 @@ def test_max_scale_is_enforced() -> None:
 
 @pytest.mark.parametrize('x', [torch.rand(1, 4, 12, 12), torch.zeros(1, 3, 12, 12, dtype=torch.uint8),
                                torch.rand(3, 12, 12)], ids=lambda x: f'{tuple(x.shape)} {x.dtype}')
-def test_wrong_image(x: torch.Tensor) -> None:
+def test_wrong_image(x):
     net = IARN(**TINY)
     for call in (lambda: net.downscale(x, (6, 6)), lambda: net(x, (6, 6)), lambda: net.upscale(x, (24, 24))):
         with pytest.raises(ValueError, match=r'image of shape \(.*\) and type .*: expected RGB float \(N, 3, height, '):
@@ -207,7 +207,7 @@ def save(path: Path, net: IARN, **content: object) -> Path:
     {'split': 'area', 'order': 2, 'subnet': 'residual', 'num_unit': 1, 'extra_channels': 3},
     {'coupling': 'hr_grid', 'fold': 1, 'clamp': 0.5, 'max_scale': 8.0, 'split': 'cubic_interp', 'encoding': False},
 ], ids=str)
-def test_from_file(tmp_path: Path, options: dict) -> None:
+def test_from_file(tmp_path, options):
     """Options and weights come back."""
     net, x = randomised(IARN(**{**TINY, **options})), image(13, 18)
     again = IARN.from_file(save(tmp_path / 'net.pth', net))
@@ -216,14 +216,14 @@ def test_from_file(tmp_path: Path, options: dict) -> None:
     assert all(torch.equal(out[k], expected[k]) for k in expected)
 
 
-def test_from_file_prefers_ema(tmp_path: Path) -> None:
+def test_from_file_prefers_ema(tmp_path):
     net, ema = IARN(**TINY), randomised(IARN(**TINY))
     path = save(tmp_path / 'net.pth', net, params_ema=ema.state_dict())
     for loaded, source in [(IARN.from_file(str(path)), ema), (IARN.from_file(path, ema=False), net)]:
         assert all(torch.equal(v, source.state_dict()[k]) for k, v in loaded.state_dict().items())
 
 
-def test_state_dict_snapshot() -> None:
+def test_state_dict_snapshot():
     """Keys and shapes are a file format: GENERATE_EXPECTED=1 rewrites the list, a reviewer reads the difference."""
     lines = []
     for options in ({}, {**TINY, 'num_block': 1}, {**TINY, 'num_block': 1, 'coupling': 'hr_grid'}):
@@ -237,14 +237,14 @@ def test_state_dict_snapshot() -> None:
 
 
 @pytest.mark.parametrize('coupling', BOTH)
-def test_weights_are_channels_last(coupling: str) -> None:
+def test_weights_are_channels_last(coupling):
     net = IARN(coupling=coupling, **TINY)
     weights = [p for p in net.parameters() if p.dim() == 4]
     assert weights and all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
 
 
 @pytest.mark.parametrize('coupling', BOTH)
-def test_bfloat16_training(coupling: str) -> None:
+def test_bfloat16_training(coupling):
     """On one tiny batch, each step at another of four sizes: everything stays finite, and the loss falls."""
     net, x = IARN(coupling=coupling, **{**TINY, 'width': 8}), image(24, 20, n=2)
     optimiser, losses = torch.optim.Adam(net.parameters(), 2e-3), []
@@ -261,7 +261,7 @@ def test_bfloat16_training(coupling: str) -> None:
     assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
 
 
-def test_from_pretrained_is_the_released_file() -> None:
+def test_from_pretrained_is_the_released_file():
     net = IARN.from_pretrained()
     assert not net.training and sum(p.numel() for p in net.parameters()) == 495784
     with pytest.raises(WeightsError, match="weights 'iarn_ligth_x1-4': no such file, .*did you mean 'iarn_light_x1-4"):
@@ -270,7 +270,7 @@ def test_from_pretrained_is_the_released_file() -> None:
 
 @few
 @given(st.integers(1, 20), st.floats(1, 4), st.floats(1, 4), st.sampled_from(['area', 'cubic']))
-def test_augmented_round_trip_is_exact(extra: int, s_v: float, s_h: float, split: str) -> None:
+def test_augmented_round_trip_is_exact(extra, s_v, s_h, split):
     """With the true latent and the true low branch; with its extra channels at zero something is lost."""
     net = randomised(IARN(**{**TINY, 'extra_channels': extra, 'order': 3, 'split': split})).double()
     x = image(19, 22).double()
@@ -282,7 +282,7 @@ def test_augmented_round_trip_is_exact(extra: int, s_v: float, s_h: float, split
         assert (net.upscale(lr, (19, 22), latent) - x).abs().max() > 1e-6
 
 
-def test_wrong_low_branch_is_refused() -> None:
+def test_wrong_low_branch_is_refused():
     net, lr = IARN(**{**TINY, 'extra_channels': 4}), torch.rand(1, 3, 7, 7)
     with pytest.raises(OptionError, match=r'low of shape \(1, 6, 7, 7\): expected \(1, 7, 7, 7\)'):
         net.upscale(lr, (14, 14), low=torch.rand(1, 6, 7, 7))

@@ -63,7 +63,7 @@ def lr_of(hr: torch.Tensor, scale: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize('scale', SCALES)
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
-def test_numbers_of_the_official_code(scale: int, dtype: torch.dtype, tolerance: float) -> None:
+def test_numbers_of_the_official_code(scale, dtype, tolerance):
     net, hr = formula_net(scale).to(dtype), formula_image(24, 24).to(dtype)
     with torch.no_grad():
         down = net.downscale(hr, lr_of(hr, scale))
@@ -74,7 +74,7 @@ def test_numbers_of_the_official_code(scale: int, dtype: torch.dtype, tolerance:
 
 
 @pytest.mark.parametrize('scale', SCALES)
-def test_keys_of_the_official_weights(scale: int) -> None:
+def test_keys_of_the_official_weights(scale):
     split = 'conv_weights' if scale == 3 else 'haar_weights'
     expected, i = {}, 0
     channels = 3
@@ -92,7 +92,7 @@ def test_keys_of_the_official_weights(scale: int) -> None:
 
 
 @pytest.mark.parametrize(('scale', 'num_block', 'params'), [(2, 8, 1667952), (3, 12, 3139029), (4, 8, 4355136)])
-def test_published_sizes(scale: int, num_block: int, params: int) -> None:
+def test_published_sizes(scale, num_block, params):
     """1.66 M and 4.35 M in the authors' table; the Haar filters are not learned."""
     net = IRN(scale=scale, num_block=num_block)
     assert sum(p.numel() for p in net.parameters()) == params
@@ -101,7 +101,7 @@ def test_published_sizes(scale: int, num_block: int, params: int) -> None:
 
 @pytest.mark.parametrize('scale', SCALES)
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float64, 1e-11), (torch.float32, 2e-4)])
-def test_round_trip(scale: int, dtype: torch.dtype, tolerance: float) -> None:
+def test_round_trip(scale, dtype, tolerance):
     """x -> (LR, z) -> x with weights of which none is zero."""
     net, hr = formula_net(scale).to(dtype), torch.rand(2, 3, 24, 48, dtype=dtype)
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_round_trip(scale: int, dtype: torch.dtype, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize('split', [HaarSplit(6), LearnedSplit(6, 3)], ids=['haar', 'learned'])
-def test_splits_keep_their_precision_under_autocast(split: nn.Module) -> None:
+def test_splits_keep_their_precision_under_autocast(split):
     x = torch.rand(2, 6, 12, 18)
     with torch.no_grad():
         expected = split(x)
@@ -126,7 +126,7 @@ def test_splits_keep_their_precision_under_autocast(split: nn.Module) -> None:
 
 
 @pytest.mark.parametrize('scale', [2, 3])
-def test_gradients(scale: int) -> None:
+def test_gradients(scale):
     """Of both directions, to the input and to the learned split."""
     net = IRN(scale=scale, num_block=1, width=1).double()
     net.load_state_dict(formula_state(net))
@@ -139,7 +139,7 @@ def test_gradients(scale: int) -> None:
 
 
 @pytest.mark.parametrize('scale', SCALES)
-def test_start_is_the_area_mean(scale: int) -> None:
+def test_start_is_the_area_mean(scale):
     """The last convolutions are zero: LR = mean of the cell; from it, Haar repeats the mean in the cell."""
     hr = torch.rand(2, 3, 24, 48)
     net = IRN(scale=scale, **TINY)
@@ -151,7 +151,7 @@ def test_start_is_the_area_mean(scale: int) -> None:
         torch.testing.assert_close(restored, expected, rtol=0, atol=1e-5)
 
 
-def test_hidden_convolutions_start_small_and_the_last_ones_at_zero() -> None:
+def test_hidden_convolutions_start_small_and_the_last_ones_at_zero():
     for name, p in IRN(scale=2).named_parameters():
         zero = 'bias' in name or 'conv5' in name
         fans = (p.shape[0] + p.shape[1]) * 9 if p.dim() == 4 else 1
@@ -159,7 +159,7 @@ def test_hidden_convolutions_start_small_and_the_last_ones_at_zero() -> None:
 
 
 @pytest.mark.parametrize('scale', SCALES)
-def test_forward(scale: int) -> None:
+def test_forward(scale):
     """The documented keys; the LR is 8 bits; what is upscaled is that LR and nothing else."""
     net, hr = formula_net(scale).float(), torch.rand(2, 3, 24, 24)
     out = net(hr, lr_of(hr, scale))
@@ -174,14 +174,14 @@ def test_forward(scale: int) -> None:
 @pytest.mark.parametrize(('options', 'message'), [
     ({}, 'IRN: .*scale'), ({'scale': 5}, 'IRN.scale: 5'), ({'scale': 2, 'num_block': 99}, 'IRN.num_block: 99; .*to 64'),
 ], ids=str)
-def test_options(options: dict, message: str) -> None:
+def test_options(options, message):
     with pytest.raises(ValueError, match=message):
         IRN(**options)
 
 
 @pytest.mark.parametrize(('hr', 'lr'), [((25, 24), (12, 12)), ((24, 24), (11, 12)), ((24, 24), (12, 24)),
                                         ((24, 24), (6, 6))])
-def test_sizes(hr: tuple, lr: tuple) -> None:
+def test_sizes(hr, lr):
     net = IRN(scale=2, **TINY)
     message = (rf'HR {hr[0]}x{hr[1]} and LR {lr[0]}x{lr[1]} \(height x width\) do not fit IRN x2: HR must be a '
                r'multiple of 2 on both axes and LR exactly HR / 2 \(the benchmark resizes HR first')
@@ -191,7 +191,7 @@ def test_sizes(hr: tuple, lr: tuple) -> None:
             call()
 
 
-def test_images_and_latents() -> None:
+def test_images_and_latents():
     net = IRN(scale=2, **TINY)
     flat = torch.rand(3, 8, 8)
     for call in (lambda: net.downscale(flat, (4, 4)), lambda: net.upscale(flat, (16, 16))):
@@ -201,7 +201,7 @@ def test_images_and_latents() -> None:
         net.upscale(torch.rand(1, 3, 4, 4), (8, 8), torch.zeros(1, 3, 8, 8))
 
 
-def test_train_and_validate(tmp_path, image_folder, pipeline) -> None:
+def test_train_and_validate(tmp_path, image_folder, pipeline):
     opt = train_options(image_folder('hr', [(32, 40), (25, 27)]))
     opt['network_g'] = {'type': 'IRN', 'scale': 2, 'num_block': 1, 'width': 4}
     opt['datasets']['train'].update(scale_range=[2, 2], asymmetric_prob=0)
@@ -220,7 +220,7 @@ def test_train_and_validate(tmp_path, image_folder, pipeline) -> None:
         IARN.from_file(path)
 
 
-def test_losses_of_the_option_file_are_the_published_sums(scale: int = 2) -> None:
+def test_losses_of_the_option_file_are_the_published_sums(scale=2):
     """Sums over an image, mean over the batch: back 1 (L1, as sqrt(d^2 + 1e-6)), guide scale^2 (L2), latent 1 (L2)."""
     opt = read_option_file(str(ROOT / 'options' / f'train_IRN_x{scale}.yml'))
     n = opt['datasets']['train']['gt_size']

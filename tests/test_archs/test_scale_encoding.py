@@ -30,13 +30,13 @@ def axes(draw: st.DrawFn) -> tuple[int, int]:
     (20, 5, [-3 / 8, -1 / 8, 1 / 8, 3 / 8]),
     (3, 2, [-1 / 6, -1 / 2, 1 / 6]),  # u = -1/6, 1/2, 7/6: the half goes to the next LR sample
 ])
-def test_offset_values(n: int, m: int, expected: list[float]) -> None:
+def test_offset_values(n, m, expected):
     np.testing.assert_allclose(position_offset(n, m), expected * (n // len(expected)), atol=1e-12)
 
 
 @few
 @given(axes())
-def test_offset_range_and_meaning(axis: tuple[int, int]) -> None:
+def test_offset_range_and_meaning(axis):
     """Within [-0.5, 0.5], and a whole number of LR samples away from u."""
     n, m = axis
     offset = position_offset(n, m)
@@ -46,7 +46,7 @@ def test_offset_range_and_meaning(axis: tuple[int, int]) -> None:
     np.testing.assert_allclose(whole, np.round(whole), atol=1e-9)
 
 
-def test_encoding_planes() -> None:
+def test_encoding_planes():
     """Vertical offset, horizontal offset, h/H, w/W, in this order."""
     encoding = make_grid((6, 12), (3, 3), 'cubic', 2, torch.float64, CPU).encoding
     planes = encoding.scale_and_position(torch.rand(2, 7, 6, 12))
@@ -61,14 +61,14 @@ def test_encoding_planes() -> None:
     assert torch.equal(on_lr, planes[:, 2:, :3, :3])
 
 
-def test_zeros_of_the_basis_are_exact() -> None:
+def test_zeros_of_the_basis_are_exact():
     """b_k(v) = 0 at v = j / (2 k), j odd; the cosine gives 1e-16 there."""
     for k in range(1, 6):
         zeros = np.arange(1, 2 * k, 2) / (2 * k)
         assert not cell_basis(zeros, 6)[k].any()
 
 
-def test_block_dct_against_scipy() -> None:
+def test_block_dct_against_scipy():
     """At K = 4, x4, the coefficients are scipy's orthonormal DCT-II of each cell, halved."""
     x = np.random.default_rng(0).random(24)
     expected = scipy.fft.dct(x.reshape(6, 4), norm='ortho', axis=1) / 2
@@ -77,7 +77,7 @@ def test_block_dct_against_scipy() -> None:
 
 @few
 @given(axes(), st.integers(1, 5))
-def test_matrices_follow_their_definition(axis: tuple[int, int], order: int) -> None:
+def test_matrices_follow_their_definition(axis, order):
     """P_k = a * b_k and Q_k = (a^T with rows summing to 1) * b_k, entry by entry."""
     n, m = axis
     a = area_matrix(n, m).toarray()
@@ -92,7 +92,7 @@ def test_matrices_follow_their_definition(axis: tuple[int, int], order: int) -> 
 
 
 @pytest.mark.parametrize(('n', 'm'), [(60, 21), (300, 101), (342, 171)])
-def test_maps_hold_the_matrices(n: int, m: int) -> None:
+def test_maps_hold_the_matrices(n, m):
     """In one block and in bands; at x2 the last band of 342 -> 171 is b_2 = 0 of the last cell alone."""
     x = torch.rand(n, 2, dtype=torch.float64)
     pool, unpool = pooling_matrix(n, m, 3), unpooling_matrix(n, m, 3)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from iarn_basicsr.archs.subnets import DenseBlock, ResidualBlock
 
 
-def test_dense_block_formula() -> None:
+def test_dense_block_formula():
     block = randomised(DenseBlock(3, 2, 4, 0.3)).double()
     x = torch.randn(2, 3, 6, 5, dtype=torch.float64)
     seen = [x]
@@ -22,7 +22,7 @@ def test_dense_block_formula() -> None:
     torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-12)
 
 
-def test_dense_block_holds_its_state_in_the_type_of_autocast() -> None:
+def test_dense_block_holds_its_state_in_the_type_of_autocast():
     """Bit for bit what float32 between the convolutions gives: a convolution rounds its input to bfloat16 anyway."""
     block, x = randomised(DenseBlock(5, 7, 4, 0.3)), torch.rand(2, 5, 9, 11)
     kinds = []
@@ -37,7 +37,7 @@ def test_dense_block_holds_its_state_in_the_type_of_autocast() -> None:
     assert kinds[1:5] == [torch.bfloat16] * 4
 
 
-def test_residual_block_formula() -> None:
+def test_residual_block_formula():
     block = randomised(ResidualBlock(3, 2, 4, 2, 0.3)).double()
     x = torch.randn(2, 3, 6, 5, dtype=torch.float64)
     weights = [*block.state_dict().values()]
@@ -51,7 +51,7 @@ def test_residual_block_formula() -> None:
 
 @pytest.mark.parametrize('init_last', [0.0, 0.3])
 @pytest.mark.parametrize('kind', ['dense', 'residual'])
-def test_initial_weights(kind: str, init_last: float) -> None:
+def test_initial_weights(kind, init_last):
     """Xavier's deviation sqrt(2 / (fan_in + fan_out)) times the gains; biases zero."""
     block = DenseBlock(24, 48, 24, init_last) if kind == 'dense' else ResidualBlock(24, 48, 24, 2, init_last)
     gains = [0.1] * 4 if kind == 'dense' else [1, 1, 0.1, 1, 0.1]

@@ -40,7 +40,7 @@ def maps(kind: str, hr: tuple[int, int], lr: tuple[int, int], dtype: torch.dtype
 
 
 @pytest.mark.parametrize('scale', [1.5, 2, 3, 4])
-def test_bicubic_matches_basicsr_imresize(scale: float) -> None:
+def test_bicubic_matches_basicsr_imresize(scale):
     """BasicSR's MATLAB-style imresize is right where the scale divides the size."""
     from basicsr.utils.matlab_functions import imresize  # importable after iarn_basicsr only
 
@@ -50,7 +50,7 @@ def test_bicubic_matches_basicsr_imresize(scale: float) -> None:
 
 
 @pytest.mark.parametrize(('size', 'border'), [((17, 23), 3), ((49, 12), 3), ((60, 71), 8), ((100, 94), 8)])
-def test_bicubic_matches_torch_inside(size: tuple[int, int], border: int) -> None:
+def test_bicubic_matches_torch_inside(size, border):
     """Down and up, any size, asymmetric too: torch has the same kernel and geometry, but other edges."""
     x = torch.rand(1, 2, 50, 47, dtype=torch.float64)
     found = (bicubic_downscale if size[0] < 50 else bicubic_upscale)(x, size)
@@ -59,14 +59,14 @@ def test_bicubic_matches_torch_inside(size: tuple[int, int], border: int) -> Non
 
 
 @pytest.mark.parametrize(('n', 'm'), [(6, 3), (10, 3), (7, 5), (9, 9), (5, 1), (100, 43)])
-def test_area_is_the_mean_over_the_covered_interval(n: int, m: int) -> None:
+def test_area_is_the_mean_over_the_covered_interval(n, m):
     """Repeat each HR sample m times: LR sample i is then the mean of n whole neighbours."""
     expected = np.repeat(np.eye(n), m, axis=0).reshape(m, n, n).mean(1)
     np.testing.assert_allclose(area_matrix(n, m).toarray(), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize('pair', PAIRS)
-def test_x1_is_the_identity_and_mirrored_signals_give_mirrored_results(pair: str) -> None:
+def test_x1_is_the_identity_and_mirrored_signals_give_mirrored_results(pair):
     for matrix in pair_matrices(pair, 9, 9, TOLERANCE):
         np.testing.assert_allclose(matrix.toarray(), np.eye(9), atol=1e-14)
     for matrix in pair_matrices(pair, 37, 14, TOLERANCE):
@@ -75,14 +75,14 @@ def test_x1_is_the_identity_and_mirrored_signals_give_mirrored_results(pair: str
 
 @pytest.mark.parametrize('pair', EXACT)
 @pytest.mark.parametrize(('n', 'm'), [(12, 6), (31, 12), (40, 37), (9, 1), (1, 1)])
-def test_right_inverse_is_the_pseudo_inverse(pair: str, n: int, m: int) -> None:
+def test_right_inverse_is_the_pseudo_inverse(pair, n, m):
     d, u = (matrix.toarray() for matrix in pair_matrices(pair, n, m, TOLERANCE))
     np.testing.assert_allclose(u, np.linalg.pinv(d), atol=1e-10)
 
 
 @few
 @given(st.sampled_from(EXACT), st.one_of(short, long), st.one_of(short, long))
-def test_down_of_up_is_the_identity(pair: str, vertical: tuple[int, float], horizontal: tuple[int, float]) -> None:
+def test_down_of_up_is_the_identity(pair, vertical, horizontal):
     """Through the maps, dense and banded, with a scale of its own for each axis."""
     (height, h), (width, w) = axis(*vertical), axis(*horizontal)
     y = torch.rand(1, 1, h, w, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -95,7 +95,7 @@ def test_down_of_up_is_the_identity(pair: str, vertical: tuple[int, float], hori
 @pytest.mark.parametrize(('hr', 'lr'), [((300, 20), (77, 13)), ((20, 300), (13, 299)), ((31, 26), (8, 26)),
                                         ((257, 401), (257, 133))])
 @pytest.mark.parametrize('kind', ['down:area', 'up:area', 'down:cubic', 'up:cubic', 'up:cubic_interp'])
-def test_maps_equal_the_dense_product(kind: str, hr: tuple, lr: tuple) -> None:
+def test_maps_equal_the_dense_product(kind, hr, lr):
     """M_v x M_h^T, whichever axis goes first, in one dense block or in bands."""
     direction, pair = kind.split(':')
     pick = 0 if direction == 'down' else 1
@@ -109,7 +109,7 @@ def test_maps_equal_the_dense_product(kind: str, hr: tuple, lr: tuple) -> None:
 
 
 @pytest.mark.parametrize(('hr', 'lr'), [((20, 17), (9, 13)), ((300, 17), (113, 13))])
-def test_gradient_is_the_transposed_map(hr: tuple, lr: tuple) -> None:
+def test_gradient_is_the_transposed_map(hr, lr):
     """Autograd gives the adjoint: D^T is the dense transpose, whole or banded."""
     vertical, horizontal = (torch.from_numpy(cubic_matrix(n, m).toarray()) for n, m in zip(hr, lr))
     x = torch.rand(2, 3, *hr, dtype=torch.float64, requires_grad=True)
@@ -118,7 +118,7 @@ def test_gradient_is_the_transposed_map(hr: tuple, lr: tuple) -> None:
     torch.testing.assert_close(adjoint, vertical.T @ y @ horizontal, rtol=0, atol=1e-12)
 
 
-def test_4k_axis_is_small_and_exact_in_float32() -> None:
+def test_4k_axis_is_small_and_exact_in_float32():
     """3840 -> 1422: each map holds under a sixth of the dense matrix; entries dropped in float32 do not show."""
     down, up = (axis_map(f'{direction}:cubic', 3840, 1422, torch.float32, CPU) for direction in ('down', 'up'))
     for side in (down, up):
@@ -127,7 +127,7 @@ def test_4k_axis_is_small_and_exact_in_float32() -> None:
     torch.testing.assert_close(down.columns(up.columns(y)), y, rtol=0, atol=3e-6)
 
 
-def test_errors_name_the_choices() -> None:
+def test_errors_name_the_choices():
     with pytest.raises(ValueError, match=r"split 'lanczos' is unknown: .*'area', 'cubic', 'cubic_interp'"):
         pair_matrices('lanczos', 8, 4, TOLERANCE)
     for m in (9, 0):

@@ -58,13 +58,13 @@ def floor(module: str) -> int:
     return next(k for k, rooms in enumerate(FLOORS) if module.split('.')[0] in rooms)
 
 
-def test_nothing_imports_upward() -> None:
+def test_nothing_imports_upward():
     arrows = {(module, name.split('.')[0]) for module, path in MODULES.items() for name in imports(path)
               if floor(name) > floor(module)}
     assert arrows <= MEASURING
 
 
-def test_no_circle() -> None:
+def test_no_circle():
     arrows = {m: {n for n in imports(p, at_top=True) if n != m and not m.startswith(f'{n}.')}
               for m, p in MODULES.items()}
     left = dict(arrows)
@@ -75,7 +75,7 @@ def test_no_circle() -> None:
             del left[m]
 
 
-def test_networks_and_pictures_need_no_basicsr() -> None:
+def test_networks_and_pictures_need_no_basicsr():
     """Only what measures does; ``doctor`` looks whether it is there."""
     own = {module for module, path in MODULES.items() if module.split('.')[0] in ('ops', 'archs', 'zoo', 'inference')
            and 'basicsr' in {word for line in path.read_text(encoding='utf-8').splitlines()
@@ -99,12 +99,12 @@ HEAVY = {'torch', 'torchvision', 'basicsr', 'numpy', 'cv2', 'scipy', 'PIL'}
     'from iarn_basicsr.ops.size import lr_size; lr_size((10, 10), 2.5)',
     'from iarn_basicsr.inference.cli import main; main(["downscale", "--help"]); main(["--help"]); main(["--version"])',
 ])
-def test_import_and_help_are_light(program: str) -> None:
+def test_import_and_help_are_light(program):
     assert not modules_after(program) & HEAVY
 
 
 @pytest.mark.slow
-def test_downscaling_does_not_import_basicsr(tmp_path: Path) -> None:
+def test_downscaling_does_not_import_basicsr(tmp_path):
     program = ('from iarn_basicsr.inference.cli import main; '
                f'code = main(["downscale", {str(PACKAGE / "zoo")!r}, "-o", '
                f'{str(tmp_path)!r}, "--scale", "4"]); assert not code')
@@ -113,7 +113,7 @@ def test_downscaling_does_not_import_basicsr(tmp_path: Path) -> None:
     assert (tmp_path / 'chelsea.png').is_file()
 
 
-def test_public_names() -> None:
+def test_public_names():
     import iarn_basicsr
     for name in iarn_basicsr.__all__:
         assert getattr(iarn_basicsr, name) is not None
@@ -122,7 +122,7 @@ def test_public_names() -> None:
 
 
 @pytest.mark.slow
-def test_registration_follows_the_plugin_alone() -> None:
+def test_registration_follows_the_plugin_alone():
     """Importing the package first and BasicSR then registers nothing; the plugin does, whenever it is imported."""
     program = ('import iarn_basicsr.compat; iarn_basicsr.compat.prepare_import(); import basicsr\n'
                'from basicsr.utils.registry import ARCH_REGISTRY\n'

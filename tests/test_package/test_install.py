@@ -58,7 +58,7 @@ def patched(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures('patched')
-def test_names_are_in_locals_of_the_caller() -> None:
+def test_names_are_in_locals_of_the_caller():
     def get_version() -> str:
         exec(compile("__version__ = '1.4.2'", 'version.py', 'exec'))
         return locals()['__version__']
@@ -68,7 +68,7 @@ def test_names_are_in_locals_of_the_caller() -> None:
 
 
 @pytest.mark.usefixtures('patched')
-def test_own_namespaces_are_used_alone() -> None:
+def test_own_namespaces_are_used_alone():
     one, two = {}, {}
     exec('name = 1', one)
     exec('other = __name__', globals(), two)
@@ -78,7 +78,7 @@ def test_own_namespaces_are_used_alone() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason='exec has no closure there')
 @pytest.mark.usefixtures('patched')
-def test_closure() -> None:
+def test_closure():
     found = []
 
     def function() -> None:
@@ -110,7 +110,7 @@ def offline(target: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_install(sdist: Path, tmp_path: Path) -> None:
+def test_install(sdist, tmp_path):
     done = subprocess.run([sys.executable, SCRIPT, sdist], env=offline(tmp_path / 'site'), cwd=tmp_path, timeout=300,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -118,7 +118,7 @@ def test_install(sdist: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_pip_that_fails(tmp_path: Path) -> None:
+def test_pip_that_fails(tmp_path):
     source = str(tmp_path / 'nowhere' / 'basicsr.tar.gz')
     done = subprocess.run([sys.executable, SCRIPT, '--quiet', source], env=offline(tmp_path), timeout=300,
                           capture_output=True, text=True)
@@ -126,14 +126,14 @@ def test_pip_that_fails(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1] == f'install_basicsr: {source} was not installed; pip says why above'
 
 
-def test_without_pip(script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_without_pip(script, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(SystemExit, match='2'):
         script.main([])
     assert 'this Python has no pip: run "python -m ensurepip" first' in capsys.readouterr().err
 
 
-def test_setuptools_and_wheel_come_first(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setuptools_and_wheel_come_first(script, monkeypatch):
     calls = []
     monkeypatch.setattr(subprocess, 'run', lambda command, **_: calls.append(command[2:]))
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == 'wheel' else object())
@@ -154,7 +154,7 @@ def run(program: str, **env: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
-def test_plugin_names_the_line() -> None:
+def test_plugin_names_the_line():
     done = run(WITHOUT + 'import iarn_basicsr.plugin')
     last = done.stderr.splitlines()[-1]
     assert last.startswith('iarn_basicsr.compat.basicsr.NoBasicSRError: BasicSR is not installed; '
@@ -163,20 +163,20 @@ def test_plugin_names_the_line() -> None:
 
 
 @pytest.mark.slow
-def test_command_that_measures_names_the_line() -> None:
+def test_command_that_measures_names_the_line():
     done = run(WITHOUT + 'from iarn_basicsr.inference.cli import main; sys.exit(main(["verify"]))')
     assert done.returncode == 2
     assert done.stderr.startswith('iarn verify: BasicSR is not installed; this line does it: python ')
     assert done.stderr.count('\n') == 1
 
 
-def test_line_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_of_an_installed_package(tmp_path, monkeypatch):
     monkeypatch.setattr(compat, '__file__', str(tmp_path / 'iarn_basicsr' / 'compat' / 'basicsr.py'))
     assert compat._install_line() == 'python -m iarn_basicsr.install_basicsr'
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason='distutils is there')
-def test_basicsr_without_distutils() -> None:
+def test_basicsr_without_distutils():
     """The one in setuptools is taken, also where setuptools does not offer it (after ``pip install --target``)."""
     done = run('import sys\n'
                'sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != "DistutilsMetaFinder"]\n'
@@ -188,7 +188,7 @@ def test_basicsr_without_distutils() -> None:
 
 
 @pytest.mark.slow
-def test_open_lmdb_can_be_sent_to_a_worker(tmp_path: Path) -> None:
+def test_open_lmdb_can_be_sent_to_a_worker(tmp_path):
     """The worker opens it itself."""
     with lmdb.open(str(tmp_path / 'a.lmdb')) as env, env.begin(write=True) as transaction:
         transaction.put(b'key', b'value')

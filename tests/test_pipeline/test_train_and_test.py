@@ -13,7 +13,6 @@ import sys
 import time
 import weakref
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ def load(run_folder: Path, name: str) -> Any:
 # ------------------------------------------------------------------------------------------------- train, then test
 
 
-def test_train_then_test(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None]) -> None:
+def test_train_then_test(tmp_path, options, pipeline):
     """A training file tests the newest weights of its run, by their average, wherever its training started."""
     options['logger']['use_tb_logger'] = True
     options['train']['total_iter'] = 2
@@ -72,8 +71,7 @@ def test_train_then_test(tmp_path: Path, options: dict[str, Any], pipeline: Call
     assert 'lr_psnr_y' in next(results.glob('test_run_*.log')).read_text()
 
 
-def test_weights_that_the_command_line_names(tmp_path: Path, options: dict[str, Any],
-                                             pipeline: Callable[..., None]) -> None:
+def test_weights_that_the_command_line_names(tmp_path, options, pipeline):
     """Of an earlier iteration, as a test file names them too; the data sets are those of the file in both."""
     options['train']['total_iter'] = 2
     options['logger']['save_checkpoint_freq'] = 1
@@ -88,7 +86,7 @@ def test_weights_that_the_command_line_names(tmp_path: Path, options: dict[str, 
     assert by_training_file == by_test_file
 
 
-def test_nothing_trained_yet(options: dict[str, Any], ends: Callable[..., str], tmp_path: Path) -> None:
+def test_nothing_trained_yet(options, ends, tmp_path):
     line = ends(options, program='test')
     assert f"no weights to test: '{tmp_path / 'experiments' / 'run' / 'models'}' has none" in line
     assert 'train \'run\' first, or name a weight file' in line and not (tmp_path / 'results').exists()
@@ -107,9 +105,8 @@ def test_nothing_trained_yet(options: dict[str, Any], ends: Callable[..., str], 
      'datasets.test_1.scale: x3 is out of range for network_g'),
     ('test', {}, "path.pretrain_network_g: no weights to test: "),
 ])
-def test_what_the_model_would_refuse_leaves_all_as_it_is(
-        tmp_path: Path, options: dict[str, Any], ends: Callable[..., str], monkeypatch: pytest.MonkeyPatch,
-        program: str, sections: dict[str, Any], message: str) -> None:
+def test_what_the_model_would_refuse_leaves_all_as_it_is(tmp_path, options, ends, monkeypatch, program, sections,
+                                                         message):
     """One line, before BasicSR puts the folder of an old run away or makes a new one."""
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: sections.keys() == {'num_gpu'})
     if program == 'test':
@@ -126,8 +123,7 @@ def test_what_the_model_would_refuse_leaves_all_as_it_is(
     assert sorted(tmp_path.rglob('*')) == before
 
 
-def test_design_that_only_the_weights_say(tmp_path: Path, options: dict[str, Any],
-                                          pipeline: Callable[..., None]) -> None:
+def test_design_that_only_the_weights_say(tmp_path, options, pipeline):
     """``type`` alone, of either network: training starts from the file, and a test takes it."""
     IRN(scale=2, num_block=1, width=4).save(tmp_path / 'irn.pth')
     options['datasets']['train'].update(scale_range=[2, 2], asymmetric_prob=0)
@@ -143,16 +139,14 @@ def test_design_that_only_the_weights_say(tmp_path: Path, options: dict[str, Any
     assert trained['arch']['scale'] == 2 and trained['arch']['num_block'] == 1
 
 
-def test_debug_without_validation_and_without_a_state(tmp_path: Path, options: dict[str, Any],
-                                                      pipeline: Callable[..., None]) -> None:
+def test_debug_without_validation_and_without_a_state(tmp_path, options, pipeline):
     """``--auto_resume`` starts a new run where there is none."""
     options['val'] = None
     pipeline('train', write_yaml(options, tmp_path / 'train.yml'), '--debug', '--auto_resume')
     assert (tmp_path / 'experiments' / 'debug_run' / 'models' / 'net_g_latest.pth').exists()
 
 
-def test_model_is_gone_when_training_ends(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None],
-                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_is_gone_when_training_ends(tmp_path, options, pipeline, monkeypatch):
     """Without waiting for the garbage collector: DDP must not outlive its process group."""
     models, init = [], IARNModel.__init__
 
@@ -173,8 +167,7 @@ def test_model_is_gone_when_training_ends(tmp_path: Path, options: dict[str, Any
 # ---------------------------------------------------------------------------------------------------- stop and resume
 
 
-def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, image_folder: Callable[..., Path],
-                                                 pipeline: Callable[..., None]) -> None:
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path, image_folder, pipeline):
     """To the bit, resumed at the end of an epoch and in the middle of one, whatever the random generators hold."""
     options = train_options(image_folder('hr', [(32, 40), (24, 26), (20, 30), (18, 18)]), 'whole')
     options['datasets']['train'].update(dataset_enlarge_ratio=1.5, curriculum={'start': 2, 'hold': 1, 'widen': 4})
@@ -193,8 +186,7 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, image_folder: C
         assert not same(load(parts, f'models/net_g_{save_at}.pth'), load(parts, 'models/net_g_7.pth'))
 
 
-def test_run_may_be_made_longer_by_its_option_file(tmp_path: Path, options: dict[str, Any],
-                                                   pipeline: Callable[..., None]) -> None:
+def test_run_may_be_made_longer_by_its_option_file(tmp_path, options, pipeline):
     """BasicSR resumes with the schedule of the state, which ends with the first run."""
     options['train'].update(total_iter=2, warmup_iter=-1, scheduler={
         'type': 'CosineAnnealingRestartLR', 'periods': [2], 'restart_weights': [1], 'eta_min': 1e-4})
@@ -214,8 +206,7 @@ def test_run_may_be_made_longer_by_its_option_file(tmp_path: Path, options: dict
 
 @pytest.mark.skipif(os.name != 'posix', reason='signals of POSIX')
 @pytest.mark.parametrize(('reason', 'stopped_at'), [('minutes', 1), ('SIGTERM to all processes', 2)])
-def test_stopped_run_resumes(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None],
-                             monkeypatch: pytest.MonkeyPatch, reason: str, stopped_at: int) -> None:
+def test_stopped_run_resumes(tmp_path, options, pipeline, monkeypatch, reason, stopped_at):
     options['name'] = 'whole'
     options['train']['total_iter'] = options['logger']['save_checkpoint_freq'] = 4
     options['datasets']['train']['num_worker_per_gpu'] = 1
@@ -249,7 +240,7 @@ def test_stopped_run_resumes(tmp_path: Path, options: dict[str, Any], pipeline: 
 # ------------------------------------------------------------------------------------------------------ command line
 
 
-def test_force_yml_is_yaml_not_code(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None]) -> None:
+def test_force_yml_is_yaml_not_code(tmp_path, options, pipeline):
     pipeline('train', write_yaml(options, tmp_path / 'train.yml'), '--force_yml', 'train:optim_g:lr=1e-4',
              'name=__import__("os")', 'datasets:val:scales=[3]', 'train:total_iter=1', 'train:warmup_iter=-1',
              'logger:save_checkpoint_freq=1')
@@ -268,8 +259,7 @@ def test_force_yml_is_yaml_not_code(tmp_path: Path, options: dict[str, Any], pip
     (['-opt', 'train.yml', '--launcher', 'pytorch'], 'needs the environment that torchrun sets'),
     (['-opt', 'train.yml', '--minutes', 'nan'], '--minutes: nan; expected a number above 0'),
 ])
-def test_mistakes_end_with_one_line(tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch,
-                                    arguments: list[str], message: str) -> None:
+def test_mistakes_end_with_one_line(tmp_path, options, monkeypatch, arguments, message):
     """Before anything is written."""
     from iarn_basicsr.train import main
     write_yaml(options, tmp_path / 'train.yml')
@@ -283,16 +273,14 @@ def test_mistakes_end_with_one_line(tmp_path: Path, options: dict[str, Any], mon
     assert sorted(tmp_path.rglob('*')) == before
 
 
-def test_processes_without_a_launcher_are_refused(options: dict[str, Any], ends: Callable[..., str],
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_without_a_launcher_are_refused(options, ends, monkeypatch):
     monkeypatch.setenv('RANK', '1')
     monkeypatch.setenv('WORLD_SIZE', '2')
     assert '--launcher none in one of 2 processes of torchrun: all would do the same' in ends(options)
 
 
 @pytest.mark.parametrize(('num_gpu', 'backend'), [(0, 'gloo'), (1, None)])
-def test_backend_by_where_training_runs(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, num_gpu: int,
-                                        backend: str | None) -> None:
+def test_backend_by_where_training_runs(options, monkeypatch, num_gpu, backend):
     """NCCL serves no tensors of the CPU, also where there is a GPU."""
     started: list[Any] = []
     monkeypatch.setattr(pipelines, 'init_dist', lambda *arguments: started.append(arguments))
@@ -301,8 +289,7 @@ def test_backend_by_where_training_runs(options: dict[str, Any], monkeypatch: py
     assert started == [('pytorch', backend)]
 
 
-def test_options_are_completed_as_basicsr_does(tmp_path: Path, options: dict[str, Any],
-                                               monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_are_completed_as_basicsr_does(tmp_path, options, monkeypatch):
     """All that its ``parse_options`` makes of the same file."""
     from basicsr.utils.options import parse_options
     options.update(num_gpu='auto', scale=2)
@@ -322,8 +309,7 @@ def test_options_are_completed_as_basicsr_does(tmp_path: Path, options: dict[str
 
 
 @pytest.mark.slow
-def test_two_processes_train_like_one(tmp_path: Path, image_folder: Callable[..., Path],
-                                      pipeline: Callable[..., None]) -> None:
+def test_two_processes_train_like_one(tmp_path, image_folder, pipeline):
     """gloo, through torchrun: with half the batch each the same weights; validation shared out."""
     options = train_options(image_folder('hr', [(32, 40), (24, 26), (20, 30)]), 'two')
     options['train'].update(total_iter=3, warmup_iter=-1, optim_g={'type': 'SGD', 'lr': 0.1})
@@ -346,7 +332,7 @@ def test_two_processes_train_like_one(tmp_path: Path, image_folder: Callable[...
 
 
 @pytest.mark.slow
-def test_a_failure_of_one_process_ends_all(tmp_path: Path, image_folder: Callable[..., Path]) -> None:
+def test_a_failure_of_one_process_ends_all(tmp_path, image_folder):
     """A damaged image in a worker: exit code 1 and the name of the file, without waiting for the other."""
     folder = image_folder('hr', [(32, 40), (40, 32)])
     (folder / 'image1.png').write_bytes((folder / 'image1.png').read_bytes()[:60])
