@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,9 @@ import yaml
 from hypothesis import settings
 
 from iarn_basicsr.archs.iarn import IARN
+
+ROOT = Path(__file__).resolve().parents[1]
+TORCHRUN = '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2'
 
 few = settings(max_examples=25, deadline=None, derandomize=True)  # of a property of numbers
 
@@ -65,6 +71,12 @@ def write_yaml(options: dict[str, Any], path: Path) -> Path:
     """An option file from a dict."""
     path.write_text(yaml.safe_dump(copy.deepcopy(options), sort_keys=False), encoding='utf-8')
     return path
+
+
+def run_python(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Python in a process of its own, on one thread, which finds the repository first."""
+    return subprocess.run([sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=300,
+                          env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'})
 
 
 def tiny_net(std: float = 0.02, seed: int = 0, **options: Any) -> IARN:

@@ -24,9 +24,6 @@ def refusal(options, is_train=True, files=False):
     return line
 
 
-# -------------------------------------------------------------------------------------------------- values of the file
-
-
 @pytest.mark.parametrize(('place', 'value'), [
     *(('name', name) for name in (5, '../../escape', 'a\\b', '..', '', 'two\nlines', 'esc\x1b[31m', 'end\n', ' x',
                                   'x' * 101, '\ud800')),
@@ -69,9 +66,6 @@ def test_no_gpu(monkeypatch):
     assert 'num_gpu: 1; PyTorch finds no GPU here; expected auto, or 0' in refusal(changed(good(), 'num_gpu', 1))
 
 
-# ---------------------------------------------------------------------------------------------------------------- keys
-
-
 def places(options, above=''):
     """Every key of the sections, but for names that are free."""
     for key, value in options.items():
@@ -108,9 +102,6 @@ def test_missing_option(place, value):
     assert place.rpartition('.')[2] in refusal(changed(good(), place, value))
 
 
-# ------------------------------------------------------------------------------------------------------------- ways in
-
-
 @pytest.mark.parametrize(('entry', 'words'), [
     ('train:total_iter=-5', 'train.total_iter: -5; expected an integer >= 1'), ('name=7', 'name: 7; expected'),
     ('path:pretrain_network=x', "path: unknown option 'pretrain_network'; did you mean 'pretrain_network_g'"),
@@ -142,9 +133,6 @@ def test_values_of_yaml(tmp_path, text, words):
     ('datasets.test_1.use_hflip', True), ('network_g.growht', 4), ('val.metrics.psnr.croop_border', 3)])
 def test_wrong_test_file(place, value):
     assert place.rpartition('.')[2] in refusal(changed(good('test'), place, value), is_train=False)
-
-
-# ---------------------------------------------------------------------------------------------- what must be accepted
 
 
 @pytest.mark.parametrize('which', ['train', 'test'])

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import basicsr
 import pytest
-from helpers import as_test, train_options, write_yaml
+from helpers import ROOT, TORCHRUN, as_test, train_options, write_yaml
 
 from iarn_basicsr.compat import stand_ins
 from iarn_basicsr.inference import doctor
 
-ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(basicsr.__file__).resolve().parents[1]  # where PyPI's BasicSR and all else is installed
 HOOK = 'iarn_basicsr_stand_ins'
 NUMBER = '1.4.2+checkout'
@@ -82,13 +81,13 @@ def checkout(tmp_path: Path, image_folder: Callable[..., Path]) -> Path:
 
 
 SCRIPT = ['basicsr/train.py', '-opt', 'options/train_IARN_x1-4.yml']
-TORCHRUN = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', *SCRIPT, '--launcher', 'pytorch']
+SHARED = [*TORCHRUN, *SCRIPT, '--launcher', 'pytorch']
 PLUGIN = "plugin: !!python/name:iarn_basicsr.plugin.__version__ ''\n"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(('words', 'developed', 'kind'), [(SCRIPT, True, 'build_wheel'),
-                                                          (TORCHRUN, False, 'build_editable')],
+                                                          (SHARED, False, 'build_editable')],
                          ids=['installed checkout', 'fresh checkout, torchrun'])
 def test_train_and_test(environments, checkout, words, developed, kind):
     """A test file with the name of the run tests what was trained."""
@@ -127,9 +126,6 @@ def test_start_of_python_stays_light(environments, tmp_path):
                f'{HOOK!r} in sys.modules, "iarn_basicsr" in sys.modules, "torch" in sys.modules)')
     done = run(environments('build_wheel'), '-c', program, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ('1 True False False\n', '')
-
-
-# -------------------------------------------------------------------------------------------------------------- doctor
 
 
 def own_commands() -> str:

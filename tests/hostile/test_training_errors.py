@@ -35,8 +35,6 @@ def png(seed: int = 0) -> bytes:
     return cv2.imencode('.png', make_image(32, 40, seed))[1].tobytes()
 
 
-# ------------------------------------------------------------------------------------------------------ damaged images
-
 DAMAGE = {
     'empty.png': b'', 'cut.png': png()[:60], 'cut_and_padded.jpg': jpeg()[:-300] + bytes(300),
 }
@@ -63,8 +61,6 @@ def test_damaged_image_with_every_loader(tmp_path, options, ends, workers, mode)
     assert f"datasets.train.dataroot_gt: image '{tmp_path / 'hr' / 'cut.png'}' " in ends(options)
 
 
-# -------------------------------------------------------------------------------------------- the end of a JPEG file
-
 THUMBNAIL = b'\xff\xe1' + (2 + len(jpeg(1))).to_bytes(2, 'big') + jpeg(1)  # a whole JPEG in a segment
 
 
@@ -83,9 +79,6 @@ def test_every_kind_of_jpeg(flags):
     content = cv2.imencode('.jpg', make_image(64, 80, 0), flags)[1].tobytes()
     assert jpeg_is_whole(content + b'more')
     assert not [n for n in range(2, len(content)) if jpeg_is_whole(content[:n])]
-
-
-# ---------------------------------------------------------------------------------------------------------------- LMDB
 
 
 @pytest.fixture
@@ -125,12 +118,6 @@ def test_damaged_lmdb(database, damage):
         ImageSource(str(database), 'lmdb', None, 'key').read('b')
 
 
-def test_damaged_lmdb_in_a_worker(database, options, ends):
-    options['datasets']['train'].update(dataroot_gt=str(database), io_backend={'type': 'lmdb'}, num_worker_per_gpu=1)
-    put(database, 'b', b'no image')
-    assert f"image key 'b' of '{database}' cannot be decoded" in ends(options)
-
-
 def test_whole_lmdb_that_grew(database):
     """Not refused; its file may be longer than its pages."""
     with open(database / 'data.mdb', 'ab') as file:
@@ -143,9 +130,6 @@ def test_own_list_of_images_is_compared_too(database, tmp_path):
     (tmp_path / 'list.txt').write_text('a.png\nä.png\n')
     with pytest.raises(OptionError, match=r"1 of 2 images that '.*list\.txt' lists are not in .* the first is 'ä'"):
         ImageSource(str(database), 'lmdb', str(tmp_path / 'list.txt'), 'key')
-
-
-# ----------------------------------------------------------------------------------------------- the run itself, bugs
 
 
 def in_worker(error: Exception) -> Exception:

@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import write_yaml
+from helpers import ROOT, TORCHRUN, write_yaml
 
 from iarn_basicsr.models.iarn_model import IARNModel
 from iarn_basicsr.pipeline import launch, training
 
-ROOT = Path(__file__).resolve().parents[2]
 SIGNALS = [s for s in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, s)]
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='signals of POSIX')
 
@@ -57,12 +56,6 @@ def options(options: dict[str, Any]) -> dict[str, Any]:
     options['datasets']['val']['scales'] = [2]
     options['logger'].update(print_freq=1, save_checkpoint_freq=10**6)
     return options
-
-
-# ------------------------------------------------------------------------------------------------------------ training
-
-
-TORCHRUN = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
 
 
 @pytest.mark.slow
@@ -169,9 +162,6 @@ def test_interruption_after_saving_changes_nothing(tmp_path, options, pipeline, 
         pipeline('train', write_yaml(options, tmp_path / 'options.yml'))
     err = capfd.readouterr().err
     assert 'stopped and saved at iteration 1 ' in err and 'iarn-train: interrupted' not in err
-
-
-# ---------------------------------------------------------------------------------------------------- around training
 
 
 @pytest.mark.skipif(not Path('/proc/self/maps').exists(), reason='it is not told there what is being imported')

@@ -1,12 +1,11 @@
 """IRN: the authors' numbers, exactness, its start, keys, cost, errors, and a run through BasicSR's pipeline."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from basicsr.losses import build_loss
-from helpers import train_options, write_yaml
+from helpers import ROOT, train_options, write_yaml
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,7 +14,6 @@ from iarn_basicsr.archs.irn import IRN, LEVELS, HaarSplit, LearnedSplit
 from iarn_basicsr.config.option_file import read_option_file
 from iarn_basicsr.ops.image import quantise
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = {'num_block': 2, 'width': 4}
 SCALES = sorted(LEVELS)
 

@@ -14,7 +14,6 @@ import torch
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.data.prefetch_dataloader import PrefetchGenerator
 from basicsr.models.base_model import BaseModel
-from basicsr.utils import FileClient
 
 from iarn_basicsr.compat import patch_basicsr, stand_ins
 from iarn_basicsr.errors import OptionError
@@ -51,17 +50,6 @@ def test_prefetching_thread_hands_over_an_error():
     with pytest.raises(OSError, match='damaged'):
         next(prefetched)
     assert list(PrefetchGenerator(iter([1, 2]), 1)) == [1, 2]
-
-
-def test_lmdb_is_opened_twice(tmp_path):
-    import lmdb
-    with lmdb.open(str(tmp_path / 'a.lmdb')) as env, env.begin(write=True) as transaction:
-        transaction.put(b'key', b'value')
-    clients = [FileClient('lmdb', db_paths=str(tmp_path / 'a.lmdb')) for _ in range(2)]
-    assert [bytes(client.get('key')) for client in clients] == [b'value'] * 2
-
-
-# ------------------------------------------------------------------------------------------------------- the stand-ins
 
 
 WITHOUT_HOOK = [f for f in sys.meta_path if getattr(f, '__name__', '') != 'StandIns']  # an installed copy's, or ours

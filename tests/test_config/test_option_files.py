@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pytest
 import yaml
@@ -11,6 +11,7 @@ from basicsr.data import build_dataset
 from basicsr.models import build_model
 from basicsr.utils.options import ordered_yaml
 from basicsr.utils.registry import ARCH_REGISTRY
+from helpers import ROOT
 
 import iarn_basicsr
 from iarn_basicsr import list_models
@@ -18,7 +19,6 @@ from iarn_basicsr.config.benchmark_schema import check_benchmark
 from iarn_basicsr.config.option_file import read_option_file
 from iarn_basicsr.config.schema import check_options
 
-ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ROOT / 'options'
 BENCHMARKS = sorted(OPTIONS.glob('benchmark*.yml'))
 FILES = sorted({*OPTIONS.rglob('*.yml')} - {*BENCHMARKS})

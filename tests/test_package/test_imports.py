@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers import run_python
 
 PACKAGE = Path(__file__).resolve().parents[2] / 'iarn_basicsr'
 
@@ -85,8 +84,7 @@ def test_networks_and_pictures_need_no_basicsr():
 
 def modules_after(program: str) -> set[str]:
     """Top-level modules that are loaded after a program in a process of its own."""
-    done = subprocess.run([sys.executable, '-c', f'{program}\nimport sys; print("MODULES", *sys.modules)'],
-                          capture_output=True, text=True, timeout=120)
+    done = run_python('-c', f'{program}\nimport sys; print("MODULES", *sys.modules)')
     assert done.returncode == 0, done.stderr
     return set(done.stdout.rsplit('MODULES', 1)[1].split())
 

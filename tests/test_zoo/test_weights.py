@@ -1,5 +1,6 @@
 """What a weight file may look like: keys, prefixes of wrappers, endings."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,22 +76,51 @@ def test_endings_in_any_case(tmp_path, name):
     assert back.arch == net.arch and all(torch.equal(v, net.state_dict()[k]) for k, v in back.state_dict().items())
 
 
+ARCH, STATE = tiny_net().arch, tiny_net().state_dict()
+
+
 @pytest.mark.parametrize(('content', 'found'), [
-    ({'params': A}, 'no architecture options: expected a file saved by IARNModel'),
-    ({'params': {}}, 'no state dict'), ({}, 'no state dict'), ([1, 2], 'no state dict'),
-    ({'params': A, 'arch': {'type': 'EDSR'}}, "architecture options {'type': 'EDSR'}: expected a file saved by IARN"),
-    ({'params': A, 'arch': 'IARN'}, 'no architecture options'),
-], ids=str)
-def test_a_file_of_another_kind(tmp_path, content, found):
-    torch.save(content, tmp_path / 'other.pth')
+    ({'params': A}, ' holds no architecture options: expected a file saved by IARNModel'),
+    ({'params': A, 'arch': {'type': 'EDSR'}}, " holds architecture options {'type': 'EDSR'}: expected a file saved by"),
+    ({'params': A, 'arch': 'IARN'}, ' holds no architecture options'),
+    *((content, ' holds no state dict') for content in ({'params': {}}, {'arch': ARCH}, [1, 2])),
+    ({'params': STATE, 'arch': {**ARCH, 'subnet': 'residual'}}, ' do not make an IARN: '),
+    ({'params': STATE, 'arch': {**ARCH, 'order': 99}}, ' do not make an IARN: IARN.order: 99'),
+    ({'params': {'w': torch.tensor([float('nan')])}}, ' is damaged: w holds values that are not finite'),
+    (b'PK\3\4' + bytes(50), ' is not a PyTorch weight file'),
+    (b'\x80\x02cos\nsystem\nX\x04\0\0\0echo\x85R.', ' is not a PyTorch weight file, or holds more than weights'),
+    (None, ': cannot be read (No such file or directory)'),
+], ids=lambda v: str(v)[:40])
+def test_files_that_are_none(tmp_path, content, found):
+    """One short line that names the file."""
+    path = tmp_path / 'other.pth'
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
     with pytest.raises(WeightsError) as error:
-        IARN.from_file(tmp_path / 'other.pth')
-    assert f'{tmp_path / "other.pth"} holds {found}' in str(error.value)
+        IARN.from_file(path)
+    line = str(error.value)
+    assert line.startswith(str(path)) and found in line and '\n' not in line and len(line) < 600
 
 
-def test_the_message_is_short_whatever_does_not_fit(tmp_path):
-    net = tiny_net()
-    write_weights(tmp_path / 'x.pth', {**net.arch, 'subnet': 'residual'}, params=net.state_dict())
-    with pytest.raises(WeightsError, match='do not make an IARN') as error:
-        IARN.from_file(tmp_path / 'x.pth')
-    assert '\n' not in str(error.value) and len(str(error.value)) < 600
+@pytest.mark.parametrize(('metadata', 'message'), [
+    (None, ' holds no architecture options'),
+    ({'arch': '{broken'}, r' is not a safetensors file \(or it is damaged\): Expecting property name'),
+    ({'arch': '{"type": "IARN", "order": 99}'}, ' do not make an IARN: IARN.order: 99'),
+    ('text', r' is not a safetensors file \(or it is damaged\)'),
+])
+def test_safetensors_that_are_none(tmp_path, metadata, message):
+    path = tmp_path / 'x.safetensors'
+    path.write_bytes(b'hello, this is some text')
+    if metadata != 'text':
+        save_file(A, path, metadata)
+    with pytest.raises(WeightsError, match=f'x.safetensors.*{message}'):
+        IARN.from_file(path)
+
+
+def test_without_the_package_safetensors(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'safetensors.torch', None)
+    for call in (lambda: tiny_net().save('x.safetensors'), lambda: IARN.from_file('x.safetensors')):
+        with pytest.raises(WeightsError, match=r'^x\.safetensors: needs the package safetensors \(pip install'):
+            call()
