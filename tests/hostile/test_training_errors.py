@@ -17,6 +17,7 @@ import cv2
 import lmdb
 import pytest
 from helpers import make_image, train_options, write_yaml
+from torch._utils import ExceptionWrapper
 
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.data.image_source import ImageSource, jpeg_is_whole
@@ -136,15 +137,11 @@ def in_worker(error: Exception) -> Exception:
     """The error as torch raises it again in the main process."""
     try:
         raise error
-    except Exception as caught:
-        from torch._utils import ExceptionWrapper
+    except Exception:
         wrapped = ExceptionWrapper(where='in DataLoader worker process 0')
-        del caught
-    try:
+    with pytest.raises(type(error)) as again:
         wrapped.reraise()
-    except Exception as again:
-        return again
-    raise AssertionError
+    return again.value
 
 
 @pytest.mark.parametrize('place', [lambda error: error, in_worker], ids=['main', 'worker'])

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,6 @@ from iarn_basicsr.pipeline import launch, training
 
 SIGNALS = [s for s in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, s)]
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='signals of POSIX')
-
-
-@pytest.fixture(autouse=True)
-def _interruptible() -> Iterator[None]:
-    """Also where the tests run in the background of a shell, which ignores Ctrl-C there."""
-    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, earlier)
 
 
 def start(*words: object, cwd: Path) -> subprocess.Popen[str]:

@@ -18,6 +18,7 @@ from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import PAIRS, bicubic_downscale
 from iarn_basicsr.ops.size import lr_size
+from iarn_basicsr.zoo.weights import write_weights
 
 EXPECTED = Path(__file__).parents[1] / 'expected' / 'iarn_state_dict.txt'
 TINY = {**DENSE, 'num_block': 2}
@@ -69,13 +70,6 @@ def test_cubic_interp_is_exact_with_the_true_low_branch(coupling, size):
     torch.testing.assert_close(lr, net.grid_of(x, (17, 20), size).down(low), rtol=0, atol=1e-12)
     torch.testing.assert_close(net.upscale(lr, (17, 20), latent, low), x, rtol=0, atol=1e-8)
     assert (net.upscale(lr, (17, 20), latent) - x).abs().max() > 1e-3  # the LR alone does not hold l
-
-
-def test_images_of_a_batch_do_not_mix(n=3):
-    net, x = randomised(IARN(**TINY)).double(), image(13, 11, dtype=torch.float64, n=n)
-    whole = net(x, (6, 7))
-    for k in range(n):
-        torch.testing.assert_close(net(x[k:k + 1], (6, 7))['sr'], whole['sr'][k:k + 1], rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize('options', [*({'split': split, 'coupling': coupling} for split in PAIRS for coupling in BOTH),
@@ -198,11 +192,6 @@ def test_wrong_image(x):
             call()
 
 
-def save(path: Path, net: IARN, **content: object) -> Path:
-    torch.save({'params': net.state_dict(), 'arch': {'type': 'IARN', **net.hparams}, **content}, path)
-    return path
-
-
 @pytest.mark.parametrize('options', [
     {'split': 'area', 'order': 2, 'subnet': 'residual', 'num_unit': 1, 'extra_channels': 3},
     {'coupling': 'hr_grid', 'fold': 1, 'clamp': 0.5, 'max_scale': 8.0, 'split': 'cubic_interp', 'encoding': False},
@@ -210,7 +199,8 @@ def save(path: Path, net: IARN, **content: object) -> Path:
 def test_from_file(tmp_path, options):
     """Options and weights come back."""
     net, x = randomised(IARN(**{**TINY, **options})), image(13, 18)
-    again = IARN.from_file(save(tmp_path / 'net.pth', net))
+    net.save(tmp_path / 'net.pth')
+    again = IARN.from_file(tmp_path / 'net.pth')
     assert again.hparams == net.hparams and not again.training
     out, expected = again(x, (7, 9)), net(x, (7, 9))
     assert all(torch.equal(out[k], expected[k]) for k in expected)
@@ -218,7 +208,8 @@ def test_from_file(tmp_path, options):
 
 def test_from_file_prefers_ema(tmp_path):
     net, ema = IARN(**TINY), randomised(IARN(**TINY))
-    path = save(tmp_path / 'net.pth', net, params_ema=ema.state_dict())
+    path = tmp_path / 'net.pth'
+    write_weights(path, net.arch, params=net.state_dict(), params_ema=ema.state_dict())
     for loaded, source in [(IARN.from_file(str(path)), ema), (IARN.from_file(path, ema=False), net)]:
         assert all(torch.equal(v, source.state_dict()[k]) for k, v in loaded.state_dict().items())
 

@@ -14,7 +14,6 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from helpers import ROOT
 
 import iarn_basicsr
-from iarn_basicsr import list_models
 from iarn_basicsr.config.benchmark_schema import check_benchmark
 from iarn_basicsr.config.option_file import read_option_file
 from iarn_basicsr.config.schema import check_options
@@ -71,14 +70,6 @@ def test_stock_basicsr_reads_it(path):
     opt = yaml.load(path.read_text(encoding='utf-8'), Loader=ordered_yaml()[0])
     assert opt.pop('plugin') == iarn_basicsr.__version__
     assert opt == {k: v for k, v in options(path).items() if k != 'plugin'}  # 1e-3 is a number to both
-
-
-def test_released_weights_bring_their_design():
-    """A file that starts from released weights says nothing of the network; one that tests them says so in its name."""
-    named = {p.name: options(p) for p in FILES if options(p)['path'].get('pretrain_network_g') in list_models()}
-    assert {*named} == {'test_released_IARN_light_x1-4.yml', 'test_released_IARN_x1-4.yml', 'train_IARN_jpeg_x1-4.yml',
-                        'train_IARN_light_x1-4_finetune.yml'}
-    assert all(opt['network_g'] == {'type': 'IARN'} for opt in named.values())
 
 
 def test_a_test_file_tests_the_run_of_its_name():

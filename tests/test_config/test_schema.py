@@ -15,7 +15,6 @@ from iarn_basicsr.config import schema
 from iarn_basicsr.config.option_file import read_option_file
 from iarn_basicsr.config.schema import (
     EvalDatasetOptions,
-    IARNOptions,
     Options,
     Scale,
     TrainDatasetOptions,
@@ -33,24 +32,6 @@ SECTIONS = [c for c in vars(schema).values()
             if isinstance(c, type) and issubclass(c, msgspec.Struct) and c is not Options]
 DATA = {'name': 'd', 'dataroot_gt': 'hr', 'num_worker_per_gpu': 0, 'batch_size_per_gpu': 4}
 EVAL = {'name': 'd', 'dataroot_gt': 'hr', 'scales': [2]}
-
-
-def kind_of(section, key):
-    return next(f.type for f in msgspec.structs.fields(section) if f.name == key)
-
-
-@pytest.mark.parametrize(('section', 'key', 'expected'), [
-    (TrainOptions, 'total_iter', 'an integer >= 1'), (TrainOptions, 'ema_decay', 'a number >= 0 and < 1'),
-    (IARNOptions, 'width', 'an integer from 1 to 512'), (TrainOptions, 'amp', 'bf16 or none'),
-    (TrainOptions, 'nonfinite_limit', 'an integer from 1 to 1000000'),
-    (TrainDatasetOptions, 'scale_range', 'a list of 2 numbers >= 1, or ~ for none'),
-    (TrainDatasetOptions, 'use_rot', 'true or false'), (TrainDatasetOptions, 'use_shuffle', 'true, or ~ for none'),
-    (EvalDatasetOptions, 'scales', 'a list of one or more scales >= 1 such as 2.5 or 1.5x3, or ~ for none'),
-    (TrainOptions, 'jpeg', 'a section with prob, quality, subsampling, encoder, or ~ for none'),
-    (schema.FileOptions, 'num_gpu', 'an integer from 0 to 1024 or auto'),
-])
-def test_types_in_words(section, key, expected):
-    assert words(kind_of(section, key)) == expected
 
 
 def numbers(kind):
