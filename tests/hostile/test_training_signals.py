@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import ROOT, TORCHRUN, write_yaml
+from helpers import ROOT, TORCHRUN, as_test, write_yaml
 
 from iarn_basicsr.models.iarn_model import IARNModel
 from iarn_basicsr.pipeline import launch, training
@@ -115,27 +115,6 @@ def test_signal_in_a_step(tmp_path, options, pipeline, monkeypatch, capfd, name)
                      if name == 'SIGINT' else [])
 
 
-@pytest.mark.parametrize('moment', ['in a step', 'while saving'])
-def test_second_interruption_stops_at_once(tmp_path, options, pipeline, monkeypatch, capfd, moment):
-    """In the middle of a file too: it is not there, and nothing is left beside it."""
-
-    def twice(*_: Any) -> None:
-        if moment == 'while saving':
-            assert list(tmp_path.rglob('.writing-*'))
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(60)
-
-    monkeypatch.setattr(*((IARNModel, 'optimize_parameters', twice) if moment == 'in a step' else
-                          (os, 'fsync', twice)))
-    options['logger']['save_checkpoint_freq'] = 1
-    with pytest.raises(SystemExit, match='130'):
-        pipeline('train', write_yaml(options, tmp_path / 'options.yml'))
-    err = capfd.readouterr().err
-    assert err.endswith('iarn-train: interrupted\n') and 'Traceback' not in err
-    assert not [*tmp_path.rglob('.writing-*'), *tmp_path.rglob('*.pth'), *tmp_path.rglob('*.state')]
-
-
 def test_interruption_after_saving_changes_nothing(tmp_path, options, pipeline, monkeypatch, capfd):
     """The impatient second Ctrl-C comes when all is done."""
     step, end_workers = IARNModel.optimize_parameters, training._end_workers
@@ -165,24 +144,28 @@ def test_interruption_of_the_imports(tmp_path):
     assert (process.returncode, out, err) == (130, '', 'iarn-train: interrupted\n')
 
 
-@pytest.mark.parametrize('program', ['train', 'test'])
-def test_interruption_in_the_program(tmp_path, options, pipeline, monkeypatch, capfd, program):
-    """While a training reads its options, or a test runs."""
+@pytest.mark.parametrize(('program', 'place', 'times'), [
+    ('train', (training, 'read_options'), 1), ('test', (IARNModel, 'validation'), 1),
+    ('train', (IARNModel, 'optimize_parameters'), 2), ('train', (os, 'fsync'), 2)],
+    ids=['options', 'test', 'step', 'saving'])
+def test_interruption_stops_at_once(tmp_path, options, pipeline, monkeypatch, capfd, program, place, times):
+    """The first one around training, the second one in it; in the middle of a file nothing is left of it."""
 
     def interrupted(*_: Any, **__: Any) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        assert place[0] is not os or list(tmp_path.rglob('.writing-*'))
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
 
-    options['train']['total_iter'] = 1
-    file = write_yaml(options, tmp_path / 'options.yml')
+    options['logger']['save_checkpoint_freq'] = 1
     if program == 'test':
-        pipeline('train', file)
-    monkeypatch.setattr(*((IARNModel, 'validation', interrupted) if program == 'test' else
-                          (training, 'read_options', interrupted)))
+        options = as_test({**options, 'network_g': {'type': 'IARN'}}, pretrain_network_g='iarn_light_x1-4')
+    monkeypatch.setattr(*place, interrupted)
     with pytest.raises(SystemExit, match='130'):
-        pipeline(program, file)
+        pipeline(program, write_yaml(options, tmp_path / 'options.yml'))
     err = capfd.readouterr().err
     assert err.endswith(f'iarn-{program}: interrupted\n') and 'Traceback' not in err
+    assert not [*tmp_path.rglob('.writing-*'), *tmp_path.rglob('*.pth'), *tmp_path.rglob('*.state')]
 
 
 def test_ignored_interruption_stays_ignored():

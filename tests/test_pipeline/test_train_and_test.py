@@ -41,8 +41,8 @@ def load(run_folder: Path, name: str) -> Any:
 
 
 def test_train_then_test(tmp_path, options, pipeline):
-    """A training file tests the newest weights of its run, by their average, wherever its training started."""
-    options['logger']['use_tb_logger'] = True
+    """A training file tests the newest weights of its run, by their average, or those that the command line names."""
+    options['logger'].update(use_tb_logger=True, save_checkpoint_freq=1)
     options['train']['total_iter'] = 2
     file = write_yaml(options, tmp_path / 'train.yml')
     pipeline('train', file)
@@ -56,21 +56,12 @@ def test_train_then_test(tmp_path, options, pipeline):
     assert tested['mean'] == trained['mean']
     assert (results / 'visualization' / 'val' / 'x2' / 'sr' / 'image0.png').exists()
     assert 'lr_psnr_y' in next(results.glob('test_run_*.log')).read_text()
-
-
-def test_weights_that_the_command_line_names(tmp_path, options, pipeline):
-    """Of an earlier iteration, as a test file names them too; the data sets are those of the file in both."""
-    options['train']['total_iter'] = 2
-    options['logger']['save_checkpoint_freq'] = 1
-    pipeline('train', write_yaml(options, tmp_path / 'train.yml'))
-    earlier = str(tmp_path / 'experiments' / 'run' / 'models' / 'net_g_1.pth')
-    pipeline('test', tmp_path / 'train.yml', '--force_yml', f'path:pretrain_network_g={earlier}',
-             'path:param_key_g=params', 'name=first')
-    test = as_test(options, pretrain_network_g=earlier, param_key_g='params')
-    pipeline('test', write_yaml({**test, 'name': 'second'}, tmp_path / 'test.yml'))
-    by_training_file, by_test_file = (json.loads((tmp_path / 'results' / name / 'metrics' / f'val_{name}.json')
-                                                 .read_text())['mean'] for name in ('first', 'second'))
-    assert by_training_file == by_test_file
+    earlier = {'pretrain_network_g': str(run_folder / 'models' / 'net_g_1.pth'), 'param_key_g': 'params'}
+    pipeline('test', file, '--force_yml', *(f'path:{key}={value}' for key, value in earlier.items()), 'name=first')
+    pipeline('test', write_yaml({**as_test(options, **earlier), 'name': 'second'}, tmp_path / 'test.yml'))
+    first, second = (json.loads((tmp_path / 'results' / name / 'metrics' / f'val_{name}.json').read_text())['mean']
+                     for name in ('first', 'second'))
+    assert first == second != trained['mean']
 
 
 def test_nothing_trained_yet(options, ends, tmp_path):
