@@ -135,16 +135,13 @@ def test_wrong_test_file(place, value):
     assert place.rpartition('.')[2] in refusal(changed(good('test'), place, value), is_train=False)
 
 
-@pytest.mark.parametrize('which', ['train', 'test'])
-def test_good_file(which):
+@pytest.mark.parametrize(('which', 'is_train'), [('train', True), ('test', False), ('train', False)])
+def test_good_file(which, is_train):
+    """A training file can be tested, too."""
     options = good(which)
     before = copy.deepcopy(options)
-    check_file(options, which == 'train', files=False)
+    check_file(options, is_train, files=False)
     assert options == before
-
-
-def test_a_training_file_can_be_tested():
-    check_file(good(), False, files=False)
 
 
 @pytest.mark.parametrize(('place', 'value'), [
@@ -188,7 +185,4 @@ def test_keys_of_other_models_pass_unread(options, place, value):
     ('datasets.train', 'DIV2K'), ('datasets.train.type', 'PairedImage')])
 def test_what_is_checked_with_other_models(place, value):
     assert place.rpartition('.')[2] in refusal(changed(gan(), place, value))
-
-
-def test_key_that_is_no_text_with_other_models():
     assert 'option file: unknown option 0; known: ' in refusal({**gan(), 0: 1})

@@ -171,5 +171,10 @@ def test_interruption_stops_at_once(tmp_path, options, pipeline, monkeypatch, ca
 def test_ignored_interruption_stays_ignored():
     """As ``nohup`` and the background of a shell have it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    launch.launch('program', lambda: lambda: os.kill(os.getpid(), signal.SIGINT))
+
+    def load():
+        os.kill(os.getpid(), signal.SIGINT)
+        return lambda: os.kill(os.getpid(), signal.SIGINT)
+
+    launch.launch('program', load)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -73,7 +73,7 @@ def test_cubic_interp_is_exact_with_the_true_low_branch(coupling, size):
 
 
 @pytest.mark.parametrize('options', [*({'split': split, 'coupling': coupling} for split in PAIRS for coupling in BOTH),
-                                     {'extra_channels': 5}], ids=str)
+                                     {'extra_channels': 5}, {'subnet': 'residual', 'num_unit': 1}], ids=str)
 def test_start_at_zero_is_the_plain_pair(options):
     """init_last 0: LR = D x, z = x - U D x, nothing in the extra channels, and the restoration is U LR."""
     net, x = IARN(**{**TINY, 'init_last': 0, **options}), image(19, 22)

@@ -51,5 +51,5 @@ def test_images_too_small_for_ssim_are_left_out():
 
 def test_metrics_of_an_option_file():
     hr, restored, lr = image(), image(seed=1), image((20, 22, 3))
-    metrics = {'mine': {'type': 'calculate_psnr', 'crop_border': 5, 'test_y_channel': False}}
-    assert evaluate((restored, hr), (lr, lr), metrics) == {'mine': calculate_psnr(restored, hr, 5)}
+    metrics = {n: {'type': 'calculate_psnr', 'crop_border': n, 'test_y_channel': False} for n in (5, 50)}
+    assert evaluate((restored, hr), (lr, lr), metrics) == {n: calculate_psnr(restored, hr, min(n, 19)) for n in (5, 50)}

@@ -78,7 +78,7 @@ def test_images_of_one_name(make_model, tmp_path):
 
 @pytest.mark.parametrize(('root', 'path', 'name'), [
     ('data', 'data/a/b.c.png', 'a/b.c'), ('./data/', './data/b.png', 'b'), ('../data', '../data/a/b.JPG', 'a/b'),
-    ('lr/{scale}', 'lr/x1.5x3/a/b.png', 'a/b'), ('/lr/{factor}', '/lr/1.5x3/b.png', 'b'),
+    ('lr/{scale}', 'lr/x1.5x3/a/b.png', 'a/b'), ('/lr/{factor}', '/lr/1.5x3/a/b.png', 'a/b'),
     ('data.lmdb', 'a/b.c', 'a/b.c'), ('elsewhere', '../data/a/b.png', 'b'),
 ])
 def test_names_of_saved_images(root, path, name):

@@ -226,7 +226,7 @@ def test_force_yml_is_yaml_not_code(tmp_path, options, pipeline):
      'there is no CUDA here'),
     (['-opt', 'train.yml', '--launcher', 'slurm'], 'use torchrun'),
     (['-opt', 'train.yml', '--launcher', 'pytorch'], 'needs the environment that torchrun sets'),
-    (['-opt', 'train.yml', '--minutes', 'nan'], '--minutes: nan; expected a number above 0'),
+    (['-opt', 'train.yml', '--minutes', 'inf'], '--minutes: inf; expected a number above 0'),
 ])
 def test_mistakes_end_with_one_line(tmp_path, options, monkeypatch, arguments, message):
     """Before anything is written."""

@@ -3,7 +3,6 @@
 import re
 import shlex
 import shutil
-from pathlib import Path
 
 import click
 import cv2
@@ -79,22 +78,19 @@ def test_one_command_of_each_kind_runs(place):
         assert done.returncode == 0, (command, done.stderr[-2000:])
 
 
-@pytest.mark.parametrize(('name', 'word', 'holds'), [
-    ('README.md', 'from_pretrained', lambda found: found['lr'].shape == (1, 3, 120, 181) and found['restored'].shape
-     == found['hr'].shape and torch.equal(found['lr'] * 255, (found['lr'] * 255).round())),
-    ('README.md', 'Rescaler.load', lambda found: found['small'].shape == (40, 24, 3) and found['restored'].shape
-     == (60, 72, 3) and Path('small.png').exists() and Path('restored.png').exists()),
-    ('options/README.md', '', lambda found: type(found['net']).__name__ == 'IARN'),
-    ('iarn_basicsr/benchmark/README.md', '', lambda found: found['MyNetOfTheReadme'](scale=3)(
-        torch.rand(1, 3, 5, 4)).shape == (1, 3, 15, 12)),
-])
-def test_python_runs(tmp_path, monkeypatch, name, word, holds):
-    [code] = [code for page, kind, code in BLOCKS if (page, kind) == (name, 'python') and word in code]
+@pytest.mark.parametrize('code', [code for _, kind, code in BLOCKS if kind == 'python'])
+def test_python_runs(tmp_path, monkeypatch, code):
+    """And what it makes has the size that it should have."""
     monkeypatch.chdir(tmp_path)
     found = {'image': make_image(60, 72, seed=2)}
     cv2.imwrite('photo.jpg', found['image'])
     exec(code.replace('class MyNet', 'class MyNetOfTheReadme'), found)
-    assert holds(found)
+    for name, shape in (('small', (40, 24, 3)), ('lr', (1, 3, 120, 181))):
+        assert name not in found or found[name].shape == shape
+    if 'restored' in found:
+        assert found['restored'].shape == found.get('hr', found['image']).shape
+    if 'MyNetOfTheReadme' in found:
+        assert found['MyNetOfTheReadme'](scale=3)(torch.rand(1, 3, 5, 4)).shape == (1, 3, 15, 12)
 
 
 @pytest.mark.parametrize('name', TEXTS)
