@@ -1,7 +1,5 @@
 """Wrong option files: each ends with one line that names key and value, before anything is built or written."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """The one schema: what it says of values, the JSON schema and the tables made from it."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The loss that every image of a batch has an equal share in."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
