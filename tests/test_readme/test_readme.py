@@ -14,6 +14,7 @@ from iarn_basicsr.config.benchmark_schema import check_benchmark
 from iarn_basicsr.config.option_file import override, read_option_file
 from iarn_basicsr.config.schema import check_options
 from iarn_basicsr.inference.cli.commands import iarn
+from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.pipeline.options import parse_arguments
 
 READMES = [ROOT / 'README.md', *sorted(p for folder in ('iarn_basicsr', 'options', 'scripts')
@@ -82,11 +83,12 @@ def test_one_command_of_each_kind_runs(place):
 def test_python_runs(tmp_path, monkeypatch, code):
     """And what it makes has the size that it should have."""
     monkeypatch.chdir(tmp_path)
-    found = {'image': make_image(60, 72, seed=2)}
+    found = {'image': make_image(60, 72, seed=2), 'top': 20, 'left': 30, 'height': 8, 'width': 9}
     cv2.imwrite('photo.jpg', found['image'])
+    Rescaler.load().downscale_file('photo.jpg', 'small.png', scale=2)
     exec(code.replace('class MyNet', 'class MyNetOfTheReadme'), found)
-    for name, shape in (('small', (40, 24, 3)), ('lr', (1, 3, 120, 181))):
-        assert name not in found or found[name].shape == shape
+    for name, shape in (('small', (40, 24, 3)), ('lr', (1, 3, 120, 181)), ('part', (8, 9, 3))):
+        assert getattr(found.get(name), 'shape', shape) == shape
     if 'restored' in found:
         assert found['restored'].shape == found.get('hr', found['image']).shape
     if 'MyNetOfTheReadme' in found:
