@@ -16,7 +16,7 @@ from helpers import ROOT
 import iarn_basicsr
 from iarn_basicsr.config.benchmark_schema import check_benchmark
 from iarn_basicsr.config.option_file import read_option_file
-from iarn_basicsr.config.schema import check_options
+from iarn_basicsr.pipeline.registered import check_file
 
 OPTIONS = ROOT / 'options'
 BENCHMARKS = sorted(OPTIONS.glob('benchmark*.yml'))
@@ -38,7 +38,7 @@ def options(path):
 def test_file_builds(path, image_folder):
     opt = options(path)
     is_train = 'train' in opt
-    check_options(opt, is_train, files=False)
+    check_file(opt, is_train, files=False)
     folder = image_folder('hr', [(160, 160)])
     for phase, dataset in opt['datasets'].items():
         dataset.update(phase=phase.split('_')[0], dataroot_gt=str(folder), io_backend={'type': 'disk'})

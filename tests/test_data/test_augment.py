@@ -8,8 +8,9 @@ from helpers import few
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iarn_basicsr.config.schema import ShrinkOptions
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
-from iarn_basicsr.data.augment import Shrink
+from iarn_basicsr.data.augment import shrunk, source_size
 from iarn_basicsr.data.schedule import Draw
 from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
@@ -54,9 +55,9 @@ def test_only_a_share_is_shrunk_by_factors_from_the_range(ramp):
        factor=st.floats(1, 8), seed=st.integers(0, 9))
 def test_the_crop_fits_the_image_and_becomes_the_patch(patch, extra, factor, seed):
     image = (patch[0] + extra[0], patch[1] + extra[1])
-    source = Shrink(1, factor, factor).source_size(patch, image, np.random.default_rng(seed))
+    source = source_size(ShrinkOptions(prob=1, range=[factor, factor]), patch, image, np.random.default_rng(seed))
     assert all(m <= s <= n for m, s, n in zip(patch, source, image))
-    result = Shrink.apply(np.full((*source, 3), 9, np.uint8), patch)
+    result = shrunk(np.full((*source, 3), 9, np.uint8), patch)
     assert result.shape == (*patch, 3) and (result == 9).all()
 
 

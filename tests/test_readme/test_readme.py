@@ -12,10 +12,10 @@ from helpers import ROOT, make_image, run_python
 
 from iarn_basicsr.config.benchmark_schema import check_benchmark
 from iarn_basicsr.config.option_file import override, read_option_file
-from iarn_basicsr.config.schema import check_options
 from iarn_basicsr.inference.cli.commands import iarn
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.pipeline.options import parse_arguments
+from iarn_basicsr.pipeline.registered import check_file
 
 READMES = [ROOT / 'README.md', *sorted(p for folder in ('iarn_basicsr', 'options', 'scripts')
                                        for p in (ROOT / folder).rglob('README.md'))]
@@ -63,7 +63,7 @@ def test_command_parses(place, monkeypatch, command):
         options = read_option_file(args.opt)
         for entry in args.force_yml:
             override(options, entry)
-        check_options(options, program == 'iarn-train', files=False)
+        check_file(options, program == 'iarn-train', files=False)
 
 
 @pytest.mark.slow
