@@ -29,6 +29,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import basicsr.archs
 import cv2
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -49,7 +50,7 @@ from iarn_basicsr.ops.size import Size, check_lr_size, max_scale_of
 from iarn_basicsr.version import __version__
 from iarn_basicsr.zoo.weights import read_weights
 
-__all__ = ['ONE_WAY', 'Method', 'MissingWeightsError', 'UnsupportedSizeError', 'build_method', 'fingerprint',
+__all__ = ['ONE_WAY', 'Method', 'UnavailableError', 'UnsupportedSizeError', 'build_method', 'fingerprint',
            'import_networks', 'size_of']
 
 ONE_WAY = ('SR', 'spandrel')  # types of methods whose LR is bicubic, whatever restores it
@@ -58,8 +59,8 @@ CPU = torch.device('cpu')
 Resize = Callable[[Tensor, Size], Tensor]
 
 
-class MissingWeightsError(OSError):
-    """A weight file that the options name does not exist; the method is left out of the tables, which say so."""
+class UnavailableError(Exception):
+    """What a method needs is not here: its weights, its network or spandrel. The tables leave it out, and say so."""
 
 
 class UnsupportedSizeError(ValueError):
@@ -249,7 +250,7 @@ def build_method(name: str, options: Mapping[str, Any], device: torch.device = C
     Raises:
         MissingCodecError: for a payload, if Pillow has no AVIF.
         OptionError: naming the option.
-        WeightsError, MissingWeightsError: naming the file.
+        WeightsError, UnavailableError: naming the file.
     """
     given: Any = check_method(name, options)
     kind, section = options['type'], f'methods.{name}'
@@ -262,6 +263,8 @@ def build_method(name: str, options: Mapping[str, Any], device: torch.device = C
         found: dict[int, SpandrelNet] = {}
         for path in paths:
             _need(path)
+            if importlib.util.find_spec('spandrel') is None:
+                raise UnavailableError('needs the package spandrel (pip install spandrel)')
             net = SpandrelNet.from_file(path)
             if net.scale in found:
                 raise OptionError(f'{section}.path: {path} is for x{net.scale}, as another is; give one file a scale')
@@ -281,8 +284,8 @@ def _network(place: str, kind: str, entry: NetOptions) -> nn.Module:
     options = dict(entry.network or arch or ({'type': 'IRN', 'scale': entry.scale} if kind == 'IRN' else {}))
     arch_type = options.pop('type', None)
     if arch_type not in ARCH_REGISTRY and f'{arch_type}_basicsr' not in ARCH_REGISTRY:
-        raise OptionError(f'{place}.network.type: {shortened(arch_type)} is not registered with BasicSR; '
-                          f'{suggestion(arch_type, ARCH_REGISTRY.keys())}')
+        raise UnavailableError(f'{place}.network.type: {shortened(arch_type)} is not registered with BasicSR (--import '
+                               f'a module that does so); {suggestion(arch_type, ARCH_REGISTRY.keys())}')
     try:
         net = ARCH_REGISTRY.get(arch_type)(**options)
         net.load_state_dict(state)
@@ -300,7 +303,7 @@ def _own_source(net: nn.Module) -> list[str]:
 
 def _need(path: str) -> None:
     if not os.path.isfile(path):
-        raise MissingWeightsError(f'weights not found: {path} (scripts/bench/fetch_weights.py fetches official ones)')
+        raise UnavailableError(f'weights not found: {path} (scripts/bench/fetch_weights.py fetches official ones)')
 
 
 def fingerprint(options: Mapping[str, Any], method: Method) -> str:
@@ -316,7 +319,8 @@ def import_networks(modules: Sequence[str]) -> None:
     """Import modules that register networks with BasicSR: the user's own, which the command line names.
 
     Args:
-        modules: names on ``sys.path``, or ``.py`` files, which may import what lies beside them.
+        modules: names on ``sys.path``, or ``.py`` files, which may import what lies beside them. One in
+            ``basicsr/archs`` of a fork of BasicSR finds the others there as ``basicsr.archs.NAME``.
 
     Raises:
         OptionError: naming the module, if it cannot be imported or registers no network.
@@ -340,7 +344,10 @@ def _import_file(file: str) -> None:
     path = os.path.abspath(file)
     if not os.path.isfile(path):
         raise FileNotFoundError('there is no such file')
-    sys.path.append(os.path.dirname(path))
+    folder = os.path.dirname(path)
+    sys.path.append(folder)
+    if folder.endswith(os.path.join('basicsr', 'archs')):  # of a fork: its other modules are found as in the fork
+        basicsr.archs.__path__.append(folder)
     spec = importlib.util.spec_from_file_location(f'own_{os.path.basename(path)[:-3]}', path)
     assert spec and spec.loader
     loaded = importlib.util.module_from_spec(spec)

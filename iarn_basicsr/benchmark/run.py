@@ -27,7 +27,7 @@ from iarn_basicsr.ops.size import lr_size, scale_label
 from iarn_basicsr.payload.codec import MissingCodecError, check_codec
 
 from . import tasks
-from .methods import Method, MissingWeightsError, UnsupportedSizeError, build_method, fingerprint, import_networks
+from .methods import Method, UnavailableError, UnsupportedSizeError, build_method, fingerprint, import_networks
 from .plots import draw_plots
 from .report import summary, write_report
 
@@ -46,11 +46,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('-opt', required=True, metavar='FILE', help='YAML, see options/benchmark.yml')
     parser.add_argument('-o', '--output', metavar='FOLDER', help='default: results/NAME below the current directory')
     for name in ('dataset', 'method'):
-        parser.add_argument(f'--{name}', action='append', metavar='NAME', help=f'only this {name} of the file; several '
-                            'are possible')
-    parser.add_argument('--import', dest='modules', action='append', default=[], metavar='MODULE', help='import this '
-                        'module, which registers a network of your own with BasicSR: its name, or a file with its .py; '
-                        'several are possible')
+        parser.add_argument(f'--{name}', action='extend', nargs='+', metavar='NAME', help=f'only these {name}s of the '
+                            'file')
+    parser.add_argument('--import', dest='modules', action='extend', nargs='+', default=[], metavar='MODULE',
+                        help='import these modules, which register networks with BasicSR: names, or .py files')
     args = parser.parse_args(argv)
     try:
         import_networks(args.modules)
@@ -103,7 +102,7 @@ def run(options: dict[str, Any], folder: str, modules: Sequence[str] = (), only_
     for name, method_options in checked.methods.items():  # all of them: mistakes show before the work
         try:
             methods[name] = build_method(name, method_options, device)
-        except (MissingWeightsError, MissingCodecError) as error:
+        except (UnavailableError, MissingCodecError) as error:
             skipped[name] = str(error)
     for name, reason in skipped.items():
         print(f'{name}: left out, {reason}', file=sys.stderr)

@@ -237,14 +237,13 @@ def test_coded_detail(tmp_path, options, benchmark, monkeypatch, capsys):
 @pytest.mark.parametrize(('change', 'message'), [
     ({'method': {}}, "unknown option 'method'; did you mean 'methods'"),
     ({'datasets': {'two': {'dataroot_gt': '.', 'meta_info_file': 'nowhere.txt'}}}, 'nowhere.txt'),
-    ({'methods': {'x': {'type': 'SR', 'nets': [{'scale': 2, 'path': 'NET', 'network': {'type': 'EDRS'}}]}},
-      'lossy': None}, "did you mean .*'EDSR'"),
+    ({'methods': {'x': {'type': 'SR', 'nets': [{'scale': 2, 'path': 'net.pth', 'network': {'type': 'EDSR'}}]}},
+      'lossy': None}, 'net.pth does not fit network EDSR'),
     ({'device': 'tpu'}, "device: 'tpu'; PyTorch finds here: cpu"),
 ])
-def test_mistakes_end_with_one_line(tmp_path, options, benchmark, capsys, change, message):
+def test_mistakes_end_with_one_line(tmp_path, options, benchmark, capsys, monkeypatch, change, message):
+    monkeypatch.chdir(tmp_path)
     options.update(change)
-    for method in change.get('methods', {}).values():
-        method['nets'][0]['path'] = str(tmp_path / 'net.pth')
     assert benchmark() == 2
     error = capsys.readouterr().err
     assert re.search(message, error)

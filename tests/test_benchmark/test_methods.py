@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
 
+import basicsr.archs
 import cv2
 import numpy as np
 import pytest
@@ -17,8 +20,8 @@ from torch.nn import functional as F
 
 from iarn_basicsr.archs.one_way import PaddedNet
 from iarn_basicsr.benchmark.methods import (
-    MissingWeightsError,
     SRMethod,
+    UnavailableError,
     UnsupportedSizeError,
     build_method,
     fingerprint,
@@ -202,7 +205,6 @@ def test_irn_between_its_scales(tmp_path):
 
 
 @pytest.mark.parametrize(('network', 'message'), [
-    ({'type': 'EDRS'}, r"methods\.m\.nets\[0\]\.network\.type: 'EDRS' is not registered .* did you mean .*'EDSR'"),
     ({'type': 'EDSR', 'feat': 3}, 'does not fit network EDSR'),
     (None, 'does not fit network IRN'),
 ])
@@ -213,13 +215,19 @@ def test_networks_that_do_not_fit(tmp_path, network, message):
         build_method('m', {'type': 'SR' if network else 'IRN', 'nets': [entry]})
 
 
-@pytest.mark.parametrize('options', [
-    {'type': 'IARN', 'weights': 'nope.pth'},
-    {'type': 'SR', 'nets': [{'scale': 2, 'path': 'nope.pth', 'network': {'type': 'EDSR'}}]},
-    {'type': 'spandrel', 'path': 'nope.pth'},
+@pytest.mark.parametrize(('options', 'message'), [
+    ({'type': 'IARN', 'weights': 'nope.pth'}, r'weights not found: nope\.pth'),
+    ({'type': 'SR', 'nets': [{'scale': 2, 'path': 'nope.pth', 'network': {'type': 'EDSR'}}]}, r'not found: nope\.pth'),
+    ({'type': 'SR', 'nets': [{'scale': 2, 'path': 'w.pth', 'network': {'type': 'EDRS'}}]},
+     r"methods\.m\.nets\[0\]\.network\.type: 'EDRS' is not registered .*--import.* did you mean .*'EDSR'"),
+    ({'type': 'spandrel', 'path': 'nope.pth'}, r'weights not found: nope\.pth'),
+    ({'type': 'spandrel', 'path': 'w.pth'}, r'needs the package spandrel \(pip install spandrel\)'),
 ])
-def test_missing_weights(options):
-    with pytest.raises(MissingWeightsError, match=r'weights not found: nope\.pth'):
+def test_what_is_not_here(tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    torch.save(Enlarge(2).state_dict(), 'w.pth')
+    with pytest.raises(UnavailableError, match=message):
         build_method('m', options)
 
 
@@ -305,7 +313,7 @@ def own(tmp_path, monkeypatch):
 
 def test_a_network_of_a_file_and_one_of_a_module(own):
     """Results change with the file of the network, or a run would keep what an earlier version of it measured."""
-    with pytest.raises(OptionError, match="'FileNet' is not registered with BasicSR"):
+    with pytest.raises(UnavailableError, match="'FileNet' is not registered with BasicSR"):
         build_method('mine', own)
     Path('modules').mkdir()
     Path('modules/own_module.py').write_text(NETWORK.replace('NAME', 'ModuleNet'))
@@ -319,6 +327,18 @@ def test_a_network_of_a_file_and_one_of_a_module(own):
     before = fingerprint(own, method)
     Path('my_net.py').write_text('\n')
     assert fingerprint(own, method) != before
+
+
+def test_a_network_of_a_fork_of_basicsr(own, monkeypatch):
+    """The file imports what lies beside it by the name that it has in the fork."""
+    monkeypatch.setattr(basicsr.archs, '__path__', [*basicsr.archs.__path__])
+    monkeypatch.delitem(sys.modules, 'basicsr.archs.beside', raising=False)
+    archs = Path('fork/basicsr/archs')
+    archs.mkdir(parents=True)
+    (archs / 'beside.py').write_text('NOTHING = 0\n')
+    (archs / 'file_arch.py').write_text('import basicsr.archs.beside as beside\n' + NETWORK.replace('NAME', 'FileNet'))
+    import_networks([str(archs / 'file_arch.py')])
+    assert build_method('mine', own).weights == ('w.pth', str(Path.cwd() / archs / 'file_arch.py'))
 
 
 @pytest.mark.parametrize(('text', 'message'), [

@@ -173,4 +173,4 @@ def test_without_spandrel(tmp_path, monkeypatch):
     path = save(network('Compact', upscale=2), tmp_path / 'w.pth')
     monkeypatch.setitem(sys.modules, 'spandrel', None)
     with pytest.raises(WeightsError, match=r'w\.pth: needs the package spandrel \(pip install spandrel\)'):
-        build_method('m', {'type': 'spandrel', 'path': path})
+        SpandrelNet.from_file(path)

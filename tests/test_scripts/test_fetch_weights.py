@@ -79,7 +79,8 @@ def fetch(script: Callable[[str], ModuleType], server: Server, tmp_path: Path, m
     def run(digest: str | None = None) -> tuple[int, str]:
         digest = hashlib.sha256(server.content).hexdigest()[:8] if digest is None else digest
         url = f'http://127.0.0.1:{server.server_port}/w.pth'
-        module.FILES = {'NET': {f'NET/net-{digest}.pth': module.Source(url=url)}}
+        full = len(digest) > 8
+        module.FILES = {'NET': {'NET/net.pth' if full else f'NET/net-{digest}.pth': module.Source(url, full * digest)}}
         code = module.main(['NET', '-o', 'models'])
         line, = capsys.readouterr().out.splitlines()
         return code, line
@@ -132,7 +133,8 @@ def test_a_server_without_ranges_sends_all_again(fetch, server, tmp_path):
 
 
 @pytest.mark.parametrize(('digest', 'message'), [
-    ('00000000', 'its SHA-256 begins [0-9a-f]{8}, expected 00000000'), ('', 'is not a PyTorch weight file')])
+    ('00000000', 'its SHA-256 begins [0-9a-f]{8}, expected 00000000'), ('', 'is not a PyTorch weight file'),
+    (hashlib.sha256(b'other').hexdigest(), 'its SHA-256 begins [0-9a-f]{8}, expected d9298a10')])
 def test_a_wrong_file_leaves_nothing_behind(fetch, server, tmp_path, digest, message):
     server.content = b'<html>quota</html>'
     code, line = fetch(digest)
@@ -156,7 +158,7 @@ def test_without_a_network_one_line_says_what_to_do(fetch, server, tmp_path):
 def test_a_page_where_a_person_has_to_fetch_it(script, tmp_path, monkeypatch, capsys):
     module = script('bench/fetch_weights')
     monkeypatch.chdir(tmp_path)
-    module.FILES = {'NET': {'NET/other.pth': module.Source(page='https://example.org/page')}}
+    module.FILES = {'NET': {'NET/other.pth': module.Source('https://example.org/page', page=True)}}
     assert module.main([]) == 1
     shown = capsys.readouterr()
     assert shown.out == ('experiments/pretrained_models/NET/other.pth: has no direct address; fetch it from where '
@@ -166,13 +168,14 @@ def test_a_page_where_a_person_has_to_fetch_it(script, tmp_path, monkeypatch, ca
 
 
 def test_real_addresses(script, capsys):
+    """What the benchmark reads is fetched to where it looks."""
     module = script('bench/fetch_weights')
     assert module.main(['--list']) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == sum(len(files) for files in module.FILES.values())
-    assert all(re.match(r'\S+\texperiments/pretrained_models/\S+\.pth\thttps://\S+$', line) for line in lines)
+    lines = [line.split('\t') for line in capsys.readouterr().out.splitlines()]
+    assert all(re.fullmatch(r'https://\S+', address) for _, _, address in lines)
     benchmark = (ROOT / 'options/benchmark.yml').read_text()
-    assert all(line.split('\t')[1] in benchmark for line in lines)  # fetched to where the benchmark looks
+    assert {name for name, path, _ in lines if path not in benchmark} == {*module.ELSEWHERE}
+    assert all(len(source.sha256) in (0, 64) for files in module.FILES.values() for source in files.values())
     with pytest.raises(SystemExit):
         module.main(['EDSR'])
     assert "unknown network 'EDSR': choose from EDSR-M" in capsys.readouterr().err
