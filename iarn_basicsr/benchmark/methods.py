@@ -1,22 +1,7 @@
 """Ways to downscale an image and to restore it, behind one interface: IARN, and what a user would pick instead.
 
-=================== ==================================================================================================
-type                down -> up
-=================== ==================================================================================================
-``IARN``            the network of this package, every scale
-``payload``         coded detail in the low bits of the LR, which is an IARN's or, without weights, the bicubic one
-``IRN``             one network per integer scale; elsewhere the pre-resize protocol: HR resized to the integer
-                    multiple of the LR size, IRN, and the restored image resized back to the HR size
-``SR``              bicubic LR, then a one-way network of BasicSR's registry; at a scale it is not made for, the network
-                    of the next integer scale, and its result resized to the HR size
-``spandrel``        the same with a network whose architecture and scale spandrel finds from the file
-``bicubic``         antialiased bicubic, plain bicubic interpolation
-``least_squares``   antialiased bicubic D, its right inverse U: the HR image of least norm that has this LR
-``area``            mean over the HR area, plain bicubic interpolation
-``lanczos``         OpenCV's ``INTER_LANCZOS4`` both ways (it does not antialias)
-=================== ==================================================================================================
-
-Every LR and every restored image has 8-bit values: what would be stored is what is measured.
+README.md has the table of them. Every LR and every restored image has 8-bit values: what would be stored is what is
+measured.
 """
 
 from __future__ import annotations
@@ -113,7 +98,8 @@ class IARNMethod(Method):
     """This package's network as ``Rescaler`` applies it, with or without coded detail in the low bits of the LR.
 
     Args:
-        weights: released name or file; ``none``: no network, a bicubic LR and its right inverse.
+        weights: released name or file; ``none``: no network, a bicubic LR and its right inverse, by which the restored
+            image is the one of least norm that has this LR.
         bits: of each LR sample, 0 to 3, that hold coded detail.
         effort: gradient steps on the LR.
 
@@ -121,7 +107,7 @@ class IARNMethod(Method):
         MissingCodecError: for ``bits``, if Pillow has no AVIF.
     """
 
-    def __init__(self, device: torch.device, weights: str, bits: float = 0, effort: int = 0) -> None:
+    def __init__(self, device: torch.device, weights: str, bits: float, effort: int) -> None:
         if weights not in (zoo.NONE, zoo.DEFAULT, *zoo.list_models()):
             _need(weights)
         self.weights = () if weights == zoo.NONE else (zoo.resolve(weights)[0], )
@@ -232,13 +218,8 @@ def _area_down(x: Tensor, size: Size) -> Tensor:
     return make_grid(size_of(x), size, 'area', 1, x.dtype, x.device).down(x)
 
 
-def _right_inverse_up(x: Tensor, size: Size) -> Tensor:
-    return make_grid(size, size_of(x), 'cubic', 1, x.dtype, x.device).up(x)
-
-
 INTERPOLATIONS: dict[str, tuple[Resize, Resize]] = {
     'bicubic': (bicubic_downscale, bicubic_upscale),
-    'least_squares': (bicubic_downscale, _right_inverse_up),
     'area': (_area_down, bicubic_upscale),
     'lanczos': (_lanczos, _lanczos),
 }
@@ -256,7 +237,7 @@ def build_method(name: str, options: Mapping[str, Any], device: torch.device = C
     kind, section = options['type'], f'methods.{name}'
     if kind in INTERPOLATIONS:
         return Interpolation(*INTERPOLATIONS[kind], device)
-    if kind in ('IARN', 'payload'):
+    if kind == 'IARN':
         return IARNMethod(device, **structs.asdict(given))
     if kind == 'spandrel':
         paths = [given.path] if isinstance(given.path, str) else given.path

@@ -109,16 +109,16 @@ def _against_lr(results: Mapping[str, Any], dataset: str) -> Any:
 
 
 def _chains(results: Mapping[str, Any]) -> list[list[str]]:
-    """Methods with the same weights and effort, by their bits: none are an IARN, or least squares without weights."""
+    """IARN with the same weights and effort, by its bits; one with effort begins at the one without."""
     chains: dict[tuple[str, int], dict[float, str]] = {}
-    methods = {m: results['options']['methods'][m] for m in results['methods']}
-    for method, options in methods.items():
-        if options['type'] in ('IARN', 'least_squares', 'payload'):
-            weights = options.get('weights', zoo.DEFAULT if options['type'] == 'IARN' else zoo.NONE)
-            chains.setdefault((weights, options.get('effort', 0)), {}).setdefault(options.get('bits', 0), method)
+    for method in results['methods']:
+        options = results['options']['methods'][method]
+        if options['type'] == 'IARN':
+            key = options.get('weights', zoo.DEFAULT), options.get('effort', 0)
+            chains.setdefault(key, {}).setdefault(options.get('bits', 0), method)
     for (weights, effort), chain in chains.items():
         if effort and 0 in chains.get((weights, 0), {}):
-            chain[-1] = chains[weights, 0][0]  # effort begins there
+            chain[-1] = chains[weights, 0][0]
     return [[method for _, method in sorted(chain.items())] for chain in chains.values()]
 
 

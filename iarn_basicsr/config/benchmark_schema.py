@@ -13,8 +13,8 @@ from iarn_basicsr.payload import MAX_BITS
 from .schema import Count, EvalDatasetOptions, Quality, Scales
 from .sections import Options, check
 
-__all__ = ['BenchmarkOptions', 'CostOptions', 'CyclesOptions', 'FilesOptions', 'NetOptions', 'PayloadOptions',
-           'PublishedOptions', 'check_benchmark', 'check_method']
+__all__ = ['BenchmarkOptions', 'CostOptions', 'CyclesOptions', 'FilesOptions', 'NetOptions', 'PublishedOptions',
+           'check_benchmark', 'check_method']
 
 File = Annotated[str, Meta(min_length=1, description='a weight file')]
 
@@ -23,20 +23,14 @@ File = Annotated[str, Meta(min_length=1, description='a weight file')]
 
 
 class InterpolationOptions(Options):
-    """Type ``bicubic``, ``least_squares``, ``area`` or ``lanczos``: no options."""
+    """Type ``bicubic``, ``area`` or ``lanczos``: no options."""
 
 
 class IARNMethodOptions(Options):
     """Type ``IARN``."""
 
-    weights: Annotated[File, Meta(description='released name or file')] = 'default'
-
-
-class PayloadOptions(Options):
-    """Type ``payload``: coded detail in the low bits of the LR."""
-
-    bits: Annotated[float, Meta(ge=0, le=MAX_BITS, description='of each LR sample')]
-    weights: Annotated[File, Meta(description='released name or file, or none: a bicubic LR')] = 'none'
+    weights: Annotated[File, Meta(description='released name, file, or none, which is bicubic')] = 'default'
+    bits: Annotated[float, Meta(ge=0, le=MAX_BITS, description='of each LR sample that hold coded detail')] = 0
     effort: Annotated[int, Meta(ge=0, le=10000, description='gradient steps on the LR')] = 0
 
     def __post_init__(self) -> None:
@@ -69,8 +63,7 @@ class SpandrelOptions(Options):
 
 METHODS: dict[str, type[Options]] = {
     'IARN': IARNMethodOptions, 'IRN': NetsOptions, 'SR': NetsOptions, 'spandrel': SpandrelOptions,
-    'payload': PayloadOptions,
-    **dict.fromkeys(('bicubic', 'least_squares', 'area', 'lanczos'), InterpolationOptions),
+    **dict.fromkeys(('bicubic', 'area', 'lanczos'), InterpolationOptions),
 }
 
 

@@ -219,10 +219,10 @@ def test_cost(options, benchmark, tmp_path):
 def test_coded_detail(tmp_path, options, benchmark, monkeypatch, capsys):
     """Without AVIF it is left out, and so are files; in the plot, methods of the same weights are joined."""
     net = str(tmp_path / 'net.pth')
-    coded = {'type': 'payload', 'bits': 1}
     options.update(scales=[2], cycles=None, methods={
-        'effort': {'type': 'payload', 'bits': 0, 'weights': net, 'effort': 1}, 'coded 1': {**coded, 'weights': net},
-        'ours': options['methods']['ours'], 'plain 1': coded, 'least squares': {'type': 'least_squares'}})
+        'effort': {'type': 'IARN', 'weights': net, 'effort': 1}, 'coded 1': {'type': 'IARN', 'weights': net, 'bits': 1},
+        'ours': options['methods']['ours'], 'plain 1': {'type': 'IARN', 'weights': 'none', 'bits': 1},
+        'least squares': {'type': 'IARN', 'weights': 'none'}})
     options['files']['methods'] = ['plain 1']
     with monkeypatch.context() as patch:
         patch.setattr(codec.features, 'check', lambda name: False)

@@ -112,13 +112,6 @@ def test_python_of_the_options():
     assert type(names['net']).__name__ == 'IARN'
 
 
-def test_python_of_the_benchmark():
-    [code] = [code for name, kind, code in BLOCKS if (name, kind) == ('iarn_basicsr/benchmark/README.md', 'python')]
-    names = {}
-    exec(code.replace('class MyNet', 'class MyNetOfTheReadme'), names)
-    assert names['MyNetOfTheReadme'](scale=3)(torch.rand(1, 3, 5, 4)).shape == (1, 3, 15, 12)
-
-
 @pytest.mark.parametrize('name', TEXTS)
 def test_every_file_and_heading_named_exists(name):
     text, folder = TEXTS[name], (ROOT / name).parent
