@@ -138,7 +138,7 @@ def _draw_panel(axes: Any, found: Mapping[str, tuple[float, float]], published: 
         axes.plot(x, y, 'x' if method in published else 'o', color=colour, markersize=5)
         column = x if x in (left, right) else 0
         at = lowest[column] = max(y, lowest.get(column, -math.inf) + step)
-        side = -1 if x > (left + right) / 2 else 1
+        side = -1 if x > left + 0.75 * (right - left) else 1
         axes.annotate(method.removesuffix(PUBLISHED), (x, at), fontsize=8, color=colour, va='center',
                       textcoords='offset points', xytext=(7 * side, 0), ha='right' if side < 0 else 'left')
     ticks = {float(t): str(t) for t in range(0, int(max(known)) + 2, 2) if left + 1 < t < right - 1}
