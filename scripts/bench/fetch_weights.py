@@ -4,8 +4,8 @@
 
 A file is checked before it gets its name: its size against what the server said, that it holds a state dict, and its
 SHA-256 where one is known, which is that in the table below or the first eight digits that BasicSR writes into names.
-Files that are there are checked and kept. A download that broke off stays as NAME.part, and the next call goes on from
-there. Without a network the script says which address to fetch on another machine and where to put the file.
+Files that are there are checked and kept. Without a network the script says which address to fetch on another machine
+and where to put the file.
 
 T-IRN, TSAIN, SAIN and ArbRCAN run in their authors' code only; the benchmark does not read them, and they are fetched
 only by name.
@@ -16,10 +16,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import http.client
-import os
 import re
 import sys
-import urllib.error
 import urllib.request
 from os import path as osp
 from typing import NamedTuple
@@ -27,6 +25,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from iarn_basicsr.errors import WeightsError
+from iarn_basicsr.files import atomic_write
 from iarn_basicsr.zoo.weights import read_weights
 
 DRIVE_FOLDER = 'https://drive.google.com/drive/folders/15DgDtfaLASQ3iAPJEVHQF49g9msexECG'  # BasicSR's pretrained models
@@ -116,39 +115,19 @@ def problem(path: str, sha256: str) -> str | None:
     return None
 
 
-def download(url: str, part: str) -> str | None:
-    """Fetch into ``part``, after what is there already; returns why the file is not whole, or None.
+def download(url: str, part: str) -> None:
+    """Fetch into ``part``.
 
     Raises:
-        OSError, HTTPException: without a network; what arrived earlier stays in ``part``.
+        OSError, HTTPException: without a network, or if the connection breaks.
     """
-    have = osp.getsize(part) if osp.isfile(part) else 0
-    request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:
-            raise
-        return None  # there is nothing after what we have; the check of the file decides
-    with response:
-        have = have if response.status == 206 else 0  # a server that knows no ranges sends the whole file
-        length = response.headers.get('Content-Length')
-        total = have + int(length) if length else None
-        with open(part, 'ab' if have else 'wb') as file, tqdm(
-                desc=osp.basename(part), total=total, initial=have, unit='B', unit_scale=True, disable=None) as bar:
-            while chunk := _read(response):
-                file.write(chunk)
-                bar.update(len(chunk))
-    size = osp.getsize(part)
-    return None if total in (None, size) else f'broke off after {size:,} of {total:,} bytes; run this again to go on'
-
-
-def _read(response: http.client.HTTPResponse) -> bytes:
-    """The next bytes; none at the end, or where the connection broke: the size tells."""
-    try:
-        return response.read(CHUNK)
-    except (OSError, http.client.HTTPException):
-        return b''
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(part, 'wb') as file, tqdm(
+            desc=osp.basename(part), total=response.length, unit='B', unit_scale=True, disable=None) as bar:
+        while chunk := response.read(CHUNK):
+            file.write(chunk)
+            bar.update(len(chunk))
+        if response.length:  # what is still to come
+            raise http.client.IncompleteRead(b'', response.length)
 
 
 def fetch(name: str, source: Source, root: str) -> str | None:
@@ -161,20 +140,20 @@ def fetch(name: str, source: Source, root: str) -> str | None:
         return wrong and f'{wrong}; remove it and run this again'
     if source.page:
         return f'has no direct address; fetch it from where {source.url} links it and save it as {path}'
-    os.makedirs(osp.dirname(path), exist_ok=True)
-    part = f'{path}.part'
+
+    def save(part: str) -> None:
+        download(source.url, part)
+        wrong = problem(part, sha256)
+        if wrong:
+            raise WeightsError(f'as fetched from {source.url}: {wrong}')
+
     try:
-        broken = download(source.url, part)
+        atomic_write(path, save)
+    except WeightsError as error:
+        return str(error)
     except (OSError, http.client.HTTPException) as error:
         return (f'cannot be fetched ({type(error).__name__}: {str(error)[:120]}); fetch {source.url} on a machine with '
                 f'a network and save it as {path}')
-    if broken:
-        return broken
-    wrong = problem(part, sha256)
-    if wrong:
-        os.remove(part)
-        return f'as fetched from {source.url}: {wrong}'
-    os.replace(part, path)
     return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -280,29 +279,6 @@ def test_lr_refuses(script: Scripts, hr: Path, output: str, scales: list[str], m
     error = capsys.readouterr().err
     assert message in error and error.count('\n') == 1
     assert list(hr.parent.iterdir()) == [hr]
-
-
-@pytest.mark.parametrize(('folder', 'output', 'example'), [
-    ('datasets/Set5/GTmod12', 'datasets/Set5/LR/{scale}', 'datasets/LR/Set5/{scale}'),
-    ('datasets/B100', 'datasets/LR/B100/{scale}', None),  # the folder of all data sets is not one
-])
-def test_lr_does_not_lie_beside_hr(script: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str,
-                                   output: str, example: str | None, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is read recursively as HR must not hold LR; the example of the message is accepted."""
-    monkeypatch.chdir(tmp_path)
-    Path(folder).mkdir(parents=True)
-    cv2.imwrite(f'{folder}/a.png', photograph(12, 12, 0))
-    main = script('data/make_lr').main
-    if example is None:
-        assert main([folder, '-o', output, '--scales', '2']) == 0
-        return
-    assert main([folder, '-o', output, '--scales', '2']) == 2
-    error = capsys.readouterr().err
-    assert 'would take the LR images for HR' in error and error.count('\n') == 1
-    assert len(files(tmp_path)) == 1
-    named = re.search("such as '(.*)'", error)[1]
-    assert named == str(tmp_path / example)
-    assert main([folder, '-o', named, '--scales', '2']) == 0
 
 
 # --------------------------------------------------------------------------------------------------- make_benchmarks
