@@ -53,9 +53,6 @@ def read_detail(lr: np.ndarray, size: tuple[int, int], part: Part, k: float, pre
     ``predict`` makes that part, which must be all of the image where there is ``pull``. The bits of the whole LR are
     read, for their checksum. A payload that cannot be used is left out, so that the prediction stands alone; ``remark``
     is told why.
-
-    Raises:
-        MissingCodecError: if Pillow cannot read AVIF.
     """
     known = bits.high_part(lr, k)
     prediction = predict(known)
