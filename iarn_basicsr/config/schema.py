@@ -35,10 +35,12 @@ Weight = Annotated[float, Meta(ge=0, le=UNBOUNDED)]
 Quality = Annotated[int, Meta(ge=1, le=100)]
 Scales = Annotated[list[Scale], Meta(min_length=1)]
 Text = Annotated[str, Meta(pattern=r'^[^\x00-\x1f\x7f]*$(?!\n)', extra={'words': 'text'})]
+_CHARACTER = r'[^/\\<>:"|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]'  # of a file name on any system
+_DEVICE = r'([cC][oO][nN]|[pP][rR][nN]|[aA][uU][xX]|[nN][uU][lL]|[cC][oO][mM]\d|[lL][pP][tT]\d)(\.|$)'  # of Windows
 FileName = Annotated[str, Meta(
-    pattern=r'^(?!\.+$)[^/\\\x00-\x20\x7f-\x9f\ud800-\udfff]([^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,98}'
-            r'[^/\\\x00-\x20\x7f-\x9f\ud800-\udfff])?$(?!\n)',
-    extra={'words': 'text that can name a file (a number in quotes): no / and \\, at most 100 characters'})]
+    pattern=rf'^(?! |{_DEVICE}){_CHARACTER}{{1,100}}$(?<![ .])(?!\n)',
+    extra={'words': 'text that can name a file on any system (a number in quotes): at most 100 characters, none of '
+                    '/\\<>:"|?*, no dot or space at the end'})]
 
 
 # ----------------------------------------------------------------------------------------------------------- networks

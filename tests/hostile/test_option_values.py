@@ -1,7 +1,5 @@
 """Wrong option files: each ends with one line that names key and value, before anything is built or written."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest
@@ -24,12 +22,9 @@ def refusal(options, is_train=True, files=False):
     return line
 
 
-# -------------------------------------------------------------------------------------------------- values of the file
-
-
 @pytest.mark.parametrize(('place', 'value'), [
     *(('name', name) for name in (5, '../../escape', 'a\\b', '..', '', 'two\nlines', 'esc\x1b[31m', 'end\n', ' x',
-                                  'x' * 101, '\ud800')),
+                                  'x' * 101, '\ud800', 'x2:1', 'dot.', 'space ', 'nul', 'COM1.txt')),
     ('num_gpu', 'all'), ('num_gpu', True), ('scale', {'a': 1}), ('model_type', ['IARNModel']),
     ('network_g.num_block', -1), ('network_g.order', 2.5), ('path.pretrain_network_g', 'nul\0'),
     ('val.jpeg', [101]), ('val.metrics', ['psnr']), ('val.metrics', {5: {'type': 'calculate_psnr'}}),
@@ -69,9 +64,6 @@ def test_no_gpu(monkeypatch):
     assert 'num_gpu: 1; PyTorch finds no GPU here; expected auto, or 0' in refusal(changed(good(), 'num_gpu', 1))
 
 
-# ---------------------------------------------------------------------------------------------------------------- keys
-
-
 def places(options, above=''):
     """Every key of the sections, but for names that are free."""
     for key, value in options.items():
@@ -108,9 +100,6 @@ def test_missing_option(place, value):
     assert place.rpartition('.')[2] in refusal(changed(good(), place, value))
 
 
-# ------------------------------------------------------------------------------------------------------------- ways in
-
-
 @pytest.mark.parametrize(('entry', 'words'), [
     ('train:total_iter=-5', 'train.total_iter: -5; expected an integer >= 1'), ('name=7', 'name: 7; expected'),
     ('path:pretrain_network=x', "path: unknown option 'pretrain_network'; did you mean 'pretrain_network_g'"),
@@ -144,19 +133,13 @@ def test_wrong_test_file(place, value):
     assert place.rpartition('.')[2] in refusal(changed(good('test'), place, value), is_train=False)
 
 
-# ---------------------------------------------------------------------------------------------- what must be accepted
-
-
-@pytest.mark.parametrize('which', ['train', 'test'])
-def test_good_file(which):
+@pytest.mark.parametrize(('which', 'is_train'), [('train', True), ('test', False), ('train', False)])
+def test_good_file(which, is_train):
+    """A training file can be tested, too."""
     options = good(which)
     before = copy.deepcopy(options)
-    check_file(options, which == 'train', files=False)
+    check_file(options, is_train, files=False)
     assert options == before
-
-
-def test_a_training_file_can_be_tested():
-    check_file(good(), False, files=False)
 
 
 @pytest.mark.parametrize(('place', 'value'), [
@@ -170,7 +153,8 @@ def test_a_training_file_can_be_tested():
     ('val.metrics', {'n': {'type': 'calculate_niqe', 'crop_border': 0, 'convert_to': 'y', 'better': 'lower'},
                      'c': {'type': 'calculate_ciede2000', 'percentile': 95, 'compare': 'lr'}}),
     ('datasets.train.dataset_enlarge_ratio', 0.5), ('path.ignore_resume_networks', ['network_d']),
-    ('logger.wandb', None), ('network_g', {'type': 'IARN'}), ('name', 'Übung 3 (x1.5–4)'),
+    ('logger.wandb', None), ('network_g', {'type': 'IARN'}),
+    *(('name', name) for name in ('Übung 3 (x1.5–4)', 'console.nul', '.x')),
     ('datasets.val.scales', ['1.5x3', 2, [2, 3]]), ('datasets.val_2', {
         'name': 'two', 'type': 'ArbitraryScaleDataset', 'dataroot_gt': 'hr', 'scales': [2]}),
     ('plugin', 'iarn_basicsr.plugin.__version__'), ('val.suffix', 'a b'),
@@ -200,7 +184,4 @@ def test_keys_of_other_models_pass_unread(options, place, value):
     ('datasets.train', 'DIV2K'), ('datasets.train.type', 'PairedImage')])
 def test_what_is_checked_with_other_models(place, value):
     assert place.rpartition('.')[2] in refusal(changed(gan(), place, value))
-
-
-def test_key_that_is_no_text_with_other_models():
     assert 'option file: unknown option 0; known: ' in refusal({**gan(), 0: 1})
