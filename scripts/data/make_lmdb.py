@@ -18,6 +18,7 @@ import os
 import shutil
 from os import path as osp
 
+import cv2
 import lmdb
 from _tools import WORKERS, integer, read_ahead, report, run
 from tqdm import tqdm
@@ -104,8 +105,12 @@ def fill(partial: str, source: ImageSource, names: dict[str, str], workers: int)
 
     def load(key: str) -> tuple[str, str, bytes] | OSError:
         try:
+            path = source.path(names[key])
             height, width, channels = source.read(names[key]).shape
-            with open(source.path(names[key]), 'rb') as file:
+            if not cv2.haveImageReader(path):
+                return OSError(f'{path!r}: OpenCV, which decodes an LMDB in training, does not know this kind: save it '
+                               'as a PNG')
+            with open(path, 'rb') as file:
                 return key, f'{key}.png ({height},{width},{channels}) 1\n', file.read()
         except OSError as error:
             return error

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 
@@ -219,7 +220,11 @@ def test_lmdb_refuses(script: Scripts, hr: Path, tmp_path: Path, monkeypatch: py
     (hr / 'd\u00e9.jpg').rename(hr / 'a.jpg')
     assert make.main([str(hr), '-o', str(tmp_path / 'new.lmdb')]) == 2
     assert 'both have the key' in capsys.readouterr().err
+    Image.open(hr / 'a.jpg').save(hr / 'e.tga')
     (hr / 'a.jpg').unlink()
+    assert make.main([str(hr), '-o', str(tmp_path / 'new.lmdb')]) == 1
+    assert 'e.tga\': OpenCV' in capsys.readouterr().err
+    (hr / 'e.tga').unlink()
 
     def full(*args: Any, **more: Any) -> None:
         raise make.lmdb.DiskError('mdb_txn_commit: No space left on device')
