@@ -126,7 +126,7 @@ class PixelRescaler:
         tile = self.tile or default_tile(self.net, hr, lr, free / memory)
         while True:
             try:
-                # the same result whatever surrounds the call: modes, autocast, a default device
+                # whatever surrounds the call; grid and network have their own precision
                 with torch.inference_mode(False), torch.autocast(self.device.type, enabled=False), self.device, \
                         full_float32():
                     return run(tile, self.device, progress)
@@ -155,7 +155,7 @@ def _without_network(hr: Size, lr: Size, k: float) -> tuple[Predict, MakePull]:
 
 def _unwrapped(net: nn.Module) -> IARN:
     """The network inside the wrappers of torch.compile, DDP and DataParallel."""
-    inner = net
+    inner: nn.Module | None = net
     while inner is not None and not isinstance(inner, IARN):
         inner = inner._modules.get('_orig_mod') or inner._modules.get('module')
     if inner is None:

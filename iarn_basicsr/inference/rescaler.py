@@ -67,10 +67,13 @@ class Rescaler(PixelRescaler):
     is read as. ``downscale_file`` and ``upscale_file`` write files. The LR and the restored image have 8-bit values,
     which bfloat16 does not hold: of such tensors come float32 ones.
 
+    The result is that of float32 whatever surrounds a call: autocast, other modes and defaults of torch, threads.
+    Processes that are forked once there is a ``Rescaler`` compute with one thread.
+
     What the user should know about a file is logged to ``iarn_basicsr``, and stands in ``Picture.remarks``.
 
     Args:
-        net: the network.
+        net: an ``IARN``, or one inside torch.compile, DDP or DataParallel; a float32 copy of it is kept.
         name: of its weights, written into LR files.
         device: ``cuda`` where there is one, else ``cpu``, if None.
         tile: side of a tile in HR pixels, at least 64; from the free memory if None.
