@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = ['DamagedMetadataError', 'IARNError', 'ImageError', 'LossyFileError', 'MetadataError', 'NoMetadataError',
-           'OptionError', 'OtherWeightsError', 'SizeError', 'WeightsError', 'dotted', 'one_line', 'shortened',
-           'suggestion']
+           'OptionError', 'OtherWeightsError', 'RegionError', 'SizeError', 'WeightsError', 'dotted',
+           'one_line', 'shortened', 'suggestion']
 
 LONGEST = 100  # characters of a value or a key in a message
 
@@ -40,6 +40,10 @@ class SizeError(IARNError):
                  high: tuple[int, int] = (0, 0)) -> None:  # with defaults, for workers send errors as their message
         super().__init__(reason)
         self.asked, self.low, self.high = asked, low, high
+
+
+class RegionError(IARNError):
+    """A region that is empty or reaches outside the picture."""
 
 
 class WeightsError(IARNError):

@@ -28,12 +28,12 @@ from iarn_basicsr.files import save_bytes
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
 from iarn_basicsr.ops.image import full_float32, to_pixels, to_tensor
 from iarn_basicsr.ops.jpeg import QUALITIES, decoded, jpeg_bytes
-from iarn_basicsr.ops.resample import bicubic_lr, bicubic_upscale
 from iarn_basicsr.ops.size import Scale, Size, parse_scale, scale_label
 from iarn_basicsr.version import __version__
 
 from .picture_file import Picture, channel_mean, eight_bit, png_bytes
 from .rescaler import Rescaler, RoundTrip
+from .tiling import bicubic_downscale_tiled, bicubic_upscale_tiled
 
 __all__ = ['Result', 'Way', 'Window', 'bicubic_roundtrip', 'colour_map', 'compare', 'error_map', 'page', 'table',
            'worst_windows']
@@ -145,7 +145,7 @@ def compare(rescaler: Rescaler, picture: Picture, scales: Sequence[Scale], netwo
         network.to(rescaler.device)
     hr, results = eight_bit(picture.rgb), []
     for scale, size in zip(scales, sizes):
-        made, cubic = rescaler.downscale(hr, size=size), to_pixels(bicubic_lr(to_tensor(hr)[None], size)[0])
+        made, cubic = rescaler.downscale(hr, size=size), bicubic_downscale_tiled(hr, size)
         for stored_as in (None, *jpeg):
             ways = _ways(rescaler, hr, picture.mode == 'L', made, cubic, network, stored_as)
             results.append(Result(parse_scale(scale), stored_as, ways, rescaler.name, rescaler.weights_hash,
@@ -169,7 +169,7 @@ def _ways(rescaler: Rescaler, hr: np.ndarray, gray: bool, made: np.ndarray, made
         return Way(name, lr, lr_bytes, restored,
                    evaluate((restored_bgr, hr_bgr), (lr_bgr, reference), DEFAULT_METRICS))
 
-    ways = {'bicubic': way('bicubic', cubic, cubic_bytes, _enlarged(cubic, hr_size))}
+    ways = {'bicubic': way('bicubic', cubic, cubic_bytes, bicubic_upscale_tiled(cubic, hr_size))}
     if network:
         ways['network'] = way(f'{network.architecture} x{network.scale}', cubic, cubic_bytes,
                               _restored_by(network, cubic, hr_size))
@@ -200,13 +200,8 @@ def _restored_by(network: SpandrelNet, lr: np.ndarray, size: Size) -> np.ndarray
 
 def bicubic_roundtrip(hr: np.ndarray, size: Size) -> RoundTrip:
     """LR and restored image without IARN, uint8 RGB: antialiased bicubic down to ``size`` (h, w), and bicubic up."""
-    lr = to_pixels(bicubic_lr(to_tensor(hr)[None], size)[0])
-    return RoundTrip(lr, _enlarged(lr, (hr.shape[0], hr.shape[1])))
-
-
-def _enlarged(lr: np.ndarray, size: Size) -> np.ndarray:
-    """Plain bicubic interpolation to ``size`` (H, W), uint8."""
-    return to_pixels(bicubic_upscale(to_tensor(lr)[None], size)[0])
+    lr = bicubic_downscale_tiled(hr, size)
+    return RoundTrip(lr, bicubic_upscale_tiled(lr, (hr.shape[0], hr.shape[1])))
 
 
 def error_map(image: np.ndarray, hr: np.ndarray) -> np.ndarray:
@@ -244,10 +239,8 @@ def table(results: Sequence[Result]) -> str:
     widths = [max(len(row[k]) for row in rows) for k in range(len(headings))]
     above, first = [], 0
     for title, span in groups:
-        title = f' {title} ' if title else ''
         width = sum(widths[first:first + span]) + 2 * (span - 1)
-        widths[first + 1] += max(0, len(title) - width)
-        above.append(title.center(max(width, len(title)), '-' if title else ' '))
+        above.append(f' {title} '.center(width, '-') if title else ' ' * width)
         first += span
     lines = ['  '.join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
     return '\n'.join(['  '.join(above), *lines, PROTOCOL, *_notes(results)])

@@ -18,7 +18,7 @@ from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import OptionError, one_line
 from iarn_basicsr.ops.image import full_float32, to_levels
-from iarn_basicsr.ops.size import Size
+from iarn_basicsr.ops.size import Part, Size, part_of
 from iarn_basicsr.payload import MAX_BITS, bits, codec
 from iarn_basicsr.payload.codec import Pull
 from iarn_basicsr.payload.detail import MakePull, Predict, read_detail, write_detail
@@ -77,31 +77,35 @@ class PixelRescaler:
             lr = write_detail(eight_bit(rgb), lr, self.payload, predict, pull)
         return lr
 
-    def upscale_pixels(self, rgb: np.ndarray, size: Size, payload: float | None = None,
+    def upscale_pixels(self, rgb: np.ndarray, size: Size, part: Part, payload: float | None = None,
                        remark: Callable[[str], object] = _logger.warning) -> np.ndarray:
-        """Restored image (H, W, 3) uint8 of ``size`` from an LR (h, w, 3) uint8 or uint16.
+        """A part of the restored image (H, W, 3) uint8 of ``size``, from an LR (h, w, 3) uint8 or uint16.
 
         Args:
             rgb: the LR.
             size: of the original.
+            part: what is restored of it. A payload without a network needs the whole image: it is restored and cut.
             payload: bits of each sample that hold coded detail; None where only the pixels say it.
             remark: receives why a payload could not be used, in one line.
         """
         lr, rgb = (rgb.shape[0], rgb.shape[1]), eight_bit(rgb)
         if size == lr:
-            return rgb
+            return np.ascontiguousarray(rgb[part])
         k = 0 if payload == 0 else bits.declared(rgb) or payload
         if k:
-            return read_detail(rgb, size, k, *self._prediction(size, lr, k), remark)
-        return self._in_tiles(functools.partial(upscale_tiled, self.net, rgb, size), size, lr)
+            needed = part if self.net.blocks else part_of(size)
+            restored = read_detail(rgb, size, needed, k, *self._prediction(size, lr, k, part=needed), remark)
+            return restored if needed is part else np.ascontiguousarray(restored[part])
+        return self._in_tiles(functools.partial(upscale_tiled, self.net, rgb, size, part=part), size, lr)
 
-    def _prediction(self, hr: Size, lr: Size, k: float, first: float = 0) -> tuple[Predict, MakePull | None]:
+    def _prediction(self, hr: Size, lr: Size, k: float, first: float = 0,
+                    part: Part | None = None) -> tuple[Predict, MakePull | None]:
         """How the image is predicted that a payload completes: by the network, in levels, or without one."""
         if not self.net.blocks:
             return _without_network(hr, lr, k)
 
         def predict(known: np.ndarray) -> np.ndarray:
-            run = functools.partial(upscale_tiled, self.net, known, hr, values=to_levels)
+            run = functools.partial(upscale_tiled, self.net, known, hr, values=to_levels, part=part)
             return self._in_tiles(run, hr, lr, first)
 
         return predict, None

@@ -24,7 +24,7 @@ from iarn_basicsr.errors import (
 )
 from iarn_basicsr.ops.image import to_tensor
 from iarn_basicsr.ops.jpeg import DEFAULT_QUALITY, QUALITIES, is_jpeg
-from iarn_basicsr.ops.size import Scale, Size, check_hr_size, check_lr_size, lr_size
+from iarn_basicsr.ops.size import Part, Region, Scale, Size, check_hr_size, check_lr_size, lr_size, part_of, part_size
 from iarn_basicsr.payload import bits
 from iarn_basicsr.zoo.weights import weights_hash
 
@@ -141,38 +141,45 @@ class Rescaler(PixelRescaler):
         return _rescale_array(image, work)
 
     @overload
-    def upscale(self, lr: Array, size: Size | None = None, force: bool = False) -> Array:
+    def upscale(self, lr: Array, size: Size | None = None, force: bool = False, region: Region | None = None) -> Array:
         ...
 
     @overload
-    def upscale(self, lr: Path | Picture, size: Size | None = None, force: bool = False) -> Picture:
+    def upscale(self, lr: Path | Picture, size: Size | None = None, force: bool = False,
+                region: Region | None = None) -> Picture:
         ...
 
-    def upscale(self, lr: np.ndarray | torch.Tensor | Path | Picture, size: Size | None = None,
-                force: bool = False) -> np.ndarray | torch.Tensor | Picture:
-        """Restore to ``size`` (H, W); a picture or path with metadata needs none.
+    def upscale(self, lr: np.ndarray | torch.Tensor | Path | Picture, size: Size | None = None, force: bool = False,
+                region: Region | None = None) -> np.ndarray | torch.Tensor | Picture:
+        """Restore to ``size`` (H, W), which a picture or path with metadata need not be told, or a region of that.
 
         Args:
             lr: the LR image.
-            size: of the restored image.
+            size: of the whole restored image.
             force: restore a picture that its metadata refuses, see ``restored_size``.
+            region: (top, left, height, width) in HR pixels: only this is restored, at the cost of its pixels and of
+                some 24 LR pixels around them. It equals the same region of the whole as tiles do. With a payload the
+                low bits of the whole LR are read, and with one of the weights ``none`` the whole image is restored.
 
         Raises:
-            OptionError: if the size is missing or the image is of another kind.
+            OptionError: if the size is missing, the region is not four integers, or the image is of another kind.
+            RegionError: if the region is empty or reaches outside the restored image.
             SizeError, MetadataError, ImageError: as of ``restored_size`` and ``downscale``.
         """
         if isinstance(lr, (str, os.PathLike, Picture)):
             picture = _picture(lr)
             with _naming(picture):
                 made = self.restored_size(picture, size, force)
-            restored = self.upscale_picture(picture, made)
+                part = part_of(made, region)
+            restored = self.upscale_picture(picture, made, part)
             log_remarks(picture.path, *restored.remarks)
             return restored
         if size is None:
             raise OptionError('upscale needs size=(H, W): pixels alone do not say how large the original was')
 
         def work(rgb: np.ndarray) -> np.ndarray:
-            return self.upscale_pixels(rgb, check_hr_size((rgb.shape[0], rgb.shape[1]), size, self.net.max_scale))
+            made = check_hr_size((rgb.shape[0], rgb.shape[1]), size, self.net.max_scale)
+            return self.upscale_pixels(rgb, made, part_of(made, region))
 
         return _rescale_array(lr, work)
 
@@ -238,17 +245,18 @@ class Rescaler(PixelRescaler):
         return replace(lr, remarks=(*remarks, *log_remarks(path, *write_picture(lr, target, quality))))
 
     def upscale_file(self, source: Path | Picture, target: Path, size: Size | None = None, force: bool = False, *,
-                     dry_run: bool = False) -> Picture:
+                     region: Region | None = None, dry_run: bool = False) -> Picture:
         """Read, restore, write; returns the restored picture.
 
         Args:
             source: the LR file, or a picture that was read already.
             target: the file to write.
-            size, force: as of ``upscale``.
+            size, force, region: as of ``upscale``.
             dry_run: check all that is known before the work, and return a blank picture.
 
         Raises:
-            OptionError: if the target is the source.
+            OptionError: if the target is the source, or the region is not four integers.
+            RegionError: if the region is empty or reaches outside the restored image.
             ImageError: if the source cannot be read, or the target cannot be written.
             SizeError, MetadataError: as of ``restored_size``.
         """
@@ -256,13 +264,14 @@ class Rescaler(PixelRescaler):
         _refuse_same(picture, target)
         with _naming(picture):
             made = self.restored_size(picture, size, force)
-        refuse_unwritable(picture, made, target)
+            part = part_of(made, region)
+        refuse_unwritable(picture, part_size(part), target)
         path = picture.path
         remarks = log_remarks(path, *filter(None, (*picture.remarks, self._remark_on_lr(picture, made))))
         if dry_run:
-            return replace(_blank(picture, made), remarks=remarks)
+            return replace(_blank(picture, part_size(part)), remarks=remarks)
         with _naming(picture):
-            restored = self.upscale_picture(picture, made)
+            restored = self.upscale_picture(picture, made, part)
         del picture, source
         written = write_picture(restored, target)
         return replace(restored, remarks=remarks + log_remarks(path, *restored.remarks, *written))
@@ -341,16 +350,16 @@ class Rescaler(PixelRescaler):
                                  payload=bits.declared(lr) if self.payload else 0)
         return Picture(lr, alpha, mode, icc, picture.exif, metadata, remarks=picture.remarks, made_from=picture.size)
 
-    def upscale_picture(self, picture: Picture, size: Size) -> Picture:
-        """Restored picture of a size in range; its remarks are those of the restoration."""
+    def upscale_picture(self, picture: Picture, size: Size, part: Part) -> Picture:
+        """A part of the restored picture of a size in range; its remarks are those of the restoration."""
         metadata, remarks = picture.metadata, list[str]()
-        rgb = self.upscale_pixels(picture.rgb, size, metadata.payload if metadata else None, remarks.append)
-        alpha = None if picture.alpha is None else bicubic_upscale_tiled(picture.alpha[..., None], size)[..., 0]
+        rgb = self.upscale_pixels(picture.rgb, size, part, metadata.payload if metadata else None, remarks.append)
+        alpha = None if picture.alpha is None else bicubic_upscale_tiled(picture.alpha[..., None], size, part)[..., 0]
         mode, icc = picture.mode, picture.icc
         if metadata:
             mode, icc = metadata.mode, metadata.gray_icc or icc
             if metadata.alpha and alpha is None:  # it was opaque, or the file would still have it
-                alpha = np.full(size, 255, np.uint8)
+                alpha = np.full(rgb.shape[:2], 255, np.uint8)
         return Picture(rgb, alpha, mode, icc, picture.exif, remarks=tuple(remarks), made_from=picture.size)
 
     def _remark_on_lr(self, picture: Picture, size: Size) -> str:
@@ -414,7 +423,7 @@ def _rescale_array(image: np.ndarray | torch.Tensor, work: Callable[[np.ndarray]
         what = f'shape {image.shape}, type {image.dtype}' if isinstance(image, np.ndarray) else repr(image)
         raise OptionError(f'image ({what}): expected RGB (H, W, 3), uint8 or uint16')
     result = work(image)
-    return result.copy() if result is image else result
+    return result.copy() if np.may_share_memory(result, image) else result
 
 
 def _pixels(image: torch.Tensor) -> np.ndarray:

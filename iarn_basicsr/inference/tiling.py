@@ -1,4 +1,4 @@
-"""Images of any size in bounded memory: tiles cut in global coordinates, so that tiled equals untiled.
+"""Images of any size, and parts of them, in bounded memory: tiles in global coordinates, so that tiled equals untiled.
 
 Every tile sees a window of the maps of the whole image, not maps of its own, and enough surroundings (the halo) for
 what the convolutions and the right inverse reach; only the middle of its result is kept.
@@ -17,7 +17,7 @@ import torch
 from iarn_basicsr.archs.grid import AxisWindow, Grid, make_grid
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.ops.image import to_levels, to_pixels, to_tensor
-from iarn_basicsr.ops.size import Size
+from iarn_basicsr.ops.size import Part, Size, part_of, part_size
 
 from . import SMALLEST_TILE
 
@@ -54,7 +54,7 @@ class AxisTile(NamedTuple):
 
     Attributes:
         window: of the maps of the whole image.
-        lr, hr: what is kept of the result, within the whole image.
+        lr, hr: what is kept of the result, within the LR image and within the part of the HR image that is made.
         small, large: the window, within the LR and the HR image.
         lr_inside, hr_inside: what is kept, within the window.
     """
@@ -68,30 +68,33 @@ class AxisTile(NamedTuple):
     hr_inside: slice
 
 
-def _axis_tiles(n: int, m: int, tile: int) -> list[AxisTile]:
-    """Tiles of about ``tile`` HR samples along an axis of n HR and m LR samples.
+def _axis_tiles(n: int, m: int, tile: int, part: slice) -> list[AxisTile]:
+    """Tiles of about ``tile`` HR samples that cover a part of an axis of n HR and m LR samples.
 
     Their windows are equally large, at both ends too: the tensors of a tile then fit where those of the one before it
     lay. With windows of many sizes the C library held 0.5 GB more after 30 tiles of 33 megapixels at x2.
     """
-    count, halo = max(1, math.ceil(n / tile)), _halo(n, m)
-    edges = [round(k * m / count) for k in range(count + 1)]
-    small = min(m, math.ceil(m / count) + 2 * halo)
+    count, halo = math.ceil((part.stop - part.start) / tile), _halo(n, m)
+    begin, end = part.start * m // n, (part.stop - 1) * m // n + 1  # LR samples that cover it
+    edges = [begin + round(k * (end - begin) / count) for k in range(count + 1)]
+    small = min(m, math.ceil((end - begin) / count) + 2 * halo)
     large = min(n, math.ceil(small * n / m) + 1)
     tiles = []
     for start, stop in zip(edges, edges[1:]):
         low = min(max(0, start - halo), m - small)
         first = min(math.floor(low * n / m), n - large)
-        top, bottom = math.ceil(start * n / m), math.ceil(stop * n / m)
+        top, bottom = max(part.start, math.ceil(start * n / m)), min(part.stop, math.ceil(stop * n / m))
         tiles.append(AxisTile(
-            AxisWindow(first, first + large, low, low + small), lr=slice(start, stop), hr=slice(top, bottom),
+            AxisWindow(first, first + large, low, low + small), lr=slice(start, stop),
+            hr=slice(top - part.start, bottom - part.start),
             small=slice(low, low + small), large=slice(first, first + large),
             lr_inside=slice(start - low, stop - low), hr_inside=slice(top - first, bottom - first)))
     return [t for t in tiles if t.lr.stop > t.lr.start]
 
 
-def tiles_of(hr: Size, lr: Size, tile: int, grids: GridFactory) -> list[tuple[AxisTile, AxisTile, Grid]]:
-    """All tiles of an image, vertical and horizontal, and their grids.
+def tiles_of(hr: Size, lr: Size, tile: int, grids: GridFactory,
+             part: Part | None = None) -> list[tuple[AxisTile, AxisTile, Grid]]:
+    """The tiles of an image or of a part of the HR one, vertical and horizontal, and their grids.
 
     All grids are made before the first tile is computed: they stay while its tensors come and go, and made between
     them they would leave the C library holes that the next tile does not fit (0.25 GB after 24 tiles of 33 megapixels
@@ -99,8 +102,8 @@ def tiles_of(hr: Size, lr: Size, tile: int, grids: GridFactory) -> list[tuple[Ax
     """
     if _trim:
         _trim(0)
-    return [(v, h, grids((v.window, h.window)))
-            for v in _axis_tiles(hr[0], lr[0], tile) for h in _axis_tiles(hr[1], lr[1], tile)]
+    vertical, horizontal = (_axis_tiles(n, m, tile, of) for n, m, of in zip(hr, lr, part or part_of(hr)))
+    return [(v, h, grids((v.window, h.window))) for v in vertical for h in horizontal]
 
 
 def grid_factory(net: IARN, hr: Size, lr: Size) -> GridFactory:
@@ -133,14 +136,14 @@ def downscale_tiled(net: IARN, hr: np.ndarray, size: Size, tile: int, device: to
 
 @torch.no_grad()
 def upscale_tiled(net: IARN, lr: np.ndarray, size: Size, tile: int, device: torch.device,
-                  progress: Progress = no_progress, values: Values = to_pixels) -> np.ndarray:
-    """LR (h, w, 3) uint8 RGB, or levels -> restored HR of ``size`` (H, W), as ``values`` makes it of planes.
+                  progress: Progress = no_progress, values: Values = to_pixels, part: Part | None = None) -> np.ndarray:
+    """LR (h, w, 3) uint8 RGB, or levels -> a part of the restored HR of ``size``, as ``values`` makes it of planes.
 
-    The arguments are those of ``downscale_tiled``.
+    The arguments are those of ``downscale_tiled``; without ``part`` it is all of the HR.
     """
-    hr = np.empty((*size, 3), _type_of(values))
+    hr = _blank(size, part, 3, values)
     small = lr.shape[0], lr.shape[1]
-    tiles = tiles_of(size, small, tile, grid_factory(net, size, small))
+    tiles = tiles_of(size, small, tile, grid_factory(net, size, small), part)
     for number, (v, h, grid) in enumerate(tiles, 1):
         made = net.upscale_on(grid, to_tensor(lr[v.small, h.small])[None].to(device))[0]
         hr[v.hr, h.hr] = values(made)[v.hr_inside, h.hr_inside]
@@ -153,15 +156,15 @@ def bicubic_downscale_tiled(hr: np.ndarray, size: Size) -> np.ndarray:
     return down_tiled(hr, size, 'cubic_interp', to_pixels)
 
 
-def bicubic_upscale_tiled(lr: np.ndarray, size: Size) -> np.ndarray:
-    """``ops.resample.bicubic_upscale`` of (h, w, C) uint8 or uint16 pixels, to uint8."""
-    return up_tiled(lr, size, 'cubic_interp', to_pixels)
+def bicubic_upscale_tiled(lr: np.ndarray, size: Size, part: Part | None = None) -> np.ndarray:
+    """``ops.resample.bicubic_upscale`` of (h, w, C) uint8 or uint16 pixels, to uint8; all of it or a part."""
+    return up_tiled(lr, size, 'cubic_interp', to_pixels, part)
 
 
 @torch.no_grad()
 def down_tiled(hr: np.ndarray, size: Size, split: str, values: Values = to_levels) -> np.ndarray:
     """D of a split, of (H, W, C) pixels or levels -> (h, w, C), as ``values`` makes it of planes."""
-    lr = np.empty((*size, hr.shape[2]), _type_of(values))
+    lr = _blank(size, None, hr.shape[2], values)
     large = hr.shape[0], hr.shape[1]
     for v, h, grid in tiles_of(large, size, BICUBIC_TILE, _linear_grids(large, size, split)):
         made = grid.down(to_tensor(hr[v.large, h.large])[None])[0]
@@ -170,11 +173,12 @@ def down_tiled(hr: np.ndarray, size: Size, split: str, values: Values = to_level
 
 
 @torch.no_grad()
-def up_tiled(lr: np.ndarray, size: Size, split: str, values: Values = to_levels) -> np.ndarray:
-    """U of a split, of (h, w, C) pixels or levels -> (H, W, C), as ``values`` makes it of planes."""
-    hr = np.empty((*size, lr.shape[2]), _type_of(values))
+def up_tiled(lr: np.ndarray, size: Size, split: str, values: Values = to_levels,
+             part: Part | None = None) -> np.ndarray:
+    """U of a split, of (h, w, C) pixels or levels -> (H, W, C) or a part, as ``values`` makes it of planes."""
+    hr = _blank(size, part, lr.shape[2], values)
     small = lr.shape[0], lr.shape[1]
-    for v, h, grid in tiles_of(size, small, BICUBIC_TILE, _linear_grids(size, small, split)):
+    for v, h, grid in tiles_of(size, small, BICUBIC_TILE, _linear_grids(size, small, split), part):
         made = grid.up(to_tensor(lr[v.small, h.small])[None])[0]
         hr[v.hr, h.hr] = values(made)[v.hr_inside, h.hr_inside]
     return hr
@@ -184,8 +188,8 @@ def _linear_grids(hr: Size, lr: Size, split: str) -> GridFactory:
     return lambda window: make_grid(hr, lr, split, 1, torch.float32, _CPU, window)
 
 
-def _type_of(values: Values) -> type[np.generic]:
-    return np.uint8 if values is to_pixels else np.float32
+def _blank(size: Size, part: Part | None, channels: int, values: Values) -> np.ndarray:
+    return np.empty((*part_size(part or part_of(size)), channels), np.uint8 if values is to_pixels else np.float32)
 
 
 def default_tile(net: IARN, hr: Size, lr: Size, memory: float) -> int:

@@ -10,13 +10,16 @@ import math
 from collections.abc import Sequence
 from typing import Union
 
-from iarn_basicsr.errors import OptionError, SizeError, shortened
+from iarn_basicsr.errors import OptionError, RegionError, SizeError, shortened
 
-__all__ = ['SIZE_RULES', 'Scale', 'Size', 'check_hr_size', 'check_lr_size', 'compute_padding', 'largest_hr_size',
-           'lr_size', 'max_scale_of', 'parse_scale', 'scale_label', 'smallest_lr_size']
+__all__ = ['SIZE_RULES', 'Part', 'Region', 'Scale', 'Size', 'check_hr_size', 'check_lr_size', 'compute_padding',
+           'largest_hr_size', 'lr_size', 'max_scale_of', 'parse_scale', 'part_of', 'part_size', 'scale_label',
+           'smallest_lr_size']
 
 Scale = Union[float, Sequence[float], str]
 Size = tuple[int, int]
+Region = tuple[int, int, int, int]  # (top, left, height, width)
+Part = tuple[slice, slice]  # rows and columns
 
 _LARGEST_SIDE = 10**12
 _FUZZ = 1e-9  # 33 / 1.1 means 30, and is 29.999999999999996 in binary floating point
@@ -95,7 +98,7 @@ def check_lr_size(hr_size: Size, size: Size, max_scale: float) -> Size:
         OptionError: if ``size`` is not a pair of integers.
         SizeError: naming the size and the accepted range.
     """
-    h, w = _pixel_pair(size, 'LR size')
+    h, w = _whole_pixels(size, 'LR size')
     low = smallest_lr_size(hr_size, max_scale)
     if not (low[0] <= h <= hr_size[0] and low[1] <= w <= hr_size[1]):
         raise SizeError(f'LR size {h}x{w} is out of range for HR {hr_size[0]}x{hr_size[1]} (height x width): '
@@ -106,7 +109,7 @@ def check_lr_size(hr_size: Size, size: Size, max_scale: float) -> Size:
 
 def check_hr_size(lr_size: Size, size: Size, max_scale: float) -> Size:
     """Return ``size`` as (int, int) if ``lr_size`` is an LR size of it; raises as ``check_lr_size`` does."""
-    height, width = _pixel_pair(size, 'HR size')
+    height, width = _whole_pixels(size, 'HR size')
     high = largest_hr_size(lr_size, max_scale)
     if not (lr_size[0] <= height <= high[0] and lr_size[1] <= width <= high[1]):
         raise SizeError(f'HR size {height}x{width} is out of range for LR {lr_size[0]}x{lr_size[1]} (height x width): '
@@ -115,15 +118,37 @@ def check_hr_size(lr_size: Size, size: Size, max_scale: float) -> Size:
     return height, width
 
 
-def _pixel_pair(size: Size, what: str) -> Size:
-    """A pair of integral numbers as (int, int); else ``OptionError`` with ``what`` it should be and the value."""
+def part_of(size: Size, region: Region | None = None) -> Part:
+    """The rows and columns of a region of a picture of ``size`` (H, W); all of them without a region.
+
+    Raises:
+        OptionError: if ``region`` is not four integers.
+        RegionError: naming the region and the size, if it is empty or reaches outside the picture.
+    """
+    top, left, height, width = _whole_pixels((0, 0, *size) if region is None else region, 'region',
+                                             ('top', 'left', 'height', 'width'))
+    if not (0 <= top < top + height <= size[0] and 0 <= left < left + width <= size[1]):
+        raise RegionError(f'region (top {top}, left {left}, height {height}, width {width}): expected at least one '
+                          f'pixel, and all inside the picture, whose height is {size[0]} and width {size[1]}')
+    return slice(top, top + height), slice(left, left + width)
+
+
+def part_size(part: Part) -> Size:
+    """(H, W) of a part."""
+    rows, columns = part
+    return rows.stop - rows.start, columns.stop - columns.start
+
+
+def _whole_pixels(values: Sequence[int], what: str, names: tuple[str, ...] = ('height', 'width')) -> tuple[int, ...]:
+    """Integral numbers as integers; else ``OptionError`` with ``what`` they should be, and the value."""
     try:
-        height, width = size
-        if isinstance(size, str) or int(height) != height or int(width) != width or max(height, width) > _LARGEST_SIDE:
+        pixels = tuple(int(value) for value in values)
+        if isinstance(values, str) or len(pixels) != len(names) or pixels != tuple(values) \
+                or max(map(abs, pixels)) > _LARGEST_SIDE:
             raise ValueError
-        return int(height), int(width)
+        return pixels
     except (TypeError, ValueError, OverflowError):
-        raise OptionError(f'{what} {shortened(size)} is not (height, width) in whole pixels') from None
+        raise OptionError(f'{what} {shortened(values)} is not ({", ".join(names)}) in whole pixels') from None
 
 
 def compute_padding(size: Size, multiple: int) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:

@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image, features
 
 from iarn_basicsr.errors import IARNError
+from iarn_basicsr.ops.size import Part, part_of
 
 from .bits import PayloadError
 
@@ -82,8 +83,10 @@ def encode(residual: np.ndarray, budget: int, pull: Pull | None = None, speed: i
     return best[:1] + bytes([round(255 * min(max(weight, 0.0), 1.0))]) + best[2:]
 
 
-def decode(message: bytes, size: tuple[int, int], pull: Pull | None = None) -> np.ndarray:
+def decode(message: bytes, size: tuple[int, int], pull: Pull | None = None, part: Part | None = None) -> np.ndarray:
     """Float32 (H, W, 3) residual of a message of ``encode``, with its ``pull``; zeros for an empty one.
+
+    Of a ``part`` only its own tiles are decoded; with ``pull`` it must be all of the image.
 
     Raises:
         PayloadError: for a message that is damaged, or of another ``size`` (H, W). No more is decoded than it says.
@@ -91,16 +94,18 @@ def decode(message: bytes, size: tuple[int, int], pull: Pull | None = None) -> n
         MissingCodecError: if Pillow has no AVIF.
     """
     _check_pillow()
+    part = part or part_of(size)
     residual = np.zeros((*size, 3), np.float32)
     if not message:
-        return residual
+        return residual[part]
     gain, rest = 2**((message[0] - _UNITY) / _STEPS), message[2:]
     for rows, columns in _tiles(size):
         tile = residual[rows, columns]
         height, width = tile.shape[:2]
         length = _check_units(rest, (3 * height, width))
-        planes = _read_picture(rest[:length], (3 * height, width)).reshape(3, height, width)
-        tile[...] = np.moveaxis((planes.astype(np.float32) - 128) / gain, 0, -1) @ _COLOURS.T
+        if all(a.start < b.stop and b.start < a.stop for a, b in zip(part, (rows, columns))):
+            planes = _read_picture(rest[:length], (3 * height, width)).reshape(3, height, width)
+            tile[...] = np.moveaxis((planes.astype(np.float32) - 128) / gain, 0, -1) @ _COLOURS.T
         rest = rest[length:]
     if rest:
         raise _damaged()
@@ -108,7 +113,7 @@ def decode(message: bytes, size: tuple[int, int], pull: Pull | None = None) -> n
         if pull is None:
             raise IARNError('its payload was made without a network: restore it with the weights none')
         residual += message[1] / 255 * pull(residual)
-    return residual
+    return residual[part]
 
 
 class _Setting(NamedTuple):

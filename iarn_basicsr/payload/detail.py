@@ -14,12 +14,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from iarn_basicsr.ops.size import Part
+
 from . import bits, codec
 from .bits import PayloadError
 
 __all__ = ['MakePull', 'Predict', 'read_detail', 'write_detail']
 
-Predict = Callable[[np.ndarray], np.ndarray]  # (h, w, 3) float32 levels -> (H, W, 3) levels
+Predict = Callable[[np.ndarray], np.ndarray]  # (h, w, 3) float32 levels -> (H, W, 3) levels, or a part of them
 MakePull = Callable[[np.ndarray, np.ndarray], codec.Pull]  # (known part of the LR, prediction) -> pull
 
 
@@ -44,11 +46,13 @@ def write_detail(hr: np.ndarray, lr: np.ndarray, k: float, predict: Predict,
     return bits.write(lr, message, codec.CODEC, k)
 
 
-def read_detail(lr: np.ndarray, size: tuple[int, int], k: float, predict: Predict, pull: MakePull | None,
+def read_detail(lr: np.ndarray, size: tuple[int, int], part: Part, k: float, predict: Predict, pull: MakePull | None,
                 remark: Callable[[str], object]) -> np.ndarray:
-    """The restored image (H, W, 3) uint8 of an LR with a payload of ``k`` bits a sample.
+    """The part of the restored image (H, W, 3) uint8 of an LR with a payload of ``k`` bits a sample.
 
-    A payload that cannot be used is left out, so that the prediction stands alone; ``remark`` is told why.
+    ``predict`` makes that part, which must be all of the image where there is ``pull``. The bits of the whole LR are
+    read, for their checksum. A payload that cannot be used is left out, so that the prediction stands alone; ``remark``
+    is told why.
 
     Raises:
         MissingCodecError: if Pillow cannot read AVIF.
@@ -59,7 +63,7 @@ def read_detail(lr: np.ndarray, size: tuple[int, int], k: float, predict: Predic
         message, kind, _ = bits.read(lr)
         if kind != codec.CODEC:
             raise PayloadError(f'its payload is coded in way {kind}, this iarn_basicsr reads {codec.CODEC}', 'codec')
-        residual = codec.decode(message, size, pull(known, prediction) if pull else None)
+        residual = codec.decode(message, size, pull(known, prediction) if pull else None, part)
     except PayloadError as error:
         remark(f'{error}: restored without it')
         return np.clip(np.rint(prediction), 0, 255).astype(np.uint8)

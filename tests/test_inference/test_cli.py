@@ -121,6 +121,23 @@ def test_sizes(folder: Path, option: str, value: str, size: tuple[int, int]) -> 
         assert file.size == WH['a.png'] and file.format == 'JPEG'
 
 
+def test_region(lr: Path) -> None:
+    """Of every file; one that is too small for it fails, the others go on."""
+    assert iarn('downscale', 'in/sub/b.png', '-o', 'small.png', '--scale', 2).code == 0
+    assert iarn('upscale', 'small.png', 'lr.png', '-o', 'parts', '--region', '9x6+20+15') == (
+        1, '', 'iarn upscale: small.png: region (top 15, left 20, height 6, width 9): expected at least one pixel, and '
+        'all inside the picture, whose height is 29 and width 17\n')
+    assert iarn('upscale', 'lr.png', '-o', 'whole.png').code == 0
+    assert np.array_equal(pixels('parts/lr.png'), pixels('whole.png')[15:21, 20:29])
+    assert read_picture('parts/lr.png').metadata is None
+    assert iarn('upscale', 'lr.png', '-o', 'x.png', '--region', '9x6+20+15', '--dry-run').out == (
+        'lr.png -> x.png: 16x12 -> 9x6\n')
+    for text in ('9x6', '9x6+20', '9x6-20+15', '9,6,20,15', '9x6+20+1.5'):
+        assert iarn('upscale', 'lr.png', '-o', 'x.png', '--region', text) == (
+            2, '', f"iarn upscale: Invalid value for '--region': '{text}': write WIDTHxHEIGHT+X+Y, for example "
+            '512x512+1024+768\n')
+
+
 # ------------------------------------------------------------------------------------------------------- bad files
 
 

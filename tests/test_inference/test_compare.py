@@ -6,7 +6,6 @@ import base64
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -337,11 +336,6 @@ def test_page_holds_the_right_pixels_and_numbers(tmp_path: Path, picture: Pictur
         assert words in shown.text
     assert shown.text.count('as JPEG of quality 20') == 2 and 'Net <b>' not in shown.source
     assert shown.text.count('against the bicubic LR before JPEG: ') == 4
-
-
-def test_names_of_weights_are_escaped(tmp_path: Path, picture: Picture, results: list[Result]) -> None:
-    shown = make_page(tmp_path, picture, [replace(results[0], model='<i>{{ name }}')], '{{ model }}.png')
-    assert '<title>{{ model }}.png · IARN &lt;i&gt;{{ name }}</title>' in shown.source
 
 
 def test_error_maps_share_one_scale_of_colours(tmp_path: Path, picture: Picture, results: list[Result]) -> None:

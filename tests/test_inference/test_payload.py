@@ -80,6 +80,13 @@ def test_the_prediction_does_not_see_the_payload(photo):
     assert psnr(restored, photo) < psnr(one.upscale(lr, photo.shape[:2]), photo) - 3
 
 
+def test_a_region_with_a_payload_without_a_network(photo):
+    one = Rescaler.load('none', payload=2)
+    lr = one.downscale(photo, 2)
+    whole = one.upscale(lr, photo.shape[:2])
+    assert np.array_equal(one.upscale(lr, photo.shape[:2], region=(10, 20, 30, 40)), whole[10:40, 20:60])
+
+
 def test_tiled_equals_untiled(photo):
     made = []
     for tile in (None, 64):

@@ -19,11 +19,13 @@ from PIL import Image
 
 from iarn_basicsr import Rescaler as exported  # noqa: N813
 from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.errors import IARNError
 from iarn_basicsr.inference import SMALLEST_TILE, memory
 from iarn_basicsr.inference import pixel_rescaler as module
 from iarn_basicsr.inference.picture_file import Picture, read_picture, write_picture
 from iarn_basicsr.inference.rescaler import Rescaler
-from iarn_basicsr.ops.image import quantise
+from iarn_basicsr.inference.tiling import HALO
+from iarn_basicsr.ops.image import quantise, to_levels, to_tensor
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_upscale
 from iarn_basicsr.zoo.weights import weights_hash
 
@@ -182,6 +184,77 @@ def test_opaque_alpha_comes_back(rescaler: Rescaler, tmp_path: Path, mode: str) 
     rescaler.upscale_file(paths[1], paths[2])
     with Image.open(paths[2]) as file:
         assert file.mode == mode and (mode == 'RGB' or file.getextrema()[-1] == (255, 255))
+    part = rescaler.upscale(paths[1], region=(1, 2, 3, 4))
+    assert part.alpha is None if mode == 'RGB' else part.alpha.shape == (3, 4)
+
+
+# ----------------------------------------------------------------------------------------------- a part of the picture
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_a_region_is_that_of_the_whole(rescaler: Rescaler, data: st.DataObject) -> None:
+    """Of any size, scale, place and kind of image, in tiles of its own."""
+    size = data.draw(st.integers(1, 100)), data.draw(st.integers(1, 100))
+    hr = tuple(round(n * data.draw(st.floats(1, 4))) for n in size)
+    top, left = (data.draw(st.integers(0, n - 1)) for n in hr)
+    height, width = data.draw(st.integers(1, hr[0] - top)), data.draw(st.integers(1, hr[1] - left))
+    lr = make_image(*size, seed=data.draw(st.integers(0, 9)))
+    kind = data.draw(st.sampled_from(['8 bits', '16 bits', 'batch', 'picture']))
+    image = {'8 bits': lr, '16 bits': lr.astype(np.uint16) * 257, 'batch': to_tensor(np.stack([lr, lr[::-1]])),
+             'picture': Picture(lr, lr[..., 0], 'L', b'icc', b'exif')}[kind]
+    tiled = Rescaler(rescaler.net, 'tiny', device='cpu', tile=data.draw(st.sampled_from([None, 64])))
+    whole, part = rescaler.upscale(image, hr), tiled.upscale(image, hr, region=(top, left, height, width))
+    cut = slice(top, top + height), slice(left, left + width)
+    if kind == 'picture':
+        assert (part.mode, part.icc, part.exif, part.metadata) == ('L', b'icc', b'exif', None)
+        assert np.abs(part.alpha.astype(int) - whole.alpha[cut]).max() <= 1
+        whole, part = whole.rgb, part.rgb
+    elif kind == 'batch':
+        whole, part = (np.moveaxis(to_levels(x), 0, -1) for x in (whole, part))
+    assert part.shape[:2] == (height, width) and part.dtype == whole.dtype
+    assert np.abs(part.astype(int) - whole[cut]).max() <= 1
+
+
+def test_a_region_that_is_all_or_fills_the_same_tile_is_equal_to_the_bit(rescaler: Rescaler) -> None:
+    lr = rescaler.downscale(IMAGE, scale=2)
+    whole = rescaler.upscale(lr, (23, 31))
+    assert np.array_equal(rescaler.upscale(lr, (23, 31), region=(0, 0, 23, 31)), whole)
+    assert np.array_equal(rescaler.upscale(lr, (23, 31), region=(5, 7, 11, 3)), whole[5:16, 7:10])
+    part = rescaler.upscale(IMAGE, (23, 31), region=(5, 7, 11, 31 - 7))  # scale 1
+    assert np.array_equal(part, IMAGE[5:16, 7:]) and not np.shares_memory(part, IMAGE)
+
+
+@pytest.mark.parametrize('payload', [0, 1])
+def test_the_network_sees_only_what_a_region_needs(rescaler: Rescaler, monkeypatch: pytest.MonkeyPatch,
+                                                   payload: int) -> None:
+    seen, work = list[tuple[int, ...]](), IARN.upscale_on
+    lr = Rescaler(rescaler.net, 'tiny', device='cpu', payload=payload).downscale(make_image(260, 320, seed=2), scale=2)
+    whole = rescaler.upscale(lr, (260, 320))
+    monkeypatch.setattr(IARN, 'upscale_on', lambda net, grid, x: seen.append(x.shape[-2:]) or work(net, grid, x))
+    part = rescaler.upscale(lr, (260, 320), region=(110, 300, 30, 20))
+    assert np.abs(part.astype(int) - whole[110:140, 300:]).max() <= 1
+    assert seen == [(15 + 2 * HALO, 10 + 2 * HALO)]
+
+
+@pytest.mark.parametrize(('region', 'message'), [
+    ((0, 20, 23, 12), r'region \(top 0, left 20, height 23, width 12\): expected at least one pixel, and all inside '
+     'the picture, whose height is 23 and width 31'),
+    ((-1, 0, 5, 5), 'top -1, left 0'), ((0, -1, 5, 5), 'left -1'), ((19, 0, 5, 5), 'top 19'),
+    ((3, 3, 0, 5), 'height 0'), ((3, 3, 5, -2), 'width -2'), ((23, 0, 1, 1), 'top 23'),
+    ((1.5, 0, 5, 5), r'region \(1.5, 0, 5, 5\) is not \(top, left, height, width\) in whole pixels'),
+    ((0, 0, 5), r'region \(0, 0, 5\) is not'), ('1234', "region '1234' is not"), (5, 'region 5 is not'),
+    ((), r'region \(\) is not'), ((0, 0, 5, -10**5000), 'a number too long to be shown is not'),
+])
+def test_what_is_no_region(rescaler: Rescaler, tmp_path: Path, region: Any, message: str) -> None:
+    """Refused before the work, of arrays and files alike, also in a dry run."""
+    lr = rescaler.downscale(IMAGE, scale=2)
+    with pytest.raises(IARNError, match=message):
+        rescaler.upscale(lr, (23, 31), region=region)
+    path = tmp_path / 'lr.png'
+    write_picture(Picture(lr), str(path))
+    with pytest.raises(IARNError, match=f'^{re.escape(str(path))}: .*{message}'):
+        rescaler.upscale_file(path, tmp_path / 'x.png', (23, 31), region=region, dry_run=True)
 
 
 # ---------------------------------------------------------------------------------------------------------- refusals

@@ -43,6 +43,19 @@ def test_more_bytes_less_error(size: tuple[int, int]) -> None:
     assert rms(residual) > errors[0] >= errors[1] >= errors[2]
 
 
+def test_of_a_part_only_its_tiles_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, work = [], codec._read_picture
+    monkeypatch.setattr(codec, '_TILE_SIDE', 16)
+    monkeypatch.setattr(codec, '_TILE_SAMPLES', 3 * 16 * 16)
+    monkeypatch.setattr(codec, '_read_picture', lambda units, size: read.append(size) or work(units, size))
+    message = encode(make_residual(60, 40), 4000)
+    whole = decode(message, (60, 40))
+    assert len(read) == 4 * 3
+    for part, tiles in (((slice(16, 32), slice(31, 33)), 2), ((slice(0, 60), slice(39, 40)), 4)):
+        read.clear()
+        assert np.array_equal(decode(message, (60, 40), part=part), whole[part]) and len(read) == tiles
+
+
 @pytest.mark.parametrize('budget', [0, 17, 60, 100])
 def test_small_budgets(budget: int) -> None:
     """What does not fit at all is an empty message: no residual."""

@@ -18,6 +18,8 @@ from iarn_basicsr.config.benchmark_schema import check_benchmark
 from iarn_basicsr.config.option_file import override, read_option_file
 from iarn_basicsr.config.schema import check_options
 from iarn_basicsr.inference.cli.commands import iarn
+from iarn_basicsr.inference.picture_file import Picture
+from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.pipeline.options import parse_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +105,15 @@ def test_python_of_the_rescaler(tmp_path, monkeypatch):
     exec(python_with('Rescaler.load'), names)
     assert names['small'].shape == (40, 24, 3) and names['restored'].shape == (60, 72, 3)
     assert (tmp_path / 'small.png').exists() and (tmp_path / 'restored.png').exists()
+
+
+def test_python_of_a_part(tmp_path, monkeypatch):
+    [code] = [code for name, kind, code in BLOCKS if (name, kind) == ('iarn_basicsr/inference/README.md', 'python')]
+    monkeypatch.chdir(tmp_path)
+    Rescaler.load().downscale_file(Picture(make_image(60, 72, seed=2)), 'small.png', scale=2)
+    names = {'top': 20, 'left': 30, 'height': 8, 'width': 9}
+    exec(code, names)
+    assert names['part'].shape == (8, 9, 3)
 
 
 def test_python_of_the_options():

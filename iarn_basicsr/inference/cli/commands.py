@@ -15,7 +15,7 @@ from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import IMAGE_ENDINGS, check_writable, save_bytes
 from iarn_basicsr.inference import MOST_EFFORT, SMALLEST_TILE
 from iarn_basicsr.ops.jpeg import DEFAULT_QUALITY, QUALITIES, is_jpeg
-from iarn_basicsr.ops.size import Size, lr_size, parse_scale, scale_label
+from iarn_basicsr.ops.size import Region, Size, lr_size, parse_scale, scale_label
 from iarn_basicsr.payload import MAX_BITS
 from iarn_basicsr.version import __version__
 
@@ -31,7 +31,8 @@ EXAMPLES = {
     'downscale': """iarn downscale photo.jpg -o small.png --scale 2.5
 iarn downscale holiday/ -o small/ --max-side 1600
 iarn downscale photo.jpg -o small.jpg --scale 2 --quality 90""",
-    'upscale': 'iarn upscale small/ -o restored/',
+    'upscale': """iarn upscale small/ -o restored/
+iarn upscale small.png -o part.png --region 512x512+1024+768""",
     'compare': """iarn compare photo.jpg --scale 2 --scale 1.5x3 -o page.html
 iarn compare photo.jpg --scale 2 --jpeg 75 --jpeg 90""",
     'info': 'iarn info small.png',
@@ -52,6 +53,15 @@ def size_of(text: str) -> Size:
     if width < 1 or height < 1:
         raise click.BadParameter(f'{text!r}: a side has at least one pixel')
     return height, width
+
+
+def region_of(text: str) -> Region:
+    """WIDTHxHEIGHT+X+Y, as (top, left, height, width)."""
+    try:
+        size, left, top = text.split('+')
+        return int(top), int(left), *size_of(size)
+    except ValueError:
+        raise click.BadParameter(f'{text!r}: write WIDTHxHEIGHT+X+Y, for example 512x512+1024+768') from None
 
 
 def scale_of(text: str) -> tuple[float, float]:
@@ -165,10 +175,12 @@ def downscale(sources: tuple[str, ...], output: str, form: str, dry_run: bool, o
 @command('upscale')
 @files('png (default), webp, jpg, ...')
 @click.option('--size', type=size_of, metavar='WxH', help='Size to make, for LR images without metadata.')
+@click.option('--region', type=region_of, metavar='WxH+X+Y', help='Restore only this part, in pixels of the original: '
+              'width x height + left + top.')
 @click.option('--force', is_flag=True, help='Restore even if the weights differ or the LR was changed.')
 @computing('default: those that the LR was made with')
 def upscale(sources: tuple[str, ...], output: str, form: str, dry_run: bool, overwrite: bool, size: Size | None,
-            force: bool, weights: str | None, **computing: Any) -> int:
+            region: Region | None, force: bool, weights: str | None, **computing: Any) -> int:
     """Restore the originals from LR images."""
     with postponed():
         from iarn_basicsr.inference.picture_file import read_picture
@@ -182,7 +194,8 @@ def upscale(sources: tuple[str, ...], output: str, form: str, dry_run: bool, ove
                 picture = read_picture(job.source)
                 known = zoo.name_of(picture.metadata.weights) if picture.metadata else None
                 rescaler = loaded(weights or known or (zoo.JPEG if is_jpeg(job.source) else zoo.DEFAULT))
-                batch.made(job, rescaler.upscale_file(picture, job.target, size, force, dry_run=dry_run))
+                batch.made(job, rescaler.upscale_file(picture, job.target, size, force, region=region,
+                                                           dry_run=dry_run))
     return batch.status
 
 
