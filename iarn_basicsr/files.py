@@ -7,6 +7,7 @@ killed process left is removed a day later, when another one first writes into t
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import re
@@ -14,14 +15,18 @@ import secrets
 import shutil
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from os import path as osp
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ['IMAGE_ENDINGS', 'atomic_write', 'check_writable', 'is_image', 'save_bytes', 'save_json', 'save_text']
+__all__ = ['IMAGE_ENDINGS', 'Found', 'atomic_write', 'check_writable', 'identity', 'is_image', 'pictures_below',
+           'readable_endings', 'save_bytes', 'save_json', 'save_text', 'without_ending']
 
-IMAGE_ENDINGS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.ppm')  # read and written everywhere
+IMAGE_ENDINGS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.ppm')  # which are written
+_HEIF_ENDINGS = ('.heic', '.heif', '.hif')  # of an optional plugin of Pillow; without it, reading says how to get it
+_NO_PICTURES = ('BUFR', 'EPS', 'GRIB', 'HDF5', 'MPEG', 'WMF')  # which Pillow names, but does not decode by itself
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OLD = 24 * 3600  # seconds after which nobody is writing a temporary file any more
@@ -29,9 +34,87 @@ _UNFINISHED = re.compile(r'\.writing-[0-9a-f]{16}(?:\.[^.]*)?', re.DOTALL)
 _tidied: set[str] = set()  # folders in which this process looked for what others left
 
 
-def is_image(name: str, endings: tuple[str, ...] = IMAGE_ENDINGS) -> bool:
-    """Whether a file has the name of an image, and is not hidden."""
-    return name.lower().endswith(endings) and not name.startswith('.')
+def is_image(name: str) -> bool:
+    """Whether a file has the name of an image that this package writes, and is not hidden."""
+    return name.lower().endswith(IMAGE_ENDINGS) and not name.startswith('.')
+
+
+@functools.lru_cache(maxsize=1)
+def readable_endings() -> tuple[str, ...]:
+    """Endings of the pictures that can be read, in lower case and sorted: all that the installed Pillow decodes."""
+    from PIL import Image
+    known = {ending for ending, kind in Image.registered_extensions().items()
+             if (kind in Image.OPEN or kind == 'MPO') and kind not in _NO_PICTURES}  # an MPO is opened as a JPEG
+    return tuple(sorted(known.union(_HEIF_ENDINGS)))
+
+
+def without_ending(path: str) -> str:
+    """A path without the ending of a picture; ``photo.2019.best`` has none."""
+    stem, ending = osp.splitext(path)
+    return stem if ending.lower() in readable_endings() else path
+
+
+class Found(NamedTuple):
+    """What there is below a folder.
+
+    Attributes:
+        pictures: paths of readable kinds relative to the folder, sorted.
+        others: how many other files there are of each ending.
+        hidden: how many hidden files and folders.
+        unreadable: the errors of folders that cannot be listed.
+    """
+
+    pictures: list[str]
+    others: Counter[str]
+    hidden: int
+    unreadable: list[OSError]
+
+
+def pictures_below(root: str, output: str | None = None) -> Found:
+    """The pictures below a folder. Links are followed, and every folder is entered once, by its own name if it has one.
+
+    Args:
+        root: the folder.
+        output: a folder that is not entered if it lies below the root.
+    """
+    pictures, others, hidden, unreadable = [], Counter[str](), 0, []
+    folders = [root]
+    links: list[str] = []  # followed after all folders
+    seen: set[tuple[int, int] | None] = set()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)
+        place = identity(folder)
+        if place and (place in seen or (folder != root and output and place == identity(output))):
+            continue
+        seen.add(place)
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            unreadable.append(error)
+            continue
+        for entry in entries:
+            ending = osp.splitext(entry.name)[1].lower().rstrip('.')
+            if entry.name.startswith('.'):
+                hidden += 1
+            elif entry.is_symlink() and osp.isdir(entry.path):
+                links.append(entry.path)
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif ending in readable_endings():
+                pictures.append(osp.relpath(entry.path, root))
+            else:
+                others[ending] += 1
+    return Found(sorted(pictures), others, hidden, unreadable)
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Equal for two names of one file; None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def atomic_write(path: str, write: Callable[[str], None]) -> None:
@@ -65,6 +148,8 @@ def atomic_write(path: str, write: Callable[[str], None]) -> None:
             if error.errno in _FULL:
                 free = shutil.disk_usage(_part_that_exists(folder)).free
                 error.strerror = f'{error.strerror}, {free / 1e6:.1f} MB free'
+            elif isinstance(error, PermissionError):  # not of the folder, which was checked
+                error.strerror = f'{error.strerror}; it may be open in another program, or belong to another user'
             error.filename = path  # not the temporary one
         raise
 
@@ -76,6 +161,8 @@ def check_writable(path: str) -> None:
         raise NotADirectoryError(errno.ENOTDIR, f'{there} is not a folder', path)
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, f'nothing can be written into {there}', path)
+    with suppress(FileNotFoundError):
+        os.lstat(osp.join(there, osp.basename(path)))  # a name that is too long, or that this system does not take
 
 
 def save_bytes(content: bytes, path: str) -> None:

@@ -35,10 +35,6 @@ class Downscaled(NamedTuple):
     latent: Tensor
     low: Tensor
 
-    def outputs(self, lr: Tensor, restored: Tensor) -> dict[str, Tensor]:
-        """What ``RescalingNet.forward`` returns, given the 8-bit LR and the image restored from it."""
-        return {'lr': lr, 'sr': restored, 'lr_raw': self.lr, 'latent': self.latent, 'low': self.low}
-
 
 class RescalingNet(nn.Module):
     """A bijection HR <-> (LR, z), used with z = 0; images are RGB, float, in [0, 1], shape (N, 3, height, width).
@@ -72,11 +68,19 @@ class RescalingNet(nn.Module):
             ``lr_raw``: LR before rounding; ``latent`` and ``low``: see ``Downscaled``; with ``cycle`` also
             ``lr_again``: LR of the 8-bit ``sr``, not rounded.
         """
-        down = self.downscale(hr, size)
-        lr = quantise(down.lr)
-        arrived = channel(lr) if channel else lr
-        out = down.outputs(lr, self.upscale(arrived, (hr.shape[-2], hr.shape[-1])))
-        return {**out, 'lr_again': self.downscale(quantise(out['sr']), size).lr} if cycle else out
+        hr_size = hr.shape[-2], hr.shape[-1]
+        return self.round_trip(hr, lambda x: self.downscale(x, size), lambda lr: self.upscale(lr, hr_size), channel,
+                               cycle)
+
+    @staticmethod
+    def round_trip(hr: Tensor, down: Callable[[Tensor], Downscaled], up: Callable[[Tensor], Tensor],
+                   channel: Channel | None, cycle: bool) -> dict[str, Tensor]:
+        """``forward`` with the two directions given."""
+        found = down(hr)
+        lr = quantise(found.lr)
+        restored = up(channel(lr) if channel else lr)
+        out = {'lr': lr, 'sr': restored, 'lr_raw': found.lr, 'latent': found.latent, 'low': found.low}
+        return {**out, 'lr_again': down(quantise(restored)).lr} if cycle else out
 
     def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
         """HR (N, 3, H, W) -> LR of ``size`` (h, w) and the latent; quantise the LR before storing it."""
@@ -87,19 +91,14 @@ class RescalingNet(nn.Module):
         raise NotImplementedError(type(self).__name__)
 
     def complexity(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> dict[str, float]:
-        """Cost of one image in one direction; both cost the same.
+        """``params``, ``macs`` (multiply-accumulates) and ``macs_per_pixel`` of one image in either direction.
 
-        Returns:
-            ``params``: parameters; ``macs``: multiply-accumulates; ``macs_per_pixel``: per HR pixel. Pooling and
-            unpooling count their non-zero weights. Additions are not counted, nor the few multiplications of split
-            and merge.
+        Pooling and unpooling count their non-zero weights; additions, and the few multiplications of split and merge,
+        are not counted.
         """
         macs = float(self._macs(hr_size, lr_size))
-        return {
-            'params': sum(p.numel() for p in self.parameters()),
-            'macs': macs,
-            'macs_per_pixel': macs / (hr_size[0] * hr_size[1])
-        }
+        params = sum(p.numel() for p in self.parameters())
+        return {'params': params, 'macs': macs, 'macs_per_pixel': macs / (hr_size[0] * hr_size[1])}
 
     def _macs(self, hr_size: tuple[int, int], lr_size: tuple[int, int]) -> int:
         raise NotImplementedError(type(self).__name__)
@@ -117,9 +116,7 @@ class RescalingNet(nn.Module):
     def from_file(cls: type[Net], path: str | PathLike[str], *, ema: bool = True) -> Net:
         """Rebuild a network from a ``.pth`` saved by ``IARNModel`` or a ``.safetensors`` made by ``iarn export``.
 
-        Args:
-            path: the file, which holds both the arguments of the network and its weights.
-            ema: take ``params_ema`` where the file has it.
+        With ``ema`` it takes ``params_ema`` where the file has it.
 
         Raises:
             WeightsError: naming the file, if it is not one.

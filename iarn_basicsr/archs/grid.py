@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import scipy.sparse
 import torch
 
-from iarn_basicsr.errors import OptionError
-from iarn_basicsr.ops.resample import DENSE_LIMIT, AxisMap, apply_separable, check_pair, drop_tolerance, pair_matrices
+from iarn_basicsr.ops.resample import AxisMap, apply_separable, drop_tolerance, pair_matrices
 from iarn_basicsr.ops.size import Size
 
 from .scale_encoding import ScaleEncoding, pooling_matrix, position_offset, unpooling_matrix
@@ -29,8 +27,9 @@ class AxisWindow(NamedTuple):
     lr_stop: int
 
 
+@dataclass(frozen=True, eq=False)
 class Axis:
-    """The matrices of one axis; each is made when it is first used, by ``make`` from its name.
+    """The matrices of one axis, or of a window of it.
 
     Attributes:
         hr, lr: number n of HR samples and m of LR samples.
@@ -38,24 +37,12 @@ class Axis:
         pool, unpool: P (m K, n) and Q (n, m K).
     """
 
-    def __init__(self, hr: int, lr: int, make: Callable[[str], AxisMap]) -> None:
-        self.hr, self.lr, self._make = hr, lr, make
-
-    @functools.cached_property
-    def down(self) -> AxisMap:
-        return self._make('down')
-
-    @functools.cached_property
-    def up(self) -> AxisMap:
-        return self._make('up')
-
-    @functools.cached_property
-    def pool(self) -> AxisMap:
-        return self._make('pool')
-
-    @functools.cached_property
-    def unpool(self) -> AxisMap:
-        return self._make('unpool')
+    hr: int
+    lr: int
+    down: AxisMap
+    up: AxisMap
+    pool: AxisMap
+    unpool: AxisMap
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,45 +84,31 @@ class Grid:
         return self.vertical.lr, self.horizontal.lr
 
     def down(self, x: torch.Tensor) -> torch.Tensor:
-        """D: (N, C, H, W) -> (N, C, h, w)."""
         return apply_separable(self.vertical.down, self.horizontal.down, x)
 
     def up(self, x: torch.Tensor) -> torch.Tensor:
-        """U: (N, C, h, w) -> (N, C, H, W)."""
         return apply_separable(self.vertical.up, self.horizontal.up, x)
 
     def pool(self, x: torch.Tensor) -> torch.Tensor:
-        """P: (N, C, H, W) -> (N, C K^2, h, w), channel (c K + kv) K + kh."""
+        """Channel (c K + kv) K + kh of the result is that of the basis functions kv and kh on channel c."""
         (h, w), k = self.lr, self.order
         y = apply_separable(self.vertical.pool, self.horizontal.pool, x)
         return y.unflatten(-1, (w, k)).unflatten(-3, (h, k)).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
     def unpool(self, y: torch.Tensor) -> torch.Tensor:
-        """Q: (N, C K^2, h, w) -> (N, C, H, W); the adjoint of ``pool`` up to weights."""
+        """The adjoint of ``pool`` up to weights."""
         k = self.order
         y = y.unflatten(1, (-1, k, k)).permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)  # N C (h kv) (w kh)
         return apply_separable(self.vertical.unpool, self.horizontal.unpool, y)
-
-    def prepare(self) -> Grid:
-        """Make all matrices now, and not when they are first used."""
-        for axis in (self.vertical, self.horizontal):
-            _ = axis.down, axis.up, axis.pool, axis.unpool
-        return self
 
 
 @functools.lru_cache(maxsize=512)
 @torch.inference_mode(False)  # the next call of this size may be for training
 def make_grid(hr: Size, lr: Size, split: str, order: int, dtype: torch.dtype, device: torch.device,
               window: tuple[AxisWindow, AxisWindow] | None = None) -> Grid:
-    """The (cached) grid between two sizes.
+    """The (cached) grid between two sizes (height, width), or a (vertical, horizontal) window of it.
 
-    Args:
-        hr: (H, W).
-        lr: (h, w), each from 1 to the HR one.
-        split: the pair (D, U), one of ``ops.resample.PAIRS``.
-        order: K of the pooling basis.
-        dtype, device: of the matrices.
-        window: (vertical, horizontal) part of the grids.
+    ``split`` is the pair (D, U), one of ``ops.resample.PAIRS``, and ``order`` K of the pooling basis.
 
     Raises:
         OptionError: for an unknown pair or an LR size that is out of range.
@@ -151,20 +124,11 @@ def make_grid(hr: Size, lr: Size, split: str, order: int, dtype: torch.dtype, de
 @functools.lru_cache(maxsize=512)
 def _axis(n: int, m: int, split: str, order: int, dtype: torch.dtype, device: torch.device,
           window: AxisWindow) -> Axis:
-    check_pair(split, n, m)
     hr, lr = slice(window.hr_start, window.hr_stop), slice(window.lr_start, window.lr_stop)
     cells = slice(lr.start * order, lr.stop * order)
-
-    def make(name: str) -> AxisMap:
-        if name in ('down', 'up'):
-            d, u = _pair(split, n, m, drop_tolerance(dtype))
-            matrix = d[lr, hr] if name == 'down' else u[hr, lr]
-        else:
-            p, q = _pooling(n, m, order)
-            matrix = p[cells, hr] if name == 'pool' else q[hr, cells]
-        return AxisMap.from_matrix(matrix, dtype, device)
-
-    return Axis(hr.stop - hr.start, lr.stop - lr.start, make)
+    (d, u), (p, q) = _pair(split, n, m, drop_tolerance(dtype)), _pooling(n, m, order)
+    parts = d[lr, hr], u[hr, lr], p[cells, hr], q[hr, cells]
+    return Axis(hr.stop - hr.start, lr.stop - lr.start, *(AxisMap.from_matrix(m, dtype, device) for m in parts))
 
 
 _pair = functools.lru_cache(maxsize=8)(pair_matrices)  # whole axes are large; the last few sizes serve many windows
@@ -182,28 +146,21 @@ class PaddedGrid:
     LR-grid network keeps zero padding zero in every step, so the padded image gives the same result as the image.
 
     Args:
-        largest: (H, W), the size of every HR tensor.
-        lr: (h, w).
-        split, order, dtype, device: as in ``make_grid``.
+        largest: (H, W), the size of every HR tensor; no axis longer than ``DENSE_LIMIT``, nor ``order`` times ``lr``.
+        lr, split, order, dtype, device: as in ``make_grid``.
 
     Attributes:
         grid: the ``Grid`` of size ``largest`` whose matrices ``load`` overwrites. Its position offsets are NaN: only
             HR-grid networks read them, and those cannot be padded.
-
-    Raises:
-        OptionError: if an axis is too long for one dense matrix.
     """
 
     def __init__(self, largest: Size, lr: Size, split: str, order: int, dtype: torch.dtype,
                  device: torch.device) -> None:
-        if max(*largest, order * max(lr)) > DENSE_LIMIT:
-            raise OptionError(f'HR size {largest} or {order} x LR size {lr} is too large for fixed memory: at most '
-                              f'{DENSE_LIMIT} a side')
         self._of = functools.partial(make_grid, lr=lr, split=split, order=order, dtype=dtype, device=device)
         self._axes = [_PaddedAxis(n, m, order, dtype, device) for n, m in zip(largest, lr)]
         unknown = [torch.full((n, ), math.nan, dtype=dtype, device=device) for n in largest]
         encoding = ScaleEncoding(unknown[0], unknown[1], torch.zeros(2, dtype=dtype, device=device))
-        self.grid = Grid(self._axes[0], self._axes[1], order, split != 'cubic_interp', encoding)
+        self.grid = Grid(self._axes[0].axis, self._axes[1].axis, order, split != 'cubic_interp', encoding)
 
     def load(self, hr: Size) -> None:
         """Take the matrices of the HR size (H, W)."""
@@ -213,25 +170,23 @@ class PaddedGrid:
         self.grid.encoding.ratios.copy_(true.encoding.ratios)
 
 
-class _PaddedAxis(Axis):
-    """The four matrices of one axis in one block of memory, so that one copy loads them all."""
+class _PaddedAxis:
+    """An ``axis`` with its four matrices in one block of memory, so that one copy loads them all."""
 
     def __init__(self, n: int, m: int, order: int, dtype: torch.dtype, device: torch.device) -> None:
-        self._shapes = {'down': (m, n), 'up': (n, m), 'pool': (m * order, n), 'unpool': (n, m * order)}
-        self._memory = torch.zeros(sum(map(math.prod, self._shapes.values())), dtype=dtype, device=device)
-        maps = {name: AxisMap(part.shape[1], part.shape[0], math.nan, part[None])
-                for name, part in self._parts(self._memory).items()}
-        super().__init__(n, m, maps.__getitem__)
+        self._shapes = (m, n), (n, m), (m * order, n), (n, m * order)  # of down, up, pool, unpool
+        self._memory = torch.zeros(sum(map(math.prod, self._shapes)), dtype=dtype, device=device)
+        self.axis = Axis(n, m, *(AxisMap(part.shape[1], part.shape[0], math.nan, part[None])
+                                 for part in self._parts(self._memory)))
         self._padded: dict[int, torch.Tensor] = {}  # the memory of each HR length seen
 
-    def _parts(self, memory: torch.Tensor) -> dict[str, torch.Tensor]:
-        parts = memory.split([math.prod(shape) for shape in self._shapes.values()])
-        return {name: part.view(shape) for part, (name, shape) in zip(parts, self._shapes.items())}
+    def _parts(self, memory: torch.Tensor) -> list[torch.Tensor]:
+        parts = memory.split([math.prod(shape) for shape in self._shapes])
+        return [part.view(shape) for part, shape in zip(parts, self._shapes)]
 
     def load(self, axis: Axis) -> None:
         if axis.hr not in self._padded:
-            self._padded[axis.hr] = torch.zeros_like(self._memory)
-            for name, part in self._parts(self._padded[axis.hr]).items():
-                true = getattr(axis, name).blocks[0]
-                part[:true.shape[0], :true.shape[1]] = true
+            memory = self._padded[axis.hr] = torch.zeros_like(self._memory)
+            for part, true in zip(self._parts(memory), (axis.down, axis.up, axis.pool, axis.unpool)):
+                part[:true.n_out, :true.n_in] = true.blocks[0]
         self._memory.copy_(self._padded[axis.hr])

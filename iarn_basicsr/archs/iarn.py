@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from iarn_basicsr.config.schema import IARNOptions, check
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.size import check_lr_size
 
 from .base import Channel, Downscaled, RescalingNet, check_image
@@ -42,25 +41,9 @@ class IARN(RescalingNet):
     the LR.
 
     Args:
-        options: keyword arguments, all of which have defaults; ``config.schema.IARNOptions`` has kinds and ranges.
-            ``num_block``: number of coupling blocks; 0 leaves D and U alone, without weights.
-            ``width``: channels of a residual subnet, or those that a hidden convolution adds in a dense one.
-            ``subnet``: the networks in the couplings: ``dense`` blocks, IRN's, or ``residual`` ones (ours), which
-            restore more after as much training.
-            ``num_unit``: number of units of a residual subnet.
-            ``split``: the pair (D, U) of the preemptive channel split: ``area``, ``cubic`` (the LR of an untrained
-            network is the bicubic LR) or ``cubic_interp`` (U is no right inverse of D); see ``ops.resample``.
-            ``coupling``: grid on which the convolutions run: ``lr_grid``, or ``hr_grid`` (nearest to the paper).
-            ``order``: K of the position-aware pooling basis (``lr_grid`` only).
-            ``fold``: space-to-depth factor of the HR convolutions (``hr_grid`` only).
-            ``encoding``: whether the subnets get the scale, and on the HR grid the position, as input channels.
-            ``clamp``: bound of the log-scale of each block.
-            ``init_last``: gain of the last convolution of every subnet at the start; at 0 the network starts as
-            (D x, U LR).
-            ``max_scale``: largest HR / LR that is accepted, on either axis.
-            ``extra_channels``: channels of the low branch beside the three of the LR: zero at the start of both
-            directions, dropped at the end (an augmented flow, arXiv:2002.07101; ours here). They are room in which
-            the blocks hand on what the LR does not hold. ``lr_grid`` with ``area`` or ``cubic`` only.
+        options: keyword arguments, which all have defaults; ``config.schema.IARNOptions`` says what each is.
+            ``extra_channels`` make it an augmented flow (arXiv:2002.07101; ours here): they are zero at the start of
+            both directions and dropped at the end, room in which the blocks hand on what the LR does not hold.
 
     Raises:
         OptionError: naming the option, its value and what would be right.
@@ -91,17 +74,10 @@ class IARN(RescalingNet):
         With ``cubic_interp`` the result also has ``low_projected``, U D l on the HR grid, to which a loss may pull
         ``low``.
         """
-        down = self.downscale_on(g, hr)
-        lr = quantise(down.lr)
-        out = down.outputs(lr, self.upscale_on(g, channel(lr) if channel else lr))
-        if not g.exact:
-            out['low_projected'] = g.up(down.lr)
-        if cycle:
-            out['lr_again'] = self.downscale_on(g, quantise(out['sr'])).lr
-        return out
+        out = self.round_trip(hr, partial(self.downscale_on, g), partial(self.upscale_on, g), channel, cycle)
+        return out if g.exact else {**out, 'low_projected': g.up(out['lr_raw'])}
 
     def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
-        """HR (N, 3, H, W) -> LR of ``size`` (h, w) and the latent; quantise the LR before storing it."""
         return self.downscale_on(self.grid_of(hr, (hr.shape[-2], hr.shape[-1]), size), hr)
 
     def downscale_on(self, g: Grid, hr: Tensor) -> Downscaled:
@@ -110,16 +86,14 @@ class IARN(RescalingNet):
         low = self._augmented(low)
         for block in self._chain():
             low, high = block(low, high, g)
-        return Downscaled(self._image_part(low) if g.exact else g.down(low), high, low)
+        return Downscaled(low[:, :IMAGE_CHANNELS] if g.exact else g.down(low), high, low)
 
     def upscale(self, lr: Tensor, size: tuple[int, int], latent: Tensor | None = None,
                 low: Tensor | None = None) -> Tensor:
         """LR (N, 3, h, w) -> restored HR of ``size`` (H, W), not clamped.
 
         Args:
-            lr: LR image, as stored.
-            size: HR size (H, W).
-            latent: z (N, 3, H, W); zeros if None, as in use. A sample of N(0, sigma^2) gives a variant.
+            lr, size, latent: as of ``RescalingNet``. A latent of N(0, sigma^2) gives a variant.
             low: the true low branch where the LR does not hold all of it, for the exact inverse: (N, 3, H, W) with
                 ``cubic_interp``, (N, 3 + extra_channels, h, w) with extra channels.
         """
@@ -137,16 +111,13 @@ class IARN(RescalingNet):
             low = self._augmented(lr if g.exact else g.up(lr))
         for block in reversed(self._chain()):
             low, high = block.inverse(low, high, g)
-        return merge(self._image_part(low), high, g)
+        return merge(low[:, :IMAGE_CHANNELS], high, g)
 
     def _augmented(self, low: Tensor) -> Tensor:
         """The low branch with its extra channels at zero, as both directions start."""
         if not self.extra_channels:
             return low
         return torch.cat([low, low.new_zeros(len(low), self.extra_channels, *low.shape[-2:])], 1)
-
-    def _image_part(self, low: Tensor) -> Tensor:
-        return low[:, :IMAGE_CHANNELS] if self.extra_channels else low
 
     def _chain(self) -> list[Coupling]:
         return cast('list[Coupling]', list(self.blocks))

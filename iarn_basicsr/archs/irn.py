@@ -40,8 +40,7 @@ class Split(nn.Module):
     of their input, whatever autocast says. Subclasses MUST define ``matrices``.
 
     Args:
-        channels: C.
-        factor: s.
+        channels, factor: C and s.
     """
 
     def __init__(self, channels: int, factor: int) -> None:
@@ -63,10 +62,6 @@ class Split(nn.Module):
         n, _, h, w = y.shape
         cells = _product('jk,nkchw->ncjhw', self.matrices()[1], y.reshape(n, -1, self.channels, h, w))
         return F.pixel_shuffle(cells.reshape(n, -1, h, w), self.factor)
-
-    def macs(self) -> int:
-        """Multiply-accumulates at one site of the grid of y."""
-        return self.channels * self.factor**4
 
 
 class HaarSplit(Split):
@@ -157,10 +152,6 @@ class Block(nn.Module):
     def _log_scale(self, low: Tensor) -> Tensor:
         return self.clamp * torch.tanh(self.H(low).to(low.dtype) / 2)
 
-    def macs(self) -> int:
-        """Multiply-accumulates at one site."""
-        return conv_weights(self)
-
 
 class IRN(RescalingNet):
     """Invertible rescaling network for one integer scale.
@@ -171,11 +162,8 @@ class IRN(RescalingNet):
     their tests.
 
     Args:
-        options: keyword arguments; ``config.schema.IRNOptions`` has kinds, ranges and defaults.
-            ``scale``: HR / LR on both axes: 2, 4 or 8 (Haar transforms) or 3 (learned split).
-            ``num_block``: coupling blocks after each split; the authors' files have 8, for x3 12.
-            ``width``: channels that each hidden convolution of a dense block adds.
-            ``clamp``: bound of the log-scale of each block.
+        options: keyword arguments; ``config.schema.IRNOptions`` says what each is. The authors' files have 8 blocks
+            after each split, for x3 12.
 
     Raises:
         OptionError: naming the option, its value and what would be right.
@@ -197,12 +185,7 @@ class IRN(RescalingNet):
         self.to(memory_format=torch.channels_last)
 
     def downscale(self, hr: Tensor, size: tuple[int, int]) -> Downscaled:
-        """HR (N, 3, H, W) -> LR of ``size`` (h, w) and z (N, 3 (scale^2 - 1), h, w); quantise the LR before storing it.
-
-        Raises:
-            OptionError: if ``hr`` is no float RGB image.
-            SizeError: if ``size`` is not exactly (H / scale, W / scale).
-        """
+        """As of ``RescalingNet``; ``SizeError`` if ``size`` is not exactly (H / scale, W / scale)."""
         check_image(hr)
         self._check_sizes((hr.shape[-2], hr.shape[-1]), size)
         state = hr
@@ -212,17 +195,7 @@ class IRN(RescalingNet):
         return Downscaled(lr, latent, lr)
 
     def upscale(self, lr: Tensor, size: tuple[int, int], latent: Tensor | None = None) -> Tensor:
-        """LR (N, 3, h, w) -> restored HR of ``size`` (H, W), not clamped.
-
-        Args:
-            lr: LR image, as stored.
-            size: HR size (H, W) = (scale h, scale w).
-            latent: z (N, 3 (scale^2 - 1), h, w); zeros if None, as in use.
-
-        Raises:
-            OptionError: for an image or a latent of another shape.
-            SizeError: for a size that is not (scale h, scale w).
-        """
+        """As of ``RescalingNet``; ``SizeError`` if ``size`` is not exactly (scale h, scale w)."""
         check_image(lr)
         n, _, h, w = lr.shape
         self._check_sizes(size, (h, w))
@@ -252,5 +225,7 @@ class IRN(RescalingNet):
         for operation in self._chain():
             if isinstance(operation, Split):
                 sites //= operation.factor**2
-            macs += sites * operation.macs()
+                macs += sites * operation.channels * operation.factor**4
+            else:
+                macs += sites * conv_weights(operation)
         return macs

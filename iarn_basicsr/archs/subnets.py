@@ -18,8 +18,7 @@ class DenseBlock(nn.Module):
     """Five 3x3 convolutions with dense connections, the subnet of IRN (arXiv:2005.05650).
 
     Args:
-        c_in: input channels.
-        c_out: output channels.
+        c_in, c_out: input and output channels.
         width: channels that each hidden convolution adds.
         init_last: gain of the last convolution at the start, on top of Xavier's; at 0 the block starts as zero.
     """
@@ -39,8 +38,7 @@ class DenseBlock(nn.Module):
 def dense(x: Tensor, hidden: Iterable[nn.Module], last: nn.Module) -> Tensor:
     """Dense connections: every convolution sees the input and the outputs of all before it.
 
-    Under autocast the features stay in its low precision between the convolutions. Each convolution would round its
-    input to that anyway, so no bit changes and nothing is converted twice.
+    Under autocast the features stay in its low precision, to which each convolution would round its input anyway.
     """
     x = x.contiguous(memory_format=torch.channels_last)
     for conv in hidden:
@@ -70,11 +68,10 @@ class ResidualBlock(nn.Module):
     this form, and how it starts, is this project's.
 
     Args:
-        c_in: input channels.
-        c_out: output channels.
+        c_in, c_out: input and output channels.
         width: channels inside.
         num_unit: number of residual units, of two 3x3 convolutions each.
-        init_last: gain of the last convolution at the start, on top of Xavier's; at 0 the block starts as zero.
+        init_last: as of ``DenseBlock``.
     """
 
     def __init__(self, c_in: int, c_out: int, width: int, num_unit: int, init_last: float) -> None:

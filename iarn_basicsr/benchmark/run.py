@@ -180,7 +180,7 @@ def _measure(kind: str, method: Method, images: ArbitraryScaleDataset, which: in
     item = images[which * len(images.scales) + (images.scales.index(scale) if kind == 'quality' else 0)]
     hr = item['gt'][None].to(method.device)
     hr_size = (hr.shape[-2], hr.shape[-1])
-    size = lr_size(hr_size, scale, images.size_rule)
+    size = lr_size(hr_size, scale, images.options.size_rule)
     method.check(hr_size, size)
     if kind == 'quality':
         return tasks.quality(method, hr, item['lq'][None].to(method.device))

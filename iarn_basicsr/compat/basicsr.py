@@ -25,15 +25,12 @@ from typing import Any
 
 import torch
 
-from iarn_basicsr.errors import IARNError, OptionError, suggestion
+from iarn_basicsr.errors import IARNError, OptionError
 
 from . import stand_ins
 
 __all__ = ['NoBasicSRError', 'init_dist', 'patch_basicsr', 'prepare_import']
 
-OPTIMISERS: dict[str, Any] = {
-    n: c for n, c in vars(torch.optim).items() if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)
-    and c is not torch.optim.Optimizer}
 DIST_TIMEOUT = timedelta(hours=2)  # one rank may be busy saving or validating a large image
 
 
@@ -80,9 +77,6 @@ def patch_basicsr() -> None:
     _patch_sampler(EnlargedSampler)
 
 
-# ---------------------------------------------------------------------------------------------------- distributed
-
-
 def init_dist(launcher: str, backend: str | None = None, **kwargs: Any) -> None:
     """Start torch.distributed under torchrun: NCCL with CUDA, gloo without.
 
@@ -114,13 +108,8 @@ def _cpu_model_to_device(stock: Callable[..., torch.nn.Module]) -> Callable[...,
 
 def _get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
     """Any optimiser of ``torch.optim`` by its name."""
-    if optim_type not in OPTIMISERS:
-        raise OptionError(f'train.optim_g.type: {optim_type!r} is not an optimiser of torch.optim; '
-                          f'{suggestion(optim_type, OPTIMISERS)}')
-    return OPTIMISERS[optim_type](params, lr=lr, **kwargs)
+    return getattr(torch.optim, optim_type)(params, lr=lr, **kwargs)
 
-
-# ------------------------------------------------------------------------------------------------------------ data
 
 _lmdb_envs: dict[str, tuple[int, Any]] = {}  # real path -> (process, environment)
 
@@ -159,18 +148,12 @@ def _lmdb_env(path: str, options: dict[str, Any]) -> Any:
             env = lmdb.open(path, **options)
         except lmdb.Error as error:
             raise OSError(f'{path}: not an LMDB, or it is damaged ({error})') from None
-        _check_length(path, env)
+        data, expected = osp.join(path, 'data.mdb'), (env.info()['last_pgno'] + 1) * env.stat()['psize']
+        if osp.isfile(data) and osp.getsize(data) < expected:  # beyond its end a page would be a bus error
+            env.close()
+            raise OSError(f'{data} is cut short: it has {osp.getsize(data)} bytes of {expected}; copy or make it again')
         _lmdb_envs[real_path] = os.getpid(), env
     return env
-
-
-def _check_length(path: str, env: Any) -> None:
-    """Reading a page beyond the end of the file would end the process with a bus error."""
-    data = osp.join(path, 'data.mdb')
-    expected = (env.info()['last_pgno'] + 1) * env.stat()['psize']
-    if osp.isfile(data) and osp.getsize(data) < expected:
-        env.close()
-        raise OSError(f'{data} is cut short: it has {osp.getsize(data)} bytes of {expected}; copy or make it again')
 
 
 def _prefetch(self: Any) -> None:

@@ -27,13 +27,9 @@ __all__ = ['complete_options', 'entered']
 
 @contextmanager
 def entered(pipeline: ModuleType, opt: dict[str, Any], args: argparse.Namespace, **functions: Any) -> Iterator[None]:
-    """Let ``train_pipeline`` or ``test_pipeline`` of a module take these options.
+    """Let ``basicsr.train`` or ``basicsr.test`` take the options of ``complete_options``, and other functions.
 
-    Args:
-        pipeline: ``basicsr.train`` or ``basicsr.test``.
-        opt: from ``complete_options``.
-        args: the command line, of which BasicSR reads ``opt``, the path of the file.
-        functions: what else it is to call in place of its own functions of these names.
+    Of the command line BasicSR reads ``opt``, the path of the file.
     """
     functions['parse_options'] = lambda root_path, is_train: (opt, args)
     stock = {name: getattr(pipeline, name) for name in functions}
@@ -49,13 +45,7 @@ def entered(pipeline: ModuleType, opt: dict[str, Any], args: argparse.Namespace,
 def complete_options(opt: dict[str, Any], args: argparse.Namespace, *, is_train: bool) -> dict[str, Any]:
     """The options of a file as BasicSR's pipelines want them; joins the other processes and seeds all generators.
 
-    Args:
-        opt: what the file says; not changed. Top-level keys without a value are left out.
-        args: the command line: ``launcher``, ``auto_resume`` and ``debug``.
-        is_train: for training rather than for testing.
-
-    Returns:
-        The options with where to write: below ``experiments`` or ``results`` in the current directory.
+    Top-level keys without a value are left out. Results go below ``experiments`` or ``results`` in the current folder.
 
     Raises:
         OptionError: for a launcher that is not supported, or outside torchrun.

@@ -59,27 +59,21 @@ def _file(name: str, *files: str) -> ModuleSpec | None:
 
 
 def _version(name: str, *files: str) -> ModuleSpec | None:
-    """What BasicSR's setup.py would have written into ``version.py``."""
+    """What BasicSR's setup.py would have written into ``version.py``, from the file with the number."""
     from importlib.util import spec_from_loader
     from os.path import isfile
+    from types import SimpleNamespace
     found = next(filter(isfile, files), None)
-    return spec_from_loader(name, _Version(found)) if found else None  # type: ignore[arg-type]
+    if found is None:
+        return None
 
-
-class _Version:
-    """Loads the module from the file with the number."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-
-    def create_module(self, spec: ModuleSpec) -> None:
-        """As usual."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        with open(self.file, encoding='utf-8') as file:
+    def fill(module: ModuleType) -> None:
+        with open(found, encoding='utf-8') as file:
             number = file.read().strip()
         vars(module).update(__version__=number, __gitsha__='unknown',
                             version_info=tuple(int(n) if n.isdigit() else n for n in number.split('.')))
+
+    return spec_from_loader(name, SimpleNamespace(create_module=lambda spec: None, exec_module=fill))
 
 
 def install() -> None:

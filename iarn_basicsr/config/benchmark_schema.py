@@ -189,5 +189,5 @@ def _check_name(section: str, name: Any, is_file: bool) -> None:
     """Names stand in tables; those of data sets and of the benchmark itself are parts of file names too."""
     if not isinstance(name, str) or not name.isprintable() or not name.strip():
         raise OptionError(f'{section}: {shortened(name)}; expected printable text (a number in quotes)')
-    if is_file and (set(name) & set('/\\') or not name.strip('.') or len(name.encode()) > 150):
+    if is_file and (set(name) & set('/\\<>:"|?*') or name.endswith('.') or len(name.encode()) > 150):
         raise OptionError(f'{section}: {shortened(name)}; expected text that can be part of a file name')

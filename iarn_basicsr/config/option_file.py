@@ -23,8 +23,6 @@ __all__ = ['copy_option_file', 'override', 'read_option_file']
 
 _FLOAT = re.compile(r'^[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+$')  # 1e-4: a number to YAML 1.2 and to people
 _BASED_ON = 'based_on'
-_MOST_BYTES = 10**6  # of an option file
-_MOST_VALUES = 10**5
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,16 +40,14 @@ _Loader.add_implicit_resolver('tag:yaml.org,2002:float', _FLOAT, list('+-.012345
 _Loader.add_multi_constructor('tag:yaml.org,2002:python/name:', _plugin_tag)
 
 
-def read_option_file(path: str) -> dict[str, Any]:
+def read_option_file(path: str, key: str = '-opt', above: tuple[str, ...] = ()) -> dict[str, Any]:
     """The options of a file, with those of the file it is based on; numeric text (``1e-4``) as numbers.
+
+    ``key`` is what names the file, for messages, and ``above`` the files that are based on it.
 
     Raises:
         OptionError: naming the file, if it does not exist or is not an option file.
     """
-    return _read(path, '-opt', ())
-
-
-def _read(path: str, key: str, before: tuple[str, ...]) -> dict[str, Any]:
     if not osp.isfile(path):
         there = 'is a folder, name an option file' if osp.isdir(path) else 'does not exist'
         raise OptionError(f'{key}: {path!r} {there} (current directory {os.getcwd()})')
@@ -60,26 +56,21 @@ def _read(path: str, key: str, before: tuple[str, ...]) -> dict[str, Any]:
     except OSError as error:
         raise OptionError(f'{key}: {path!r} cannot be read ({error.strerror})') from None
     except ValueError as error:
-        raise OptionError(f'{key}: {path!r} is not valid YAML: {" ".join(str(error).split())}') from None
+        raise OptionError(f'{key}: {path!r} is not valid YAML: {error}') from None
     if not isinstance(opt, dict):
         raise OptionError(f'{key}: {path!r} is not an option file: expected a YAML mapping with name, model_type, ...')
     if _BASED_ON not in opt:
         return opt
     base = osp.join(osp.dirname(path), str(opt.pop(_BASED_ON)))
-    if osp.realpath(base) in (*before, osp.realpath(path)):
+    above = (*above, osp.realpath(path))
+    if osp.realpath(base) in above:
         raise OptionError(f'{path}, {_BASED_ON}: {base!r} is based on this file itself')
-    return _merged(_read(base, f'{path}, {_BASED_ON}', (*before, osp.realpath(path))), opt)
+    return _merged(read_option_file(base, f'{path}, {_BASED_ON}', above), opt)
 
 
 def _text(path: str) -> str:
-    """The text of a file in UTF-8, with or without a byte-order mark; ``ValueError`` for any other."""
-    with open(path, 'rb') as file:
-        content = file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise ValueError(f'it has more than {_MOST_BYTES} bytes')
-    if content[:2] in (b'\xff\xfe', b'\xfe\xff'):
-        raise ValueError('it is utf-16; save it as utf-8')
-    return content.decode('utf-8-sig')
+    with open(path, encoding='utf-8-sig') as file:
+        return file.read()
 
 
 def copy_option_file(path: str, folder: str) -> None:
@@ -109,22 +100,9 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 def _yaml(text: str) -> Any:
     """Plain dicts, lists and values; ``ValueError`` in one line for what is not YAML or holds a tag not read here."""
     try:
-        value = yaml.load(text, Loader=_Loader)
-        if _count(value, {}) > _MOST_VALUES:
-            raise ValueError(f'more than {_MOST_VALUES} values: the anchors (&, *) repeat each other')
-    except RecursionError:
-        raise ValueError('it is nested without end') from None
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:  # of values such as !!int abc
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:  # !!int abc
         raise ValueError(' '.join(str(error).split()) or type(error).__name__) from None
-    return value
-
-
-def _count(value: Any, counted: dict[int, int]) -> int:
-    """The values in a value, those behind an anchor wherever it is repeated: nine lines of YAML can hold billions."""
-    if id(value) not in counted:
-        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        counted[id(value)] = 1 + sum(_count(v, counted) for v in inner)
-    return counted[id(value)]
 
 
 def override(opt: dict[str, Any], entry: str) -> None:

@@ -12,21 +12,20 @@ asking whether they are there have no default.
 import json
 import os
 import sys
-from collections.abc import Mapping
 from os import path as osp
 from typing import Annotated, Any, Literal, Optional, Union
 
 import msgspec
 from msgspec import Meta, Struct, field
 
-from iarn_basicsr.errors import OptionError, dotted, shortened, suggestion
+from iarn_basicsr.errors import OptionError
 from iarn_basicsr.ops.size import scale_label
 
-from .sections import UNBOUNDED, Options, Scale, check, check_given, table
+from .sections import UNBOUNDED, Options, Scale, check, table
 
 __all__ = ['DEFAULT_RANGE', 'DatasetOptions', 'EvalDatasetOptions', 'FileName', 'IARNOptions', 'IRNOptions',
            'JPEGOptions', 'LossOptions', 'Options', 'Scale', 'Scales', 'Text', 'TrainDatasetOptions', 'TrainOptions',
-           'ValOptions', 'check', 'check_folder', 'check_options', 'filled', 'json_schema', 'tables']
+           'ValOptions', 'check', 'check_folder', 'filled', 'json_schema', 'tables']
 
 DEFAULT_RANGE = [1.0, 4.0]  # of training scales
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -36,10 +35,12 @@ Weight = Annotated[float, Meta(ge=0, le=UNBOUNDED)]
 Quality = Annotated[int, Meta(ge=1, le=100)]
 Scales = Annotated[list[Scale], Meta(min_length=1)]
 Text = Annotated[str, Meta(pattern=r'^[^\x00-\x1f\x7f]*$(?!\n)', extra={'words': 'text'})]
+_CHARACTER = r'[^/\\<>:"|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]'  # of a file name on any system
+_DEVICE = r'([cC][oO][nN]|[pP][rR][nN]|[aA][uU][xX]|[nN][uU][lL]|[cC][oO][mM]\d|[lL][pP][tT]\d)(\.|$)'  # of Windows
 FileName = Annotated[str, Meta(
-    pattern=r'^(?!\.+$)[^/\\\x00-\x20\x7f-\x9f\ud800-\udfff]([^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,98}'
-            r'[^/\\\x00-\x20\x7f-\x9f\ud800-\udfff])?$(?!\n)',
-    extra={'words': 'text that can name a file (a number in quotes): no / and \\, at most 100 characters'})]
+    pattern=rf'^(?! |{_DEVICE}){_CHARACTER}{{1,100}}$(?<![ .])(?!\n)',
+    extra={'words': 'text that can name a file on any system (a number in quotes): at most 100 characters, none of '
+                    '/\\<>:"|?*, no dot or space at the end'})]
 
 
 # ----------------------------------------------------------------------------------------------------------- networks
@@ -149,7 +150,6 @@ class DatasetOptions(Options):
                     '`dataroot_lq`')] = None
     size_rule: Annotated[Literal['round', 'ceil', 'floor'], Meta(description='how a scale becomes a size')] = 'round'
     pin_memory: Annotated[Optional[bool], Meta(description="BasicSR's")] = None
-    persistent_workers: Annotated[Optional[bool], Meta(description="BasicSR's")] = None
     prefetch_mode: Annotated[Optional[Literal['cpu', 'cuda']], Meta(description="BasicSR's")] = None
     num_prefetch_queue: Annotated[int, Meta(ge=1, le=65536, description="BasicSR's")] = 1
 
@@ -161,17 +161,13 @@ class DatasetOptions(Options):
             if getattr(self, key):
                 setattr(self, key, osp.expanduser(getattr(self, key)))
         filled(self.filename_tmpl, 1, 'x')
-        if self.dataroot_lq:
-            self._check_lq(self.dataroot_lq)
         if self.prefetch_mode == 'cuda' and not self.pin_memory:
             raise ValueError('prefetch_mode: cuda needs pin_memory: true')
-
-    def _check_lq(self, root: str) -> None:
-        if not self.scales:
+        if self.dataroot_lq and not self.scales:
             raise ValueError('dataroot_lq needs scales, the list of HR / LR ratios it holds')
-        if len({filled(root, scale) for scale in self.scales}) < len(set(self.scales)):
-            raise ValueError(f'dataroot_lq: {root!r} serves {len(self.scales)} scales: put {{scale}} (x2.5) or '
-                             '{factor} (2.5) where the scale stands in the path')
+        if len({*self.lq_roots().values()}) < len(self.lq_roots()):
+            raise ValueError(f'dataroot_lq: {self.dataroot_lq!r} serves {len(self.lq_roots())} scales: put {{scale}} '
+                             '(x2.5) or {factor} (2.5) where the scale stands in the path')
 
     def lq_roots(self) -> dict[str, str]:
         """Folders of LR images by the name of their scale; empty where the LR is made on the fly."""
@@ -183,6 +179,7 @@ class TrainDatasetOptions(DatasetOptions, kw_only=True):
 
     num_worker_per_gpu: Annotated[int, Meta(ge=0, le=1024, description="BasicSR's")]
     batch_size_per_gpu: Annotated[int, Meta(ge=1, le=65536, description="BasicSR's")]
+    persistent_workers: Annotated[Optional[bool], Meta(description="BasicSR's")] = None
     gt_size: Annotated[Optional[Annotated[int, Meta(ge=8, le=4096)]], Meta(
         description='HR patch in pixels (144); smaller images are extended by reflection')] = None
     lq_size: Annotated[Optional[Annotated[int, Meta(ge=4, le=1024)]], Meta(
@@ -210,7 +207,9 @@ class TrainDatasetOptions(DatasetOptions, kw_only=True):
         super().__post_init__()
         if not self.dataroot_gt:
             raise ValueError('dataroot_gt is missing: training needs a folder or LMDB of HR images')
-        self._check_loader()
+        if self.persistent_workers and (self.num_worker_per_gpu == 0 or self.prefetch_mode == 'cpu'):
+            raise ValueError('persistent_workers: true needs num_worker_per_gpu >= 1, and not prefetch_mode: cpu, with '
+                             'which BasicSR starts the loader twice')
         if self.lq_size and (self.gt_size or self.dataroot_lq):
             raise ValueError('lq_size takes the place of gt_size and needs LR made on the fly: leave out '
                              f'{"gt_size" if self.gt_size else "lq_size or dataroot_lq"}')
@@ -225,11 +224,6 @@ class TrainDatasetOptions(DatasetOptions, kw_only=True):
             raise ValueError('scales serves dataroot_lq; for LR made on the fly give scale_range, and common_scales '
                              'for a list')
         self._check_range()
-
-    def _check_loader(self) -> None:
-        if self.persistent_workers and (self.num_worker_per_gpu == 0 or self.prefetch_mode == 'cpu'):
-            raise ValueError('persistent_workers: true needs num_worker_per_gpu >= 1, and not prefetch_mode: cpu, with '
-                             'which BasicSR starts the loader twice')
 
     def _check_range(self) -> None:
         """``scale_range`` gets its default; all other scales lie within it."""
@@ -258,8 +252,6 @@ class EvalDatasetOptions(DatasetOptions):
                              'images to restore')
         if not self.scales:
             raise ValueError('scales is missing: list the scales, for example [1.5, 2, [1.5, 3]]')
-        if self.persistent_workers:
-            raise ValueError('persistent_workers: true needs workers, which BasicSR gives to training alone')
 
 
 def _check_order(key: str, limits: list[float]) -> None:
@@ -381,9 +373,9 @@ class TrainOptions(Options):
     jpeg: Annotated[Optional[JPEGOptions], Meta(description='a JPEG between the two directions')] = None
 
     def __post_init__(self) -> None:
-        for key in ('pixel_opt', 'guide_opt', 'luma_opt', 'latent_opt', 'inv_opt', 'cycle_opt'):
+        for key in self.__struct_fields__ if self.grad_accumulation > 1 or self.cuda_graph else ():
             loss = getattr(self, key)
-            if loss and loss.reduction == 'sum' and (self.grad_accumulation > 1 or self.cuda_graph):
+            if isinstance(loss, LossOptions) and loss.reduction == 'sum':
                 raise ValueError(f"{key}.reduction: 'sum'; grad_accumulation and cuda_graph need mean")
         periods = self.scheduler.periods
         if periods and sum(periods) + 1 < self.total_iter:  # where they end, BasicSR's scheduler fails
@@ -460,86 +452,7 @@ class FileOptions(Options):
     find_unused_parameters: Annotated[bool, Meta(description="BasicSR's")] = False
 
 
-# ------------------------------------------------------------------------------------------------------------ checking
-
 NETWORKS: dict[str, type[Options]] = {'IARN': IARNOptions, 'IRN': IRNOptions}
-
-
-def check_options(opt: Mapping[str, Any], is_train: bool, *, files: bool = True) -> None:
-    """Check every key and value of an option file that this package reads, before anything is built or written.
-
-    Sections of models, networks and data sets of other packages pass unread.
-
-    Args:
-        opt: the options, of the file and of the command line; not changed.
-        is_train: for ``iarn-train``.
-        files: also look whether the folders of images are there.
-
-    Raises:
-        OptionError: for the first that is wrong: key, value, what would be right and what is near.
-    """
-    ours = opt.get('model_type') == 'IARNModel'
-    top = check('', FileOptions, _known(opt, FileOptions, ours))
-    for key, network in opt.items():
-        if isinstance(key, str) and key.startswith('network_') and isinstance(network, Mapping):
-            from_weights = ours and key == 'network_g' and (not is_train or bool(top.path.get('pretrain_network_g')))
-            _check_network(key, network, is_train, from_weights)
-    check('path', PathOptions, _known(top.path, PathOptions, ours))
-    _check_datasets(top.datasets, is_train, files)
-    if is_train:
-        check('logger', LoggerOptions, _needed(top, 'logger', LoggerOptions))
-    if ours and is_train:
-        check('train', TrainOptions, _needed(top, 'train', TrainOptions))
-    if ours and (top.val is not None or not is_train):
-        check('val', ValOptions, _needed(top, 'val', ValOptions))
-        for key in ('save_img', 'val_freq') if is_train else ('save_img', ):  # BasicSR reads them as they are
-            if (top.val or {}).get(key) is None:
-                raise OptionError(f'val: {key} is missing')
-
-
-def _known(options: Mapping[str, Any], kind: type[Options], strict: bool) -> Mapping[str, Any]:
-    """The options, without those of another package's model; a key that is no text stays, to be refused."""
-    known = kind.__struct_fields__
-    return options if strict else {k: v for k, v in options.items() if k in known or not isinstance(k, str)}
-
-
-def _needed(top: FileOptions, section: str, kind: type[Options]) -> dict[str, Any]:
-    options = getattr(top, section)
-    if options is None:
-        raise OptionError(f'option file: {section} is missing; expected a section with '
-                          f'{", ".join(kind.__struct_fields__)}')
-    return options
-
-
-def _check_network(section: str, network: Mapping[str, Any], is_train: bool, from_weights: bool) -> None:
-    """With ``from_weights`` the weight file says what the section leaves out, and ``IARNModel`` checks both."""
-    kind = NETWORKS.get(network['type']) if isinstance(network.get('type'), str) else None
-    if kind is None:
-        return
-    (check_given if from_weights else check)(section, kind, {k: v for k, v in network.items() if k != 'type'})
-    if is_train and network.get('num_block') == 0:
-        raise OptionError(f'{section}.num_block: 0; a network without blocks has nothing to train')
-
-
-def _check_datasets(datasets: Mapping[str, Any], is_train: bool, files: bool) -> None:
-    """Every data set, by the names that BasicSR's pipelines know."""
-    phases = ('train', 'val') if is_train else ('train', 'val', 'test')  # a training file can be tested
-    if is_train and 'train' not in datasets:
-        raise OptionError('datasets: train is missing')
-    if not is_train and not datasets.keys() - {'train'}:
-        raise OptionError('datasets: nothing to test; expected test_1, test_2, ...')
-    for phase, options in datasets.items():
-        section, kind = dotted('datasets', phase), str(phase).partition('_')[0]
-        if kind not in phases or (kind == 'train' != phase):
-            raise OptionError(f'{section}: no data set of this name is read; {suggestion(phase, phases)}')
-        if not isinstance(options, Mapping):
-            raise OptionError(f'{section}: {shortened(options)}; expected a section with type, name, dataroot_gt, ...')
-        if options.get('type') == 'ArbitraryScaleDataset':
-            values = check(section, TrainDatasetOptions if kind == 'train' else EvalDatasetOptions, options)
-            for key, roots in (('dataroot_gt', [values.dataroot_gt]), ('dataroot_lq', [*values.lq_roots().values()])):
-                for root in roots if files else ():
-                    if root:
-                        check_folder(root, values.io_backend.type, f'{section}.{key}')
 
 
 # --------------------------------------------------------------------------------------------- JSON schema and tables
@@ -587,8 +500,7 @@ def _ours(reference: dict[str, Any]) -> dict[str, Any]:
 
 
 def _scale_schema(kind: type) -> dict[str, Any]:
-    if kind is not Scale:
-        raise NotImplementedError(kind)
+    """Of ``Scale``, the one type that msgspec does not know."""
     number = {'type': 'number', 'minimum': 1}
     return {'anyOf': [number, {'type': 'string', 'pattern': '^x?[0-9.]+(x[0-9.]+)?$'},
                       {'type': 'array', 'items': number, 'minItems': 2, 'maxItems': 2}]}

@@ -14,6 +14,8 @@ from iarn_basicsr.ops.size import parse_scale
 __all__ = ['Options', 'Scale', 'check', 'check_given', 'table', 'words']
 
 UNBOUNDED = 10**9  # a bound from here on only keeps values finite, and is not put into words
+_PLAIN_WORDS: dict[type, str] = {inspect.BoolType: 'true or false', inspect.StrType: 'text',
+                                 inspect.DictType: 'a section', inspect.AnyType: 'anything'}
 
 
 class Scale(tuple[float, float]):
@@ -40,23 +42,53 @@ def check(section: str, kind: type[Section], options: Any) -> Section:
     Raises:
         OptionError: in one line, with key, value and what would be right.
     """
+    check_given(section, kind, options)
+    where = section or 'option file'
+    for field in structs.fields(kind):
+        if field.required and field.encode_name not in options:
+            raise OptionError(f'{where}: {field.encode_name} is missing; expected {words(field.type)}')
     try:
         return _convert(options, kind)
-    except RecursionError:
-        raise OptionError(f'{section or "option file"}: nested without end') from None
-    except (msgspec.ValidationError, UnicodeError):
-        raise OptionError(_fault(section, kind, options)) from None
+    except (msgspec.ValidationError, UnicodeError) as error:  # from __post_init__
+        raise OptionError(f'{where}: {error.__cause__ or error}') from None
 
 
-def check_given(section: str, kind: type[Struct], options: Mapping[Any, Any]) -> None:
+def check_given(section: str, kind: type[Struct], options: Any) -> None:
     """Check each key that is given by itself, where others may come from elsewhere; raises as ``check`` does."""
-    fault = _fault_of_keys(section, kind, options)
-    if fault:
-        raise OptionError(fault)
+    if not isinstance(options, Mapping):
+        raise OptionError(f'{section}: {shortened(options)}; expected {words(kind)}')
+    fields = {f.encode_name: f for f in structs.fields(kind)}
+    for key, value in options.items():
+        if key in fields:
+            _check_value(dotted(section, key), fields[key].type, value)
+        elif kind.__struct_config__.forbid_unknown_fields or not isinstance(key, str):
+            raise OptionError(f'{section or "option file"}: unknown option {shortened(key)}; {suggestion(key, fields)}')
+
+
+def _check_value(where: str, kind: Any, value: Any) -> None:
+    """Check a value; in a section, or in a mapping of names to sections, the values of it."""
+    bare = _bare(inspect.type_info(kind))
+    if isinstance(bare, inspect.StructType) and isinstance(value, Mapping):
+        check(where, bare.cls, value)
+        return
+    if isinstance(bare, inspect.DictType) and isinstance(value, Mapping):
+        inner = _bare(bare.value_type)
+        for key, entry in value.items():
+            if isinstance(bare.key_type, inspect.StrType) and not isinstance(key, str):
+                raise OptionError(f'{where}: {shortened(key)}; expected text for a name')
+            if isinstance(inner, inspect.StructType):
+                _check_value(dotted(where, key), inner.cls, entry)
+    try:
+        _convert(value, kind)
+    except (msgspec.ValidationError, UnicodeError):
+        raise OptionError(f'{where}: {shortened(value)}; expected {words(kind)}') from None
 
 
 def _convert(value: Any, kind: Any) -> Any:
-    return msgspec.convert(_integral(value), kind, dec_hook=_read_scale)
+    try:
+        return msgspec.convert(_integral(value), kind, dec_hook=_read_scale)
+    except RecursionError:
+        raise msgspec.ValidationError('nested without end') from None
 
 
 def _integral(value: Any) -> Any:
@@ -69,66 +101,10 @@ def _integral(value: Any) -> Any:
 
 
 def _read_scale(kind: type, value: Any) -> Any:
-    if kind is not Scale:
-        raise NotImplementedError(kind)
     parts = value if isinstance(value, list) else [value]
-    if any(isinstance(part, bool) or not isinstance(part, (int, float, str)) for part in parts):
+    if any(isinstance(p, bool) or not isinstance(p, (int, float, str)) for p in parts):
         raise ValueError('neither numbers nor text')
     return Scale(parse_scale(value))
-
-
-# ------------------------------------------------------------------------------------------------------------- faults
-
-
-def _fault(section: str, kind: type[Struct], options: Any) -> str:
-    """The first fault of a section that msgspec refuses: an unknown key, a wrong value, a key that is missing."""
-    if not isinstance(options, Mapping):
-        return f'{section}: {shortened(options)}; expected {words(kind)}'
-    fault = _fault_of_keys(section, kind, options)
-    if fault:
-        return fault
-    for field in structs.fields(kind):
-        if field.required and field.encode_name not in options:
-            return f'{section or "option file"}: {field.encode_name} is missing; expected {words(field.type)}'
-    try:
-        _convert(options, kind)
-    except (msgspec.ValidationError, UnicodeError) as error:  # __post_init__, or a key that is no text
-        return f'{section or "option file"}: {error.__cause__ or error}'
-    raise AssertionError(f'{section}: refused, though every value is accepted')
-
-
-def _fault_of_keys(section: str, kind: type[Struct], options: Mapping[Any, Any]) -> str | None:
-    """The first unknown key or wrong value."""
-    fields = {f.encode_name: f for f in structs.fields(kind)}
-    for key, value in options.items():
-        if key in fields:
-            fault = _fault_of_value(dotted(section, key), fields[key].type, value)
-            if fault:
-                return fault
-        elif kind.__struct_config__.forbid_unknown_fields or not isinstance(key, str):
-            return f'{section or "option file"}: unknown option {shortened(key)}; {suggestion(key, fields)}'
-    return None
-
-
-def _fault_of_value(where: str, kind: Any, value: Any) -> str | None:
-    """The fault of one value; of a section in it, what is wrong there."""
-    try:
-        _convert(value, kind)
-        return None
-    except (msgspec.ValidationError, UnicodeError):
-        bare = _bare(inspect.type_info(kind))
-        if isinstance(bare, inspect.StructType) and isinstance(value, Mapping):
-            return _fault(where, bare.cls, value)
-        if isinstance(bare, inspect.DictType) and isinstance(value, Mapping):
-            inner = _bare(bare.value_type)
-            for key, entry in value.items():
-                if not isinstance(key, str):
-                    return f'{where}: {shortened(key)}; expected text for a name'
-                if isinstance(inner, inspect.StructType):
-                    fault = _fault_of_value(dotted(where, key), inner.cls, entry)
-                    if fault:
-                        return fault
-        return f'{where}: {shortened(value)}; expected {words(kind)}'
 
 
 def _bare(kind: inspect.Type) -> inspect.Type:
@@ -146,34 +122,32 @@ def _bare(kind: inspect.Type) -> inspect.Type:
 
 def words(kind: Any) -> str:
     """What a value of a type may be, for "expected ...": ``an integer >= 1``, ``a list of 2 numbers from 0 to 100``."""
-    return _words(kind if isinstance(kind, inspect.Type) else inspect.type_info(kind))
-
-
-def _words(kind: inspect.Type) -> str:
+    if not isinstance(kind, inspect.Type):
+        kind = inspect.type_info(kind)
     if isinstance(kind, inspect.Metadata):
-        return (kind.extra or {}).get('words') or _words(kind.type)
+        return (kind.extra or {}).get('words') or words(kind.type)
     if isinstance(kind, (inspect.IntType, inspect.FloatType)):
         return ('an integer' if isinstance(kind, inspect.IntType) else 'a number') + _range(kind)
     if isinstance(kind, inspect.ListType):
         return _list_words(kind)
     if isinstance(kind, inspect.UnionType):
-        parts = [_words(t) for t in kind.types if not isinstance(t, inspect.NoneType)]
+        parts = [words(t) for t in kind.types if not isinstance(t, inspect.NoneType)]
         return ' or '.join(parts) + (', or ~ for none' if len(parts) < len(kind.types) else '')
     if isinstance(kind, inspect.LiteralType):
-        return _either([str(v).lower() if isinstance(v, bool) else str(v) for v in kind.values])
+        *values, last = (str(v).lower() if isinstance(v, bool) else str(v) for v in kind.values)
+        return f'{", ".join(values)} or {last}' if values else last
     if isinstance(kind, inspect.StructType):
         return f'a section with {", ".join(f.encode_name for f in kind.fields)}'
     if isinstance(kind, inspect.CustomType) and kind.cls is Scale:
         return 'a scale >= 1 such as 2.5 or 1.5x3'
-    return {inspect.BoolType: 'true or false', inspect.StrType: 'text', inspect.DictType: 'a section',
-            inspect.AnyType: 'anything'}[type(kind)]
+    return _PLAIN_WORDS[type(kind)]
 
 
 def _list_words(kind: inspect.ListType) -> str:
     """``a list of 2 integers from 1 to 100``."""
     count = f'{kind.min_length} ' if kind.min_length == kind.max_length and kind.min_length else \
         'one or more ' if kind.min_length else ''
-    item = _words(kind.item_type)
+    item = words(kind.item_type)
     article, _, rest = item.partition(' ')
     noun, space, rest = rest.partition(' ')
     return f'a list of {count}{noun}s{space}{rest}' if article in ('a', 'an') else f'a list of {item}'
@@ -186,10 +160,6 @@ def _range(kind: Any) -> str:
     if given.keys() == {'>=', '<='}:
         return f' from {given[">="]} to {given["<="]}'
     return ' and'.join(f' {sign} {bound}' for sign, bound in given.items())
-
-
-def _either(values: list[str]) -> str:
-    return f'{", ".join(values[:-1])} or {values[-1]}' if len(values) > 1 else values[0]
 
 
 # -------------------------------------------------------------------------------------------------------------- table

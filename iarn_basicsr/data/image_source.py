@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from contextlib import suppress
 from os import path as osp
 
 import cv2
@@ -14,8 +14,9 @@ from basicsr.utils import FileClient
 
 from iarn_basicsr.compat import patch_basicsr
 from iarn_basicsr.config.schema import check_folder
-from iarn_basicsr.errors import OptionError
-from iarn_basicsr.files import IMAGE_ENDINGS, is_image
+from iarn_basicsr.errors import ImageError, OptionError
+from iarn_basicsr.files import pictures_below
+from iarn_basicsr.inference.picture_file import eight_bit, read_picture
 
 __all__ = ['ImageSource', 'jpeg_is_whole']
 
@@ -24,7 +25,7 @@ _MARKER = re.compile(rb'\xff[^\x00\xff\xd0-\xd8]', re.DOTALL)  # not stuffing, f
 
 
 class ImageSource:
-    """The images below a root, sorted by name: sub-folders included, other files passed over.
+    """The images below a root, sorted by name: sub-folders included, links followed, other files passed over.
 
     Args:
         root: folder, or ``*.lmdb``.
@@ -35,7 +36,7 @@ class ImageSource:
     Raises:
         OptionError: if the root does not exist, does not fit the backend, holds no image, or is an LMDB without one of
             the images that are listed.
-        OSError: if an LMDB is damaged.
+        OSError: if an LMDB is damaged, or a folder cannot be listed.
     """
 
     def __init__(self, root: str, backend: str, meta_info_file: str | None, key: str) -> None:
@@ -46,7 +47,7 @@ class ImageSource:
         self.names = self._listed(meta_info_file) if meta_info_file else self._found()
         self._known = frozenset(self.names)
         if not self.names:
-            raise OptionError(f'{key}: no image in {self.root!r}: expected files ending in {", ".join(IMAGE_ENDINGS)}')
+            raise OptionError(f'{key}: no image in {self.root!r}')
         if backend == 'lmdb':
             self._check_listed(meta_info_file or osp.join(self.root, 'meta_info.txt'), self._missing_keys())
         elif meta_info_file:
@@ -76,7 +77,10 @@ class ImageSource:
 
     def _found(self) -> list[str]:
         if self.backend == 'disk':
-            return sorted(_images_below(self.root), key=_without_ending)  # the order of an LMDB of the same images
+            found = pictures_below(self.root)
+            for error in found.unreadable:
+                raise error
+            return sorted(found.pictures, key=_without_ending)  # the order of an LMDB of the same images
         meta = osp.join(self.root, 'meta_info.txt')
         if not osp.isfile(meta):
             raise OptionError(f'{self.key}: {self.root!r} has no meta_info.txt: make the LMDB with '
@@ -112,10 +116,13 @@ class ImageSource:
         if not jpeg_is_whole(content):  # which OpenCV 4 decodes without a word, gray where the data ends
             raise OSError(f'{self.key}: image {where} is cut short ({len(content)} bytes): a JPEG without its end')
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if len(content) else None
-        if image is None:
-            raise OSError(f'{self.key}: image {where} cannot be decoded ({len(content)} bytes): '
-                          'the file is damaged or not an image')
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        if image is not None:
+            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        if self.backend == 'disk':
+            with suppress(ImageError):  # of a kind that Pillow alone knows
+                return eight_bit(read_picture(self.path(name)).rgb)
+        raise OSError(f'{self.key}: image {where} cannot be decoded ({len(content)} bytes): '
+                      'the file is damaged or not an image')
 
     def _open(self) -> FileClient:
         if self.backend == 'disk':
@@ -135,15 +142,6 @@ def jpeg_is_whole(content: bytes) -> bool:
             return True
         place += int.from_bytes(content[place:place + 2], 'big')  # a segment, which may hold a whole JPEG
     return False
-
-
-def _images_below(root: str) -> Iterator[str]:
-    """Paths of images relative to the root; hidden files and folders are passed over, links followed."""
-    for folder, inner, files in os.walk(root, followlinks=True):
-        inner[:] = [name for name in inner if not name.startswith('.')]
-        for name in files:
-            if is_image(name):
-                yield osp.relpath(osp.join(folder, name), root)
 
 
 def _without_ending(name: str) -> str:

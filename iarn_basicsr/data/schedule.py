@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from iarn_basicsr.ops.size import Size, lr_size
+from iarn_basicsr.config.schema import DEFAULT_RANGE, TrainDatasetOptions
 
-__all__ = ['CommonScales', 'Curriculum', 'Draw', 'ScaleSchedule', 'batches_per_epoch', 'epoch_draws', 'generator']
+__all__ = ['Draw', 'ScaleSchedule', 'batches_per_epoch', 'epoch_draws', 'generator']
 
 _STREAMS = {'order': 0, 'scale': 1, 'augment': 2}
 
@@ -63,79 +62,35 @@ def epoch_draws(images: int, ratio: float, batch: int, world_size: int, rank: in
             yield Draw(int(order[position]), number=epoch * total + position, step=epoch * batches + k + 1)
 
 
-@dataclass(frozen=True)
-class Curriculum:
-    """Train at the scale ``start`` for ``hold`` iterations, then widen linearly to the full range over ``widen``."""
-
-    start: float
-    hold: int
-    widen: int
-
-    def width(self, step: int) -> float:
-        """Share of the full range that is open at an iteration: 0 to 1."""
-        if step <= self.hold:
-            return 0.0
-        return min(1.0, (step - self.hold) / self.widen) if self.widen else 1.0
-
-
-@dataclass(frozen=True)
-class CommonScales:
-    """Scales that come more often than a uniform draw brings them (ours).
-
-    At x2 every LR pixel covers the same 2 x 2 HR pixels; a network learns that only from batches at exactly x2, which
-    are rare in a range, and not from those at x1.9 or x2.1.
-
-    Args:
-        prob: share of the batches that take one of the scales.
-        scales: (vertical, horizontal) pairs, all as probable.
-    """
-
-    prob: float
-    scales: tuple[tuple[float, float], ...]
-
-    def pick(self, chance: float, which: float, low: float, high: float) -> tuple[float, float] | None:
-        """By two numbers in [0, 1): a common scale within [low, high], or None for a draw from the whole range."""
-        usable = [s for s in self.scales if low <= min(s) and max(s) <= high]
-        return usable[int(which * len(usable))] if usable and chance < self.prob else None
-
-
-@dataclass(frozen=True)
 class ScaleSchedule:
     """Scale of a training batch as a function of the iteration.
 
+    ``common_scales`` are ours: at x2 every LR pixel covers the same 2 x 2 HR pixels; a network learns that only from
+    batches at exactly x2, which are rare in a range, and not from those at x1.9 or x2.1.
+
     Args:
-        low: smallest scale.
-        high: largest scale.
-        asymmetric_prob: share of batches whose two axes are drawn independently.
-        curriculum: start narrow and widen, or None for the full range from the start.
-        seed: of the run.
-        common: scales that come more often, or None.
+        options: of the data set: ``scale_range``, ``curriculum``, ``common_scales``, ``asymmetric_prob``, ``seed``.
     """
 
-    low: float
-    high: float
-    asymmetric_prob: float
-    curriculum: Curriculum | None
-    seed: int
-    common: CommonScales | None = None
+    def __init__(self, options: TrainDatasetOptions) -> None:
+        self.options = options
 
     def scale(self, step: int) -> tuple[float, float]:
         """(vertical, horizontal): a common scale, or uniform in the range that is open at ``step``."""
-        low, high = self.low, self.high
-        if self.curriculum:
-            start, width = self.curriculum.start, self.curriculum.width(step)
-            low, high = start + (low - start) * width, start + (high - start) * width
-        asymmetric, vertical, horizontal, chance, which = generator(self.seed, 'scale', step).random(5)
-        common = self.common and self.common.pick(chance, which, low, high)
-        if common:
-            return common
+        o = self.options
+        low, high = o.scale_range or DEFAULT_RANGE
+        if o.curriculum:
+            start, beyond = o.curriculum.start, max(0, step - o.curriculum.hold)
+            open_share = min(1.0, beyond / (o.curriculum.widen or 1))
+            low, high = start + (low - start) * open_share, start + (high - start) * open_share
+        asymmetric, vertical, horizontal, chance, which = generator(o.seed, 'scale', step).random(5)
+        if o.common_scales and chance < o.common_scales.prob:
+            usable = [s for s in o.common_scales.scales if low <= min(s) and max(s) <= high]
+            if usable:
+                return usable[int(which * len(usable))]
         v = low + (high - low) * vertical
-        return v, low + (high - low) * horizontal if asymmetric < self.asymmetric_prob else v
-
-    def size(self, step: int, hr_size: Size, rule: str = 'round') -> Size:
-        """LR size for an HR patch."""
-        return lr_size(hr_size, self.scale(step), rule)
+        return v, low + (high - low) * horizontal if asymmetric < o.asymmetric_prob else v
 
     def pick(self, step: int, scales: Sequence[tuple[float, float]]) -> tuple[float, float]:
         """One of a list of scales (stored LR images), uniform."""
-        return scales[int(generator(self.seed, 'scale', step).integers(len(scales)))]
+        return scales[int(generator(self.options.seed, 'scale', step).integers(len(scales)))]

@@ -39,7 +39,7 @@ class OneDirection(nn.Module):
         if direction not in ('down', 'up'):
             raise OptionError(f'direction {direction!r}: choose down or up')
         self.net, self.direction = net, direction
-        self.grid = net.grid_of(net.like, hr, lr).prepare()
+        self.grid = net.grid_of(net.like, hr, lr)
 
     def forward(self, image: Tensor) -> Tensor:
         if self.direction == 'down':

@@ -76,6 +76,12 @@ class Picture:
         """(H, W)."""
         return self.rgb.shape[0], self.rgb.shape[1]
 
+    @property
+    def visible(self) -> np.ndarray:
+        """(H, W, 3) uint8, black where alpha is 0."""
+        rgb = eight_bit(self.rgb)
+        return rgb if self.alpha is None or self.alpha.all() else rgb * (self.alpha > 0)[..., None]
+
 
 def read_picture(path: str) -> Picture:
     """Read a file of any common mode: gray, RGB, CMYK, palette, with or without alpha, 8 or 16 bits.

@@ -19,6 +19,7 @@ from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import OptionError, one_line
 from iarn_basicsr.ops.image import full_float32, to_levels
 from iarn_basicsr.ops.size import Part, Size, part_of
+from iarn_basicsr.ops.transparency import seen, whole
 from iarn_basicsr.payload import MAX_BITS, bits, codec
 from iarn_basicsr.payload.codec import Pull
 from iarn_basicsr.payload.detail import MakePull, Predict, read_detail, write_detail
@@ -61,8 +62,11 @@ class PixelRescaler:
         _one_thread_in_forks()
         self.tile, self.payload, self.effort, self.progress = tile, payload, effort, progress or no_progress
 
-    def downscale_pixels(self, rgb: np.ndarray, size: Size) -> np.ndarray:
-        """LR (h, w, 3) uint8 of ``size`` from (H, W, 3) uint8 or uint16; scale 1 only rounds to 8 bits."""
+    def downscale_pixels(self, rgb: np.ndarray, size: Size, alpha: np.ndarray | None = None) -> np.ndarray:
+        """LR (h, w, 3) uint8 of ``size`` from (H, W, 3) uint8 or uint16; scale 1 only rounds to 8 bits.
+
+        With the ``alpha`` of the LR, (h, w) uint8, nothing is hidden where it is 0.
+        """
         hr = rgb.shape[0], rgb.shape[1]
         if size == hr:
             return eight_bit(rgb)
@@ -74,11 +78,12 @@ class PixelRescaler:
                                 memory=len(self.net.blocks) * EFFORT_MEMORY)
         if self.payload:
             predict, pull = self._prediction(hr, size, self.payload, 1 - 1 / stages)
-            lr = write_detail(eight_bit(rgb), lr, self.payload, predict, pull)
-        return lr
+            lr = write_detail(eight_bit(rgb), lr, alpha, self.payload, predict, pull)
+        return whole(seen(lr, alpha), alpha)
 
     def upscale_pixels(self, rgb: np.ndarray, size: Size, part: Part, payload: float | None = None,
-                       remark: Callable[[str], object] = _logger.warning) -> np.ndarray:
+                       remark: Callable[[str], object] = _logger.warning,
+                       alpha: np.ndarray | None = None) -> np.ndarray:
         """A part of the restored image (H, W, 3) uint8 of ``size``, from an LR (h, w, 3) uint8 or uint16.
 
         Args:
@@ -87,15 +92,17 @@ class PixelRescaler:
             part: what is restored of it. A payload without a network needs the whole image: it is restored and cut.
             payload: bits of each sample that hold coded detail; None where only the pixels say it.
             remark: receives why a payload could not be used, in one line.
+            alpha: of the LR, (h, w) uint8; pixels where it is 0 make no difference.
         """
         lr, rgb = (rgb.shape[0], rgb.shape[1]), eight_bit(rgb)
         if size == lr:
             return np.ascontiguousarray(rgb[part])
-        k = 0 if payload == 0 else bits.declared(rgb) or payload
+        k = 0 if payload == 0 else bits.declared(seen(rgb, alpha)) or payload
         if k:
             needed = part if self.net.blocks else part_of(size)
-            restored = read_detail(rgb, size, needed, k, *self._prediction(size, lr, k, part=needed), remark)
+            restored = read_detail(rgb, alpha, size, needed, k, *self._prediction(size, lr, k, part=needed), remark)
             return restored if needed is part else np.ascontiguousarray(restored[part])
+        rgb = whole(seen(rgb, alpha), alpha)
         return self._in_tiles(functools.partial(upscale_tiled, self.net, rgb, size, part=part), size, lr)
 
     def _prediction(self, hr: Size, lr: Size, k: float, first: float = 0,

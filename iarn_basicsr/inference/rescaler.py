@@ -25,6 +25,7 @@ from iarn_basicsr.errors import (
 from iarn_basicsr.ops.image import to_tensor
 from iarn_basicsr.ops.jpeg import DEFAULT_QUALITY, QUALITIES, is_jpeg
 from iarn_basicsr.ops.size import Part, Region, Scale, Size, check_hr_size, check_lr_size, lr_size, part_of, part_size
+from iarn_basicsr.ops.transparency import blended, seen
 from iarn_basicsr.payload import bits
 from iarn_basicsr.zoo.weights import weights_hash
 
@@ -33,7 +34,6 @@ from .lr_metadata import LRMetadata
 from .picture_file import (
     LOSSLESS_ENDINGS,
     Picture,
-    eight_bit,
     is_gray_profile,
     read_picture,
     refuse_unwritable,
@@ -333,7 +333,7 @@ class Rescaler(PixelRescaler):
             raise DamagedMetadataError(picture.no_metadata,
                                        'to enlarge rather than restore it, give size=(H, W) and force=True')
         if picture.metadata and not force:
-            picture.metadata.check(eight_bit(picture.rgb), self.name, self.weights_hash)
+            picture.metadata.check(picture.visible, self.name, self.weights_hash)
         if size is None and picture.metadata is None:
             raise NoMetadataError('no IARN metadata: not made by IARN, or stripped', 'give size=(H, W), what to make')
         wanted = picture.metadata.hr_size if size is None and picture.metadata else size
@@ -341,19 +341,24 @@ class Rescaler(PixelRescaler):
 
     def downscale_picture(self, picture: Picture, size: Size) -> Picture:
         """LR picture of a size in range, with the metadata to restore it; alpha goes by bicubic."""
-        lr = self.downscale_pixels(picture.rgb, size)
-        alpha = None if picture.alpha is None else bicubic_downscale_tiled(picture.alpha[..., None], size)[..., 0]
+        rgb, alpha = picture.rgb, None
+        if picture.alpha is not None:
+            rgb = blended(rgb, picture.alpha, size)
+            alpha = bicubic_downscale_tiled(picture.alpha[..., None], size)[..., 0]
+        rgb = self.downscale_pixels(rgb, size, alpha)
         gray, icc = (picture.icc, None) if is_gray_profile(picture.icc) else (None, picture.icc)
         mode: Literal['L', 'RGB'] = 'L' if picture.mode == 'L' else 'RGB'
-        metadata = LRMetadata.of(lr, hr_size=picture.size, model=self.name, weights=self.weights_hash, mode=mode,
-                                 alpha=alpha is not None, gray_icc=gray or b'',
-                                 payload=bits.declared(lr) if self.payload else 0)
-        return Picture(lr, alpha, mode, icc, picture.exif, metadata, remarks=picture.remarks, made_from=picture.size)
+        lr = Picture(rgb, alpha, mode, icc, picture.exif, remarks=picture.remarks, made_from=picture.size)
+        lr.metadata = LRMetadata.of(lr.visible, hr_size=picture.size, model=self.name, weights=self.weights_hash,
+                                    mode=mode, alpha=alpha is not None, gray_icc=gray or b'',
+                                    payload=bits.declared(seen(rgb, alpha)) if self.payload else 0)
+        return lr
 
     def upscale_picture(self, picture: Picture, size: Size, part: Part) -> Picture:
         """A part of the restored picture of a size in range; its remarks are those of the restoration."""
         metadata, remarks = picture.metadata, list[str]()
-        rgb = self.upscale_pixels(picture.rgb, size, part, metadata.payload if metadata else None, remarks.append)
+        rgb = self.upscale_pixels(picture.rgb, size, part, metadata.payload if metadata else None, remarks.append,
+                                  picture.alpha)
         alpha = None if picture.alpha is None else bicubic_upscale_tiled(picture.alpha[..., None], size, part)[..., 0]
         mode, icc = picture.mode, picture.icc
         if metadata:
@@ -370,7 +375,7 @@ class Rescaler(PixelRescaler):
             return (f'no IARN metadata: restored if it was made with the weights {self.name} from a picture of that '
                     'size, else enlarged')
         try:
-            picture.metadata.check(eight_bit(picture.rgb), self.name, self.weights_hash)
+            picture.metadata.check(picture.visible, self.name, self.weights_hash)
         except MetadataError as error:  # in spite of which force goes on
             return f'{error.reason}: not restored as it was'
         same = size == picture.metadata.hr_size

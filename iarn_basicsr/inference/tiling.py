@@ -107,8 +107,8 @@ def tiles_of(hr: Size, lr: Size, tile: int, grids: GridFactory,
 
 
 def grid_factory(net: IARN, hr: Size, lr: Size) -> GridFactory:
-    """Makes the grids of a network for windows of an image, with all their maps."""
-    return lambda window: net.grid_of(net.like, hr, lr, window).prepare()
+    """Makes the grids of a network for windows of an image."""
+    return lambda window: net.grid_of(net.like, hr, lr, window)
 
 
 @torch.no_grad()

@@ -22,19 +22,14 @@ __all__ = ['Checkpoints', 'fill', 'newest_weights', 'with_weights']
 
 
 def newest_weights(folder: str) -> str | None:
-    """The newest weights of a run, or None.
+    """The newest weights in ``experiments/NAME/models``, or None.
 
     ``net_g_latest.pth``, which the end of a run writes, unless the run was made longer since; then, and where there is
     none, the highest iteration.
-
-    Args:
-        folder: ``experiments/NAME/models``.
     """
     names = os.listdir(folder) if osp.isdir(folder) else []
     saved = {int(found[1]): name for name in names if (found := re.fullmatch(r'net_g_(\d+)\.pth', name))}
-    candidates = [name for name in names if name == 'net_g_latest.pth']
-    if saved:
-        candidates.append(saved[max(saved)])
+    candidates = [name for name in ('net_g_latest.pth', saved[max(saved)] if saved else '') if name in names]
     return max((osp.join(folder, name) for name in candidates), key=osp.getmtime, default=None)
 
 
@@ -62,7 +57,7 @@ def with_weights(opt: dict[str, Any]) -> dict[str, Any]:
                               f'{opt["name"]!r} first, or name a weight file')
     start, network = path.get('pretrain_network_g'), dict(opt['network_g'])
     if start:
-        file, _ = zoo.resolve(osp.expanduser(start))
+        file, _ = zoo.resolve(start)
         arch = read_weights(file, ema=not opt['is_train'], key=path['param_key_g']).arch or {}
         if path.get('strict_load_g', True):
             for key in sorted(network.keys() & arch.keys(), key=lambda key: (key != 'type', key)):
@@ -91,11 +86,7 @@ class Checkpoints(SRModel):
     def load_network(self, net: Any, load_path: str, strict: bool = True, param_key: str | None = None) -> None:
         """BasicSR's, for any weight file (see ``zoo.weights``) and the names of released weights; executes nothing.
 
-        Args:
-            net: the network; ``net_g_ema`` takes ``params_ema``, or ``params`` of a file without.
-            load_path: weight file, or name of released weights.
-            strict: all weights must be there and fit.
-            param_key: key of the weights in the file; None: in training ``params``, in a test the averaged ones.
+        Without ``param_key`` training takes ``params``, a test and ``net_g_ema`` take the averaged ones of the file.
 
         Raises:
             WeightsError: naming the file.

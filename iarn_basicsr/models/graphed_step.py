@@ -24,9 +24,9 @@ ON_LR = ('l_guide', )  # losses over LR pixels; all others are means over HR pix
 class GraphedStep:
     """Losses and gradient of a batch with LR patches of one size, on CUDA as one graph whatever the scale.
 
-    The network launches some 2000 small kernels a step; started one by one they leave a fast GPU idle for most of the
-    time. The HR patches are padded to the largest size, with maps to match (``PaddedGrid``), and the means over
-    HR pixels are corrected for the padding: the numbers are those of the unpadded step up to rounding.
+    Some 2000 small kernels a step, started one by one, leave a fast GPU idle. The HR patches are padded to the largest
+    size, with maps to match (``PaddedGrid``), and the means over HR pixels are corrected for the padding: the numbers
+    are those of the unpadded step up to rounding.
 
     Args:
         net: an IARN with LR-grid coupling.

@@ -46,13 +46,7 @@ class IARNModel(Validation, Checkpoints):
     logged as ``l_rec``, ``l_luma``, ``l_guide``, ``l_latent``, ``l_inv``, ``l_cycle``, ``l_percep``; Y is BT.601's.
     The terms on luma and the cycle are ours, the others IRN's. The LR size is that of the batch's ``lq``.
 
-    Options: ``TrainOptions`` and ``ValOptions`` of ``config.schema``. Of those beside BasicSR's:
-        cycle_freq: one iteration in so many has ``cycle_opt``, whose second downscaling costs half a step.
-        grad_accumulation: parts in which a batch is computed; the gradient stays the batch's.
-        amp: ``bf16`` for autocast; a CPU without bfloat16 trains in float32, with a warning.
-        jpeg: a JPEG between the two directions, for weights whose LR survives one, see ``JPEGChannel``.
-        cuda_graph: the step is recorded on a GPU and replayed, see ``GraphedStep``.
-        nonfinite_limit: so many steps in a row with a non-finite gradient are skipped; then training stops.
+    Options: ``TrainOptions`` and ``ValOptions`` of ``config.schema``.
 
     Overridden hooks of BasicSR: ``init_training_settings``, ``feed_data``, ``optimize_parameters``, ``model_ema``,
     ``get_current_log``; both validations in ``Validation``; saving, loading and resuming in ``Checkpoints``.
@@ -212,14 +206,16 @@ class IARNModel(Validation, Checkpoints):
 
 
 def check_model(opt: dict[str, Any]) -> None:
-    """Raise what the constructor would say to the options and the weight file: before a run writes anything.
+    """Raise what ``IARNModel`` would say to the options and the weight file, before a run writes anything.
 
     Args:
-        opt: all options, as a model receives them; not changed.
+        opt: all options, as a model receives them; not changed. Those of another model pass.
 
     Raises:
         OptionError, WeightsError: in one line, naming the key or the file.
     """
+    if opt['model_type'] != 'IARNModel':
+        return
     opt = with_weights(opt)
     train, _ = read_options(opt)
     network = dict(opt['network_g'])

@@ -23,25 +23,21 @@ class JPEGChannel:
     """What happens to the LR images of a batch on their way to restoration.
 
     Args:
-        options: section ``train.jpeg``. ``libjpeg`` has the pixels of the real encoder and the gradient of BasicSR's
-            DiffJPEG, ``diff`` is DiffJPEG for both, ``straight`` has the real pixels and passes the gradient unchanged.
+        options: section ``train.jpeg``.
         seed: of the run; with iteration and rank it decides what is drawn, so that a resumed run draws the same.
         rank: of this process.
     """
 
     def __init__(self, options: JPEGOptions, seed: int, rank: int) -> None:
-        self.prob, self.quality, self.encoder = options.prob, options.quality, options.encoder
-        self.subsampling, self.seed, self.rank = options.subsampling, seed, rank
-        self._simulated = {name: _simulated_jpeg(name) for name in self.subsampling}
-        self._drawn: np.ndarray = np.empty(0)
-        self._drawn_subsampling = self.subsampling[0]
+        self.options, self.seed, self.rank = options, seed, rank
+        self._simulated = {name: _simulated_jpeg(name) for name in options.subsampling}
 
     def draw(self, iteration: int, count: int) -> None:
         """Draw what happens to the ``count`` images of a step."""
-        rng = np.random.default_rng([self.seed, self.rank, iteration])
-        self._drawn_subsampling = self.subsampling[int(rng.integers(len(self.subsampling)))]
-        qualities = rng.integers(self.quality[0], self.quality[1] + 1, count)
-        self._drawn = np.where(rng.random(count) < self.prob, qualities, 0)
+        rng, o = np.random.default_rng([self.seed, self.rank, iteration]), self.options
+        self._drawn_subsampling = o.subsampling[int(rng.integers(len(o.subsampling)))]
+        qualities = rng.integers(o.quality[0], o.quality[1] + 1, count)
+        self._drawn = np.where(rng.random(count) < o.prob, qualities, 0)
 
     def __call__(self, lr: Tensor) -> Tensor:
         """8-bit LR (N, 3, h, w) -> the same after JPEG: of the next N images of the step."""
@@ -50,25 +46,18 @@ class JPEGChannel:
         if not len(chosen):
             return lr
         images, qualities = lr[chosen].float(), qualities[qualities > 0]
-        if self.encoder == 'straight':
-            changed = images + (self._real(images, qualities) - images).detach()
-        else:
-            changed = self._simulation(images, qualities)
-            if self.encoder == 'libjpeg':
-                changed = changed + (self._real(images, qualities) - changed).detach()
+        changed = images
+        if self.options.encoder != 'straight':
+            h, w = images.shape[-2:]
+            padded = F.pad(images, (0, -w % _BLOCK, 0, -h % _BLOCK), mode='replicate')  # DiffJPEG pads with black
+            jpeg = self._simulated[self._drawn_subsampling].to(images.device)
+            with torch.autocast(images.device.type, enabled=False):
+                changed = quantise(jpeg(padded, torch.from_numpy(qualities).to(images))[..., :h, :w])
+        if self.options.encoder != 'diff':
+            copies = [jpeg_copy(pixels, int(q), self._drawn_subsampling)
+                      for pixels, q in zip(to_pixels(images.detach()), qualities)]
+            changed = changed + (to_tensor(np.stack(copies)).to(images) - changed).detach()
         return lr.index_copy(0, chosen, changed.to(lr.dtype))
-
-    def _real(self, images: Tensor, qualities: np.ndarray) -> Tensor:
-        copies = [jpeg_copy(pixels, int(q), self._drawn_subsampling)
-                  for pixels, q in zip(to_pixels(images.detach()), qualities)]
-        return to_tensor(np.stack(copies)).to(images)
-
-    def _simulation(self, images: Tensor, qualities: np.ndarray) -> Tensor:
-        h, w = images.shape[-2:]
-        padded = F.pad(images, (0, -w % _BLOCK, 0, -h % _BLOCK), mode='replicate')  # DiffJPEG pads with black
-        jpeg = self._simulated[self._drawn_subsampling].to(images.device)
-        with torch.autocast(images.device.type, enabled=False):
-            return quantise(jpeg(padded, torch.from_numpy(qualities).to(images))[..., :h, :w])
 
 
 def _simulated_jpeg(subsampling: str) -> DiffJPEG:

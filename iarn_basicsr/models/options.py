@@ -47,15 +47,7 @@ def read_options(opt: Mapping[str, Any]) -> tuple[TrainOptions | None, ValOption
 
 
 def check_network(net: nn.Module, opt: Mapping[str, Any]) -> None:
-    """The network serves both directions, every scale that a dataset asks for, and the losses.
-
-    Args:
-        net: the network; its parameters may be on the meta device.
-        opt: all options.
-
-    Raises:
-        OptionError: naming the key.
-    """
+    """Raise ``OptionError``, naming the key, unless the network serves both directions, all scales and the losses."""
     if not callable(getattr(net, 'upscale', None)):
         raise OptionError(f'network_g.type: {type(net).__name__!r} does not downscale and restore: choose IARN or IRN, '
                           'or another model_type')

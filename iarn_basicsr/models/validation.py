@@ -28,28 +28,16 @@ __all__ = ['Validation']
 
 
 class Validation(SRModel):
-    """The part of ``IARNModel`` that measures, with the averaged weights where there are some.
-
-    Options: ``ValOptions`` of ``config.schema``. Each quality of ``jpeg`` has rows of its own, for which the LR becomes
-    a JPEG (4:2:0) before it is restored.
-    """
+    """The part of ``IARNModel`` that measures, with the averaged weights where there are some."""
 
     val: ValOptions
     metrics: Mapping[str, Mapping[str, Any]]
     last_iter: int | None
 
-    def dist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
-        """BasicSR's hook; the ranks share the images."""
-        self.nondist_validation(dataloader, current_iter, tb_logger, save_img)
-
     def nondist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
-        """Measure a data set.
+        """Measure a data set, whose items have ``lq`` and ``gt`` (C, H, W) in [0, 1], or ``lq`` and ``hr_size`` alone.
 
-        Args:
-            dataloader: whose dataset gives ``lq`` and ``gt`` (C, H, W) in [0, 1], or ``lq`` and ``hr_size`` alone.
-            current_iter: iteration, or name of a test.
-            tb_logger: receives the means, if not None.
-            save_img: write LR and restored images.
+        ``current_iter`` is the iteration, or the name of a test.
         """
         if self.last_iter is not None:  # at the end of a run BasicSR counts on beyond it
             current_iter = min(current_iter, self.last_iter)
@@ -69,8 +57,8 @@ class Validation(SRModel):
             ratios = [n / m for n, m in zip(images['sr'].shape, images['lr'].shape)][:2]
             scale = item.get('scale_name') or scale_label([max(1.0, round(r, 3)) for r in ratios])
             path = item.get('gt_path', item['lq_path'])
-            name = _name_below(dataset.opt, path, scale)
-            name += osp.splitext(path)[1] if stems[name] > 1 else ''
+            name, ending = osp.splitext(item.get('name', osp.basename(path)))
+            name += ending if stems[name] > 1 or not is_image(f'x{ending}') else ''
             scale += f'_jpeg{quality}' if quality else ''
             if save_img:
                 self._save_images(images, dataset.opt['name'], scale, name, current_iter)
@@ -83,6 +71,8 @@ class Validation(SRModel):
             torch.distributed.all_gather_object(gathered, results)
             results = sorted((r for part in gathered for r in part), key=lambda r: r['index'])
         self._report(results, dataset.opt['name'], current_iter, tb_logger)
+
+    dist_validation = nondist_validation  # the ranks share the images
 
     def _rescale(self, rescaler: Any, item: dict[str, Any], quality: int) -> dict[str, np.ndarray]:
         """8-bit BGR images ``lr``, ``sr``, ``lq`` (bicubic LR or the given LR) and, where there is one, ``gt``."""
@@ -143,18 +133,6 @@ class _Direct:
     @full_float32()
     def upscale(self, lr: np.ndarray, size: Size) -> np.ndarray:
         return to_pixels(self.net.upscale(to_tensor(lr)[None].to(self.device), size))[0]
-
-
-def _name_below(dataset: dict[str, Any], path: str, scale: str) -> str:
-    """Path of an image, without its ending, below the folder that a data set names; a key of an LMDB as it is."""
-    stem = osp.splitext(path)[0] if is_image(osp.basename(path)) else path
-    for key in ('dataroot_gt', 'dataroot_lq'):
-        root = str(dataset.get(key) or '').replace('{scale}', scale).replace('{factor}', scale[1:])
-        if root.endswith('.lmdb'):
-            return stem
-        if root and path.startswith(osp.join(root, '')):
-            return osp.relpath(stem, root)
-    return osp.basename(stem)
 
 
 def _table_lines(table: dict[str, dict[str, float]], counts: Counter[str], metrics: list[str]) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""Mathematics of image rescaling in torch, numpy and scipy; ``size`` needs no torch, ``jpeg`` only Pillow and numpy.
+"""Mathematics of image rescaling in torch, numpy and scipy.
 
-Imports run one way: ``size`` and ``image``, then ``resample``.
+``size`` needs no torch, ``jpeg`` only Pillow and numpy, ``transparency`` numpy and OpenCV. Imports run one way:
+``size`` and ``image``, then ``resample``.
 """

@@ -30,7 +30,7 @@ from iarn_basicsr.errors import OptionError
 from .image import quantise
 
 __all__ = ['PAIRS', 'AxisMap', 'area_matrix', 'axis_map', 'bicubic_downscale', 'bicubic_lr', 'bicubic_upscale',
-           'check_pair', 'cubic_matrix', 'interpolation_matrix', 'pair_matrices', 'right_inverse']
+           'cubic_matrix', 'pair_matrices', 'right_inverse']
 
 PAIRS = ('area', 'cubic', 'cubic_interp')
 CUBIC_A = -0.5  # Keys' kernel as in MATLAB's imresize
@@ -50,13 +50,14 @@ def area_matrix(n: int, m: int) -> scipy.sparse.csr_matrix:
 
 
 def cubic_matrix(n: int, m: int) -> scipy.sparse.csr_matrix:
-    """(m, n) antialiased bicubic, MATLAB's ``imresize`` to m samples: kernel stretched by n / m, symmetric edges."""
-    return _cubic(n, m, stretch=n / m)
-
-
-def interpolation_matrix(m: int, n: int) -> scipy.sparse.csr_matrix:
-    """(n, m) plain bicubic interpolation from m LR samples to n >= m HR samples, symmetric edges."""
-    return _cubic(m, n, stretch=1.0)
+    """(m, n) bicubic from n to m samples, MATLAB's ``imresize``: symmetric edges, antialiased where it gets smaller."""
+    stretch = max(1.0, n / m)
+    centre = (np.arange(m) + 0.5) * (n / m) - 0.5
+    taps = int(np.ceil(4 * stretch)) + 2
+    cols = np.floor(centre - 2 * stretch).astype(np.int64)[:, None] + np.arange(taps)
+    folded = np.mod(cols, 2 * n)  # symmetric extension: ... 1 0 | 0 1 ... n-1 | n-1 n-2 ...
+    folded = np.where(folded < n, folded, 2 * n - 1 - folded)
+    return _from_taps(folded, _keys_kernel((centre[:, None] - cols) / stretch), n)
 
 
 def right_inverse(d: scipy.sparse.csr_matrix, tolerance: float) -> scipy.sparse.csr_matrix:
@@ -88,17 +89,12 @@ def pair_matrices(pair: str, n: int, m: int,
     Raises:
         OptionError: if the pair is unknown or not 1 <= m <= n.
     """
-    check_pair(pair, n, m)
-    d = area_matrix(n, m) if pair == 'area' else cubic_matrix(n, m)
-    return d, interpolation_matrix(m, n) if pair == 'cubic_interp' else right_inverse(d, tolerance)
-
-
-def check_pair(pair: str, n: int, m: int) -> None:
-    """Raise ``OptionError`` as ``pair_matrices`` does, without making the matrices."""
     if pair not in PAIRS:
         raise OptionError(f'split {pair!r} is unknown: choose one of {[*PAIRS]}')
     if not 1 <= m <= n:
         raise OptionError(f'cannot resample {n} HR pixels to {m}: an LR axis has 1 to {n} pixels')
+    d = area_matrix(n, m) if pair == 'area' else cubic_matrix(n, m)
+    return d, cubic_matrix(m, n) if pair == 'cubic_interp' else right_inverse(d, tolerance)
 
 
 def drop_tolerance(dtype: torch.dtype) -> float:
@@ -204,26 +200,12 @@ def bicubic_upscale(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return apply_separable(maps[0], maps[1], x)
 
 
-def _cubic(n: int, m: int, stretch: float) -> scipy.sparse.csr_matrix:
-    """(m, n) Keys' cubic sampled at the m target centres, kernel ``stretch`` (>= 1) input samples wide."""
-    centre = (np.arange(m) + 0.5) * (n / m) - 0.5
-    taps = int(np.ceil(4 * stretch)) + 2
-    cols = np.floor(centre - 2 * stretch).astype(np.int64)[:, None] + np.arange(taps)
-    return _from_taps(_reflect(cols, n), _keys_kernel((centre[:, None] - cols) / stretch), n)
-
-
 def _keys_kernel(t: np.ndarray) -> np.ndarray:
     """Keys' cubic convolution kernel, support [-2, 2] (IEEE ASSP 1981)."""
     t, a = np.abs(t), CUBIC_A
     near = (a + 2) * t**3 - (a + 3) * t**2 + 1
     far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
     return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
-
-
-def _reflect(index: np.ndarray, n: int) -> np.ndarray:
-    """Symmetric extension: ... 1 0 | 0 1 ... n-1 | n-1 n-2 ..."""
-    index = np.mod(index, 2 * n)
-    return np.where(index < n, index, 2 * n - 1 - index)
 
 
 def _from_taps(cols: np.ndarray, weights: np.ndarray, n: int) -> scipy.sparse.csr_matrix:

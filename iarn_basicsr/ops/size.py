@@ -64,12 +64,7 @@ def max_scale_of(hr_size: Size, lr_size: Size) -> float:
 
 
 def lr_size(hr_size: Size, scale: Scale, rule: str = 'round') -> Size:
-    """LR size (h, w) of an HR size (H, W) at a scale: nearest integer by default, at least 1.
-
-    Args:
-        hr_size: (H, W) in pixels.
-        scale: HR / LR, one number or (vertical, horizontal).
-        rule: ``round`` (nearest, halves up), ``ceil`` or ``floor``, which other code bases use.
+    """LR size (h, w) of an HR size (H, W), at least 1: nearest integer (halves up), or by another of ``SIZE_RULES``.
 
     Raises:
         OptionError: if the rule is unknown or the scale is not valid.
@@ -152,10 +147,6 @@ def _whole_pixels(values: Sequence[int], what: str, names: tuple[str, ...] = ('h
 
 
 def compute_padding(size: Size, multiple: int) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
-    """(pad, unpad) for ``torch.nn.functional.pad``: bottom and right to the next multiple, and back.
-
-    Returns:
-        (0, right, 0, bottom) and its negative.
-    """
+    """(0, right, 0, bottom) for ``torch.nn.functional.pad``, to the next multiple, and its negative, to go back."""
     right, bottom = -size[1] % multiple, -size[0] % multiple
     return (0, right, 0, bottom), (0, -right, 0, -bottom)

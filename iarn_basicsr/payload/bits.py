@@ -50,12 +50,9 @@ class PayloadError(IARNError):
         reason: ``none``, ``version``, ``length`` or ``damaged``; ``codec`` if the reader does not know the codec.
     """
 
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str = 'damaged') -> None:  # a default, for workers send errors back
         super().__init__(message)
         self.reason = reason
-
-    def __reduce__(self) -> tuple[type[PayloadError], tuple[str, str]]:  # sent back by workers
-        return type(self), (str(self), self.reason)
 
 
 def capacity(h: int, w: int, c: int, k: float) -> int:
@@ -122,7 +119,7 @@ def read(image: np.ndarray) -> tuple[bytes, int, float]:
         parts.append(bits.reshape(-1))
     message = np.packbits(np.concatenate(parts)[:8 * length]).tobytes()
     if zlib.crc32(head + message) != crc:
-        raise PayloadError('its payload is damaged: some of its pixels were changed, or cut off', 'damaged')
+        raise PayloadError('its payload is damaged: some of its pixels were changed, or cut off')
     return message, codec, _bits(eighths)
 
 

@@ -46,17 +46,13 @@ _LEAST = 20  # bytes of a tile
 _STEPS, _UNITY = 64, 128  # of the gain: steps of an octave, and the one that is 1
 _HEADROOM = 12  # steps above the best gain
 
+_UNDECODABLE = 'its payload cannot be decoded'
+_NEEDED = "the payload needs Pillow with AVIF: pip install 'pillow>=11.3'"
 _SEQUENCE, _FRAME = 0x0A, 0x32  # first bytes of the two AV1 units (OBUs)
 
 
 class MissingCodecError(IARNError):
     """This installation of Pillow has no AVIF, or one without the encoder ``aom``."""
-
-    def __init__(self) -> None:
-        super().__init__("the payload needs Pillow with AVIF: pip install 'pillow>=11.3'")
-
-    def __reduce__(self) -> tuple[type[MissingCodecError], tuple[()]]:
-        return type(self), ()
 
 
 def encode(residual: np.ndarray, budget: int, pull: Pull | None = None, speed: int = SPEED) -> bytes:
@@ -69,9 +65,6 @@ def encode(residual: np.ndarray, budget: int, pull: Pull | None = None, speed: i
             it back to the known LR. The decoder adds a share of it, which the message holds, so that the residual
             need not repeat what the LR says. Decoding needs the same ``pull``.
         speed: of AVIF, 0 (slow, best) to 10.
-
-    Raises:
-        MissingCodecError: if Pillow has no AVIF.
     """
     _check_pillow()
     best = _best_fit(residual.astype(np.float32) @ _COLOURS, budget, speed)
@@ -91,7 +84,6 @@ def decode(message: bytes, size: tuple[int, int], pull: Pull | None = None, part
     Raises:
         PayloadError: for a message that is damaged, or of another ``size`` (H, W). No more is decoded than it says.
         IARNError: for a message that was coded with ``pull``, without one.
-        MissingCodecError: if Pillow has no AVIF.
     """
     _check_pillow()
     part = part or part_of(size)
@@ -108,7 +100,7 @@ def decode(message: bytes, size: tuple[int, int], pull: Pull | None = None, part
             tile[...] = np.moveaxis((planes.astype(np.float32) - 128) / gain, 0, -1) @ _COLOURS.T
         rest = rest[length:]
     if rest:
-        raise _damaged()
+        raise PayloadError(_UNDECODABLE)
     if message[1]:
         if pull is None:
             raise IARNError('its payload was made without a network: restore it with the weights none')
@@ -213,9 +205,6 @@ def _tiles(size: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
             yield slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
 
 
-# ------------------------------------------------------------------------------------------------------------- AVIF
-
-
 def check_codec() -> None:
     """Raise ``MissingCodecError`` if Pillow has no AVIF, or one that cannot encode."""
     _check_pillow()
@@ -224,7 +213,7 @@ def check_codec() -> None:
 
 def _check_pillow() -> None:
     if not features.check('avif'):
-        raise MissingCodecError
+        raise MissingCodecError(_NEEDED)
 
 
 def _write_picture(gray: np.ndarray, quality: int, speed: int) -> bytes:
@@ -233,14 +222,14 @@ def _write_picture(gray: np.ndarray, quality: int, speed: int) -> bytes:
     try:
         Image.fromarray(gray).save(file, 'AVIF', quality=quality, speed=speed, codec='aom', advanced={'tune': 'psnr'})
     except (ValueError, OSError, KeyError) as error:
-        raise MissingCodecError from error
+        raise MissingCodecError(_NEEDED) from error
     data = file.getvalue()
     start = 0
     while data[start + 4:start + 8] != b'mdat':
         start += int.from_bytes(data[start:start + 4], 'big')
     units = data[start + 8:].removeprefix(b'\x12\x00')  # temporal delimiter, which is empty
     if _check_units(units, gray.shape[:2]) != len(units):
-        raise _damaged()
+        raise PayloadError(_UNDECODABLE)
     return units
 
 
@@ -250,9 +239,9 @@ def _read_picture(units: bytes, size: tuple[int, int]) -> np.ndarray:
         with Image.open(io.BytesIO(_container(units, size)), formats=['AVIF']) as file:
             gray = np.asarray(file.convert('L'))
     except (OSError, ValueError, SyntaxError, RuntimeError, MemoryError):
-        raise _damaged() from None
+        raise PayloadError(_UNDECODABLE) from None
     if gray.shape != size:
-        raise _damaged()
+        raise PayloadError(_UNDECODABLE)
     return gray
 
 
@@ -267,10 +256,10 @@ def _check_units(data: bytes, size: tuple[int, int]) -> int:
     bits = ''.join(f'{byte:08b}' for byte in header[:8])
     known = data[:1] == bytes([_SEQUENCE]) and frame[:1] == bytes([_FRAME]) and bits[:5] == '00011'
     if not known or not 6 <= len(header) < 128:
-        raise _damaged()
+        raise PayloadError(_UNDECODABLE)
     across, down = int(bits[10:14], 2) + 1, int(bits[14:18], 2) + 1
     if (int(bits[18 + across:][:down], 2) + 1, int(bits[18:][:across], 2) + 1) != size:
-        raise _damaged()
+        raise PayloadError(_UNDECODABLE)
     count = 0
     for k, byte in enumerate(frame[1:6]):  # the length of the frame, 7 bits a byte
         count |= (byte & 127) << 7 * k
@@ -279,7 +268,7 @@ def _check_units(data: bytes, size: tuple[int, int]) -> int:
             if end > len(frame):
                 break
             return 2 + length + end
-    raise _damaged()
+    raise PayloadError(_UNDECODABLE)
 
 
 def _container(units: bytes, size: tuple[int, int]) -> bytes:
@@ -302,7 +291,3 @@ def _container(units: bytes, size: tuple[int, int]) -> bytes:
                    box(b'iprp', properties, uses))
 
     return start + meta(len(start) + len(meta(0)) + 8) + box(b'mdat', units)
-
-
-def _damaged() -> PayloadError:
-    return PayloadError('its payload cannot be decoded', 'damaged')

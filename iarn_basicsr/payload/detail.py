@@ -5,6 +5,8 @@ The prediction sees only what no payload changes (``bits.high_part``), so that n
     encode   known = high part of LR,  prediction = restore(known),  LR + code(HR - prediction)
     decode   known = high part of LR,  restored = clip(restore(known) + decode(payload))
 
+Pixels of alpha 0 hold no payload, for they may be cleared.
+
 It is an addition of this project's; the paper's network works without it.
 """
 
@@ -12,9 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 from iarn_basicsr.ops.size import Part
+from iarn_basicsr.ops.transparency import seen, whole
 
 from . import bits, codec
 from .bits import PayloadError
@@ -25,12 +29,13 @@ Predict = Callable[[np.ndarray], np.ndarray]  # (h, w, 3) float32 levels -> (H, 
 MakePull = Callable[[np.ndarray, np.ndarray], codec.Pull]  # (known part of the LR, prediction) -> pull
 
 
-def write_detail(hr: np.ndarray, lr: np.ndarray, k: float, predict: Predict,
+def write_detail(hr: np.ndarray, lr: np.ndarray, alpha: np.ndarray | None, k: float, predict: Predict,
                  pull: MakePull | None = None) -> np.ndarray:
     """``lr`` with the residual of ``hr`` in its low bits; an unchanged copy if nothing fits.
 
     Args:
         hr, lr: (H, W, 3) and (h, w, 3) uint8.
+        alpha: (h, w) uint8; None for an opaque LR.
         k: bits a sample, 0 to 3.
         predict: the restoration.
         pull: makes the codec's ``pull``, if the LR is D of the HR image.
@@ -38,29 +43,30 @@ def write_detail(hr: np.ndarray, lr: np.ndarray, k: float, predict: Predict,
     Raises:
         MissingCodecError: if Pillow cannot write AVIF.
     """
-    known = bits.high_part(lr, k)
+    carriers = seen(lr, alpha)
+    known = whole(bits.high_part(carriers, k), alpha)
     prediction = predict(known)
-    h, w, c = lr.shape
-    message = codec.encode(hr - prediction.astype(np.float32), bits.capacity(h, w, c, k),
-                           pull(known, prediction) if pull else None)
-    return bits.write(lr, message, codec.CODEC, k)
+    h, w, c = carriers.shape
+    residual = hr - prediction.astype(np.float32)
+    if alpha is not None:  # no bytes for what nobody sees
+        residual[cv2.resize(alpha, residual.shape[1::-1]) == 0] = 0
+    message = codec.encode(residual, bits.capacity(h, w, c, k), pull(known, prediction) if pull else None)
+    return whole(bits.write(carriers, message, codec.CODEC, k), alpha)
 
 
-def read_detail(lr: np.ndarray, size: tuple[int, int], part: Part, k: float, predict: Predict, pull: MakePull | None,
-                remark: Callable[[str], object]) -> np.ndarray:
+def read_detail(lr: np.ndarray, alpha: np.ndarray | None, size: tuple[int, int], part: Part, k: float,
+                predict: Predict, pull: MakePull | None, remark: Callable[[str], object]) -> np.ndarray:
     """The part of the restored image (H, W, 3) uint8 of an LR with a payload of ``k`` bits a sample.
 
     ``predict`` makes that part, which must be all of the image where there is ``pull``. The bits of the whole LR are
     read, for their checksum. A payload that cannot be used is left out, so that the prediction stands alone; ``remark``
     is told why.
-
-    Raises:
-        MissingCodecError: if Pillow cannot read AVIF.
     """
-    known = bits.high_part(lr, k)
+    carriers = seen(lr, alpha)
+    known = whole(bits.high_part(carriers, k), alpha)
     prediction = predict(known)
     try:
-        message, kind, _ = bits.read(lr)
+        message, kind, _ = bits.read(carriers)
         if kind != codec.CODEC:
             raise PayloadError(f'its payload is coded in way {kind}, this iarn_basicsr reads {codec.CODEC}', 'codec')
         residual = codec.decode(message, size, pull(known, prediction) if pull else None, part)

@@ -10,19 +10,14 @@ import torch
 
 from iarn_basicsr.config.option_file import override, read_option_file
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.models.iarn_model import check_model
 
 from .registered import check_file
 
-__all__ = ['check_completed', 'parse_arguments', 'read_options']
+__all__ = ['parse_arguments', 'read_options']
 
 
 def parse_arguments(is_train: bool) -> argparse.Namespace:
-    """What was typed; ``--minutes`` with ``iarn-train`` only.
-
-    Raises:
-        OptionError: for flags that do not fit one another, or the process.
-    """
+    """What was typed; ``OptionError`` for flags that do not fit one another, or the process."""
     parser = argparse.ArgumentParser(
         description='BasicSR with the IARN plugin. Results are written below the current directory.',
         epilog=None if is_train else 'a training file tests the newest weights of its run on its data sets val, val_1')
@@ -48,11 +43,7 @@ def parse_arguments(is_train: bool) -> argparse.Namespace:
 
 
 def read_options(args: argparse.Namespace, is_train: bool) -> dict[str, Any]:
-    """The options of the file and of ``--force_yml``, checked before anything is built or written.
-
-    Raises:
-        OptionError: for the first that is wrong, in one line.
-    """
+    """The options of the file and of ``--force_yml``, checked before anything is built or written."""
     opt = read_option_file(args.opt)
     test_of_training = not is_train and 'train' in opt
     if test_of_training:
@@ -67,12 +58,6 @@ def read_options(args: argparse.Namespace, is_train: bool) -> dict[str, Any]:
     if opt['datasets'].get('train', {}).get('prefetch_mode') == 'cuda' and not torch.cuda.is_available():
         raise OptionError('datasets.train.prefetch_mode: \'cuda\'; there is no CUDA here; expected cpu, or ~ for none')
     return opt
-
-
-def check_completed(opt: dict[str, Any]) -> None:
-    """The options as BasicSR's pipelines get them, and the weights that they name: the last check before files."""
-    if opt['model_type'] == 'IARNModel':
-        check_model(opt)
 
 
 def _as_test(training: dict[str, Any]) -> dict[str, Any]:

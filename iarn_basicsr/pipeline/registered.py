@@ -1,4 +1,4 @@
-"""Names and arguments in an option file that only the registries of BasicSR, and torch, know."""
+"""The check of a whole option file: what the schema says, and the names and arguments that BasicSR and torch know."""
 
 from __future__ import annotations
 
@@ -10,61 +10,112 @@ import torch
 from basicsr.models import lr_scheduler
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
-from iarn_basicsr.compat.basicsr import OPTIMISERS
-from iarn_basicsr.config.schema import check_options
+from iarn_basicsr.config.schema import (
+    NETWORKS,
+    EvalDatasetOptions,
+    FileOptions,
+    LoggerOptions,
+    Options,
+    PathOptions,
+    TrainDatasetOptions,
+    TrainOptions,
+    ValOptions,
+    check,
+    check_folder,
+)
+from iarn_basicsr.config.sections import check_given
 from iarn_basicsr.errors import OptionError, dotted, shortened, suggestion
 
-__all__ = ['check_arguments', 'check_file', 'registered']
+__all__ = ['check_file']
 
+OPTIMISERS = {name: kind for name, kind in vars(torch.optim).items()
+              if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name != 'Optimizer'}
 SCHEDULERS = {'MultiStepLR': lr_scheduler.MultiStepRestartLR, 'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
               'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR}  # by the names that BasicSR reads
 OF_THE_MODEL = {'img', 'img2', 'compare', 'crop_border', 'better'}  # of a metric: given or read by IARNModel
 
 
 def check_file(opt: Mapping[str, Any], is_train: bool, *, files: bool = True) -> None:
-    """Check a whole option file: what the schema says, then names and arguments; with ``IARNModel`` all that it builds.
+    """Check every key and value of an option file before anything is built or written, and with ``files`` the folders.
 
-    Args:
-        opt: the options; not changed.
-        is_train: for ``iarn-train``.
-        files: also look whether the folders of images are there.
+    Sections of models, networks and data sets of other packages pass unread, but for names and arguments.
 
     Raises:
-        OptionError: naming the key, what is wrong, and what is near it.
+        OptionError: for the first that is wrong: key, value, what would be right and what is near.
     """
-    check_options(opt, is_train, files=files)
-    registered('model_type', opt['model_type'], MODEL_REGISTRY)
-    if opt['num_gpu'] not in ('auto', 0) and not torch.cuda.is_available():
-        raise OptionError(f'num_gpu: {opt["num_gpu"]}; PyTorch finds no GPU here; expected auto, or 0 for the CPU')
-    for key, options in opt.items():
+    ours = opt.get('model_type') == 'IARNModel'
+    top = check('', FileOptions, _known(opt, FileOptions, ours))
+    registered('model_type', top.model_type, MODEL_REGISTRY)
+    if top.num_gpu not in ('auto', 0) and not torch.cuda.is_available():
+        raise OptionError(f'num_gpu: {top.num_gpu}; PyTorch finds no GPU here; expected auto, or 0 for the CPU')
+    from_weights = ours and (not is_train or bool(top.path.get('pretrain_network_g')))
+    for key, network in opt.items():
         if key.startswith('network_'):
-            check_arguments(key, options, registered(f'{key}.type', _type(key, options), ARCH_REGISTRY))
-    for phase, options in opt['datasets'].items():
-        registered(f'datasets.{phase}.type', _type(f'datasets.{phase}', options), DATASET_REGISTRY)
-    if opt['model_type'] == 'IARNModel':
-        _check_metrics((opt.get('val') or {}).get('metrics') or {})
-        if is_train:
-            _check_train(opt['train'])
+            check_arguments(key, network, _named(key, network, ARCH_REGISTRY))
+            if network['type'] in NETWORKS:  # where weights complete network_g, IARNModel checks the whole
+                (check_given if from_weights and key == 'network_g' else check)(
+                    key, NETWORKS[network['type']], {k: v for k, v in network.items() if k != 'type'})
+    check('path', PathOptions, _known(top.path, PathOptions, ours))
+    _check_datasets(top.datasets, is_train, files)
+    if is_train:
+        check('logger', LoggerOptions, top.logger)
+    if ours and is_train:
+        check('train', TrainOptions, top.train)
+        _check_train(top.train or {})
+    if ours and (top.val is not None or not is_train):
+        check('val', ValOptions, top.val)
+        _check_val(top.val or {}, is_train)
 
 
-def _check_metrics(metrics: Mapping[str, Any]) -> None:
-    for name, options in metrics.items():
+def _known(options: Mapping[str, Any], kind: type[Options], strict: bool) -> Mapping[str, Any]:
+    """The options, without those of another package's model; a key that is no text stays, to be refused."""
+    known = kind.__struct_fields__
+    return options if strict else {k: v for k, v in options.items() if k in known or not isinstance(k, str)}
+
+
+def _check_datasets(datasets: Mapping[str, Any], is_train: bool, files: bool) -> None:
+    """Every data set, by the names that BasicSR's pipelines know."""
+    phases = ('train', 'val') if is_train else ('train', 'val', 'test')  # a training file can be tested
+    if is_train and 'train' not in datasets:
+        raise OptionError('datasets: train is missing')
+    if not is_train and not datasets.keys() - {'train'}:
+        raise OptionError('datasets: nothing to test; expected test_1, test_2, ...')
+    for phase, options in datasets.items():
+        section, kind = dotted('datasets', phase), phase.partition('_')[0]
+        if kind not in phases or (kind == 'train' != phase):
+            raise OptionError(f'{section}: no data set of this name is read; {suggestion(phase, phases)}')
+        _named(section, options, DATASET_REGISTRY)
+        if options['type'] == 'ArbitraryScaleDataset':
+            values = check(section, TrainDatasetOptions if kind == 'train' else EvalDatasetOptions, options)
+            for key, roots in (('dataroot_gt', [values.dataroot_gt]), ('dataroot_lq', [*values.lq_roots().values()])):
+                for root in filter(None, roots if files else ()):
+                    check_folder(root, values.io_backend.type, f'{section}.{key}')
+
+
+def _check_val(val: Mapping[str, Any], is_train: bool) -> None:
+    for key in ('save_img', 'val_freq') if is_train else ('save_img', ):  # BasicSR reads them as they are
+        if val.get(key) is None:
+            raise OptionError(f'val: {key} is missing')
+    for name, options in (val.get('metrics') or {}).items():
         key = dotted('val.metrics', name)
-        metric = registered(f'{key}.type', _type(key, options), METRIC_REGISTRY)
+        check_arguments(key, options, _named(key, options, METRIC_REGISTRY), OF_THE_MODEL)
         if options['type'].endswith('_pt'):
             raise OptionError(f'{key}.type: {options["type"]!r} takes tensors; expected {options["type"][:-3]}')
-        check_arguments(key, options, metric, OF_THE_MODEL)
 
 
 def _check_train(train: Mapping[str, Any]) -> None:
-    """Losses, the optimiser and the scheduler."""
     for key, options in train.items():
-        section = f'train.{key}'
         if key.endswith('_opt') and options:
-            check_arguments(section, options, registered(f'{section}.type', _type(section, options), LOSS_REGISTRY))
-    for section, options, known, given in (('train.optim_g', train['optim_g'], OPTIMISERS, {'params'}),
-                                           ('train.scheduler', train['scheduler'], SCHEDULERS, {'optimizer'})):
-        check_arguments(section, options, registered(f'{section}.type', _type(section, options), known), given)
+            check_arguments(f'train.{key}', options, _named(f'train.{key}', options, LOSS_REGISTRY))
+    for key, known, given in (('optim_g', OPTIMISERS, 'params'), ('scheduler', SCHEDULERS, 'optimizer')):
+        check_arguments(f'train.{key}', train[key], _named(f'train.{key}', train[key], known), {given})
+
+
+def _named(section: str, options: Any, registry: Any) -> Callable[..., Any]:
+    """What a section names by its ``type``."""
+    if not isinstance(options, Mapping):
+        raise OptionError(f'{section}: {shortened(options)}; expected a section with type and its options')
+    return registered(f'{section}.type', options.get('type'), registry)
 
 
 def registered(key: str, name: object, registry: Any) -> Any:
@@ -75,21 +126,11 @@ def registered(key: str, name: object, registry: Any) -> Any:
     raise OptionError(f'{key}: {shortened(name)} is not known; {suggestion(name, registry.keys())}')
 
 
-def _type(section: str, options: Any) -> Any:
-    if not isinstance(options, Mapping):
-        raise OptionError(f'{section}: {shortened(options)}; expected a section with type and its options')
-    return options.get('type')
-
-
 def check_arguments(section: str, options: Mapping[str, Any], function: Callable[..., Any],
                     given: Collection[str] = ()) -> None:
-    """The options beside ``type`` are arguments that a function takes, and none is missing.
+    """The options beside ``type`` and those ``given`` elsewhere are arguments of a function, and none is missing.
 
-    Args:
-        section: where they stand, for the message.
-        options: the arguments.
-        function: what takes them. BasicSR's metrics swallow any other key, which is refused here.
-        given: arguments that come from elsewhere.
+    BasicSR's metrics swallow any other key, which is refused here.
     """
     parameters = {n: p for n, p in inspect.signature(function).parameters.items() if n not in given}
     named = {n: p for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from iarn_basicsr.errors import OptionError, WeightsError, shortened
+from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.zoo.weights import read_weights
 
 __all__ = ['load_resume_state']
@@ -28,39 +28,32 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     """
     from basicsr.utils import check_resume
 
-    if opt['auto_resume']:
-        path, state = _newest_whole_state(opt)
-    else:
-        path = opt['path'].get('resume_state')
-        state = _read_state(path) if path else None
-    if not path or state is None:
-        return None
-    opt['path']['resume_state'] = path
-    check_resume(opt, state['iter'])
-    opt['datasets']['train']['start_iter'] = state['iter']
+    path = opt['path'].get('resume_state')
+    state = _newest_whole_state(opt) if opt['auto_resume'] else _read_state(path) if path else None
+    if state:
+        check_resume(opt, state['iter'])
+        opt['datasets']['train']['start_iter'] = state['iter']
     return state
 
 
 def _read_state(path: str) -> dict[str, Any]:
     """A ``.state`` file; nothing in it is executed."""
-    if not osp.isfile(path):
-        raise OptionError(f'path.resume_state: {path!r} does not exist: name a file training_states/ITER.state')
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
     except OSError as error:
-        raise OptionError(f'path.resume_state: {path!r} cannot be read ({error.strerror or error})') from None
+        raise OptionError(f'path.resume_state: {path!r} cannot be read ({error.strerror or error}): name a file '
+                          'training_states/ITER.state') from None
     except Exception as error:  # whatever unpickling makes of other bytes
         raise OptionError(f'path.resume_state: {path!r} is damaged or cut short, or not a training state '
                           f'({type(error).__name__}, {osp.getsize(path)} bytes)') from None
-    if not isinstance(state, dict) or not {'epoch', 'iter', 'optimizers', 'schedulers'} <= state.keys():
+    if not isinstance(state, dict) or not {'epoch', 'iter', 'optimizers', 'schedulers'} <= state.keys() \
+            or not isinstance(state['iter'], int):
         raise OptionError(f'path.resume_state: {path!r} is not a training state: name a training_states/ITER.state')
-    if not isinstance(state['iter'], int) or state['iter'] < 0:
-        raise OptionError(f'path.resume_state: {path!r} is damaged: its iteration is {shortened(state["iter"])}')
     return state
 
 
-def _newest_whole_state(opt: dict[str, Any]) -> tuple[str | None, dict[str, Any] | None]:
-    """Path and content of the newest state that can be resumed; None twice where there is no state at all.
+def _newest_whole_state(opt: dict[str, Any]) -> dict[str, Any] | None:
+    """The newest state that can be resumed, with its path in ``opt``; None where there is no state at all.
 
     Raises:
         OptionError: if there are states and none can be used, for a new run would put the old one away.
@@ -80,8 +73,9 @@ def _newest_whole_state(opt: dict[str, Any]) -> tuple[str | None, dict[str, Any]
             continue
         if problem and opt['rank'] == 0:
             _logger.warning('%s; resuming from %s', problem, path)
-        return path, state
+        opt['path']['resume_state'] = path
+        return state
     if problem:
         raise OptionError(f'--auto_resume: no saved state in {folder!r} is whole ({problem}); start anew without '
                           '--auto_resume')
-    return None, None
+    return None

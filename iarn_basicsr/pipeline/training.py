@@ -22,9 +22,10 @@ from basicsr.utils import get_root_logger
 from iarn_basicsr.compat import complete_options, entered
 from iarn_basicsr.config.option_file import copy_option_file
 from iarn_basicsr.errors import OptionError
+from iarn_basicsr.models.iarn_model import check_model
 
 from .launch import INTERRUPTED, print_now
-from .options import check_completed, parse_arguments, read_options
+from .options import parse_arguments, read_options
 from .resume import load_resume_state
 
 __all__ = ['train']
@@ -107,11 +108,7 @@ class StoppableModel:
         return getattr(self.model, name)
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """One step.
-
-        Raises:
-            StoppedError: after it, if the run was to stop.
-        """
+        """One step, and ``StoppedError`` after it if the run was to stop."""
         self.model.optimize_parameters(current_iter)
         if self.stop.wanted(self.model.device):
             self.model.save(0, current_iter)  # a resumed run finds the epoch from the iteration
@@ -130,15 +127,11 @@ class _Run:
 
     def load_resume_state(self, opt: dict[str, Any]) -> dict[str, Any] | None:
         self.state = load_resume_state(opt)
-        check_completed(opt)  # BasicSR's next step puts the folder of an old run away
+        check_model(opt)  # BasicSR's next step puts the folder of an old run away
         return self.state
 
     def make_loggers(self, opt: dict[str, Any]) -> Any:
-        """Tensorboard and wandb.
-
-        Raises:
-            OptionError: if one of them is not installed, or wandb does not start.
-        """
+        """TensorBoard and wandb; ``OptionError`` if one of them is not installed, or wandb does not start."""
         try:
             return init_tb_loggers(opt)
         except ImportError as error:
@@ -164,9 +157,6 @@ class _Run:
         """With ``opt`` the one that copies batches to the GPU."""
         self.prefetcher = _CUDABatches(loader, *opt) if opt else _CPUBatches(loader)
         return self.prefetcher
-
-
-# ------------------------------------------------------------------------------------------------- workers of a loader
 
 
 class _Batches:

@@ -9,7 +9,7 @@ from typing import Any
 
 from iarn_basicsr.errors import WeightsError, suggestion
 
-__all__ = ['DEFAULT', 'FOLDER', 'JPEG', 'NONE', 'entries', 'file_of', 'list_models', 'name_of', 'resolve',
+__all__ = ['DEFAULT', 'FOLDER', 'JPEG', 'NONE', 'entries', 'list_models', 'name_of', 'resolve',
            'survives_jpeg']
 
 FOLDER = osp.dirname(osp.abspath(__file__))
@@ -43,35 +43,25 @@ def survives_jpeg(weights_hash: str) -> bool:
 
 
 def resolve(weights: str) -> tuple[str, str]:
-    """(file, name) of released weights (``default`` or a name), or of a file, which is not opened.
+    """(file, name) of released weights (``default`` or a name), compared with their hash, or of a file, not opened.
 
     Raises:
-        WeightsError: naming what was asked for, if there is no such file or name.
+        WeightsError: naming what was asked for, if there is no such file or name, or the released file is damaged.
     """
     known = entries()
-    name = next(iter(known)) if weights == DEFAULT and known else weights
-    if name in known:
-        return file_of(name), name
-    if osp.isfile(weights):
-        return weights, osp.splitext(osp.basename(weights))[0]
-    released = suggestion(weights, [DEFAULT, *known]) if known else 'this package holds none, name a file'
-    raise WeightsError(f'weights {weights!r}: no such file, and no released weights of this name; {released}')
-
-
-def file_of(name: str) -> str:
-    """Path of the file of released weights.
-
-    Raises:
-        WeightsError: naming the file, if it is missing or damaged.
-    """
-    entry = entries()[name]
-    path = osp.join(FOLDER, entry['file'])
+    name = next(iter(known), '') if weights == DEFAULT else weights
+    if name not in known:
+        if osp.isfile(weights):
+            return weights, osp.splitext(osp.basename(weights))[0]
+        released = suggestion(weights, [DEFAULT, *known]) if known else 'this package holds none, name a file'
+        raise WeightsError(f'weights {weights!r}: no such file, and no released weights of this name; {released}')
+    path, expected = osp.join(FOLDER, known[name]['file']), known[name]['sha256']
     try:
         with open(path, 'rb') as file:
             found = hashlib.sha256(file.read()).hexdigest()
     except OSError as error:
         raise WeightsError(f'{path}: cannot be read ({error.strerror}): install the package again') from None
-    if found != entry['sha256']:
-        raise WeightsError(f'{path} is damaged: sha256 {found[:16]}..., expected {entry["sha256"][:16]}...: '
-                           'install the package again')
-    return path
+    if found != expected:
+        raise WeightsError(f'{path} is damaged: sha256 {found[:16]}..., expected {expected[:16]}...: install the '
+                           'package again')
+    return path, name

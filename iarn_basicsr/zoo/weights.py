@@ -31,6 +31,7 @@ __all__ = ['WeightFile', 'read_weights', 'save_torch', 'weights_hash', 'write_we
 
 _EMA, _ONLY = 'params_ema', 'params'
 _STATE_KEYS = (_EMA, _ONLY, 'state_dict', 'model_state_dict', 'params-ema', 'model', 'net')
+_SAFETENSORS = '.safetensors'
 _WRAPPERS = re.compile(r'^(?:module\.|_orig_mod\.)+')  # of DDP and of torch.compile
 
 
@@ -50,10 +51,10 @@ def read_weights(path: str | os.PathLike[str], *, ema: bool = True, key: str | N
     """Read a weight file of any usual layout.
 
     Args:
-        path: the file; one that ends in ``.safetensors``, in any case, is read as such.
+        path: the file.
         ema: without ``key``, prefer ``params_ema``.
-        key: take exactly these weights. None takes the first of the usual keys that the file has. A file with a single
-            state dict and no key for it (bare, or safetensors) calls it ``params``.
+        key: take exactly these weights; None: the first of the usual keys that the file has. A bare state dict is
+            ``params``.
 
     Raises:
         WeightsError: in one line, naming the file, if it cannot be read, holds no state dict or not the one asked for,
@@ -63,7 +64,7 @@ def read_weights(path: str | os.PathLike[str], *, ema: bool = True, key: str | N
     if osp.exists(path) and not osp.isfile(path) and not osp.isdir(path):  # a pipe: reading it may never end
         raise WeightsError(f'{path}: cannot be read (it is no regular file)')
     try:
-        content, arch = _read_safetensors(path) if _is_safetensors(path) else _read_pth(path)
+        content, arch = _read_safetensors(path) if path.lower().endswith(_SAFETENSORS) else _read_pth(path)
     except OSError as error:
         raise WeightsError(f'{path}: cannot be read ({error.strerror or error})') from None
     state = _choose(path, content, ema, key)
@@ -78,8 +79,7 @@ def read_weights(path: str | os.PathLike[str], *, ema: bool = True, key: str | N
 
 def _choose(path: str, content: Any, ema: bool, key: str | None) -> dict[str, Tensor]:
     """The state dict under ``key``, or under the first of the usual keys, or the content itself."""
-    if not isinstance(content, dict):
-        content = {}
+    content = content if isinstance(content, dict) else {}
     if content and all(isinstance(value, Tensor) for value in content.values()):
         content = {_ONLY: content}
     states = {name: value for name, value in content.items() if isinstance(value, dict) and value and name != 'arch'
@@ -118,26 +118,19 @@ def _read_safetensors(path: str) -> tuple[dict[str, Tensor], Any]:
 
 
 def write_weights(path: str | os.PathLike[str], arch: Mapping[str, Any], **states: Mapping[str, Tensor]) -> None:
-    """Write a weight file, atomically; the ending says which kind.
+    """Write a weight file, atomically: a ``.safetensors``, which holds ``params`` alone, or a ``.pth``.
 
-    Args:
-        path: ``.pth`` or ``.safetensors``, in any case.
-        arch: ``type`` and arguments of the network.
-        states: state dicts by their key in the file: ``params`` and, in a ``.pth``, ``params_ema``.
+    ``arch`` has ``type`` and arguments of the network; ``states`` are ``params`` and ``params_ema``.
 
     Raises:
         WeightsError: if the package safetensors is needed and missing.
     """
     path = os.fspath(path)
     plain = {name: {k: v.detach().cpu().contiguous() for k, v in state.items()} for name, state in states.items()}
-    if _is_safetensors(path):
+    if path.lower().endswith(_SAFETENSORS):
         save_bytes(_safetensors(path).torch.save(plain[_ONLY], {'arch': json.dumps(dict(arch))}), path)
     else:
         save_torch({**plain, 'arch': dict(arch)}, path)
-
-
-def _is_safetensors(path: str) -> bool:
-    return path.lower().endswith('.safetensors')
 
 
 def _safetensors(path: str) -> ModuleType:

@@ -94,12 +94,6 @@ def test_pipes_are_not_replaced_told_beforehand(idle: Path, name: str) -> None:
         refused(idle, *command(name, target), says=(target, 'not a regular file'), code=1)
 
 
-@pytest.mark.parametrize('name', ['downscale', 'downscale_dry_run', 'upscale', 'upscale_dry_run', 'options'])
-def test_a_file_is_no_folder_told_beforehand(idle: Path, name: str) -> None:
-    Path('notes').write_text('hello')
-    refused(idle, *command(name, 'notes/'), says=('cannot be written (notes is not a folder)',))
-
-
 @pytest.mark.parametrize('dry_run', [[], ['--dry-run']])
 def test_what_the_kind_cannot_hold_told_beforehand(idle: Path, dry_run: list[str]) -> None:
     Image.new('RGBA', (31, 23), (1, 2, 3, 100)).save('clear.png')

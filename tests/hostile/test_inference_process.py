@@ -18,17 +18,18 @@ from iarn_basicsr.inference.cli import process
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI = f'{sys.executable} -m iarn_basicsr.inference.cli'
-LIMIT = 120  # seconds for a process, on a busy machine
-# Writing that stops half way: it says so by a file, and waits to be killed.
+LIMIT = 300  # seconds for a process, on a busy machine
+# Writing that stops half way through the second file: it says so by a file, and waits to be killed.
 SLOW = """
 import pathlib, sys, time
 from PIL import Image
 from iarn_basicsr.inference.cli import main
 
-save = Image.Image.save
+save, saved = Image.Image.save, []
 
 def slow(self, file, kind, **options):
-    if pathlib.Path('out/a.png').exists():
+    saved.append(file)
+    if len(saved) == 2:
         file.write(b'half')
         file.flush()
         pathlib.Path('half').touch()
@@ -36,6 +37,24 @@ def slow(self, file, kind, **options):
     save(self, file, kind, **options)
 
 Image.Image.save = slow
+sys.exit(main(sys.argv[1:]))
+"""
+# The first process goes on when the second, one of whose files fails, is done.
+LATE = """
+import os, pathlib, sys, time
+from iarn_basicsr.inference.cli import main
+from iarn_basicsr.inference.rescaler import Rescaler
+
+work = Rescaler.downscale_pixels
+
+def late(self, rgb, size):
+    if os.environ['RANK'] == '0' and not pathlib.Path('out/a.png').exists():
+        while not pathlib.Path('out/b.png').exists():
+            time.sleep(0.1)
+        time.sleep(5)
+    return work(self, rgb, size)
+
+Rescaler.downscale_pixels = late
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -50,13 +69,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def environment() -> dict[str, str]:
+def environment(**more: str) -> dict[str, str]:
     return {**{k: v for k, v in os.environ.items() if k != 'PYTHONUNBUFFERED'}, 'PYTHONPATH': str(ROOT),
-            'OMP_NUM_THREADS': '1'}
+            'OMP_NUM_THREADS': '1', **more}
 
 
-def start(*command: str) -> subprocess.Popen:
-    return subprocess.Popen(command, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+def start(*command: str, **more: str) -> subprocess.Popen:
+    return subprocess.Popen(command, env=environment(**more), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
 
 
@@ -71,29 +90,54 @@ def wait_for(condition: Callable[[], object], child: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
+def times() -> dict[str, int]:
+    return {p.name: p.stat().st_mtime_ns for p in sorted(Path('out').iterdir())}
+
+
 # ------------------------------------------------------------------------------------------------------------ signals
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['SIGTERM', 'SIGKILL'])
-def test_signals_in_the_middle_of_a_file(place: Path, name: str) -> None:
-    """Nothing half written stays, but of SIGKILL, and that a run of the next day removes."""
+def test_a_signal_in_the_middle_of_a_file(place: Path) -> None:
     child = start(sys.executable, '-c', SLOW, 'downscale', 'in', '-o', 'out', '--scale', '2', '--weights', weights(),
                   '--device', 'cpu')
     wait_for(Path('half').exists, child)
-    child.send_signal(getattr(signal, name))
+    child.send_signal(signal.SIGTERM)
     out, err = child.communicate(timeout=LIMIT)
-    assert not out
-    left = [p.name for p in Path('out').iterdir() if p.name != 'a.png']
-    if name == 'SIGKILL':
-        assert child.returncode == -signal.SIGKILL and len(left) == 1 and left[0].startswith('.writing-')
-        os.utime(Path('out', left[0]), (time.time() - 25 * 3600,) * 2)
-    else:
-        assert child.returncode == 128 + getattr(signal, name) and not left
-        assert err.strip() == 'iarn downscale: interrupted; every file that was written is complete'
-    first = Path('out/a.png').read_bytes()
-    assert iarn('downscale', 'in', '-o', 'out', '--scale', 2).code == 0
-    assert list(contents(Path('out'))) == ['a.png', 'b.png', 'c.png'] and Path('out/a.png').read_bytes() == first
+    assert not out and err.strip() == 'iarn downscale: interrupted; every file that was written is complete'
+    assert child.returncode == 128 + signal.SIGTERM and list(times()) == ['a.png']
+
+
+@pytest.mark.slow
+def test_a_process_of_several_is_killed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command again makes what is missing, and nothing else."""
+    Image.fromarray(RGB).resize((310, 230)).save('in/b.png')
+    Image.fromarray(RGB).resize((31, 20)).save('in/d.png')
+    line = ('downscale', 'in', '-o', 'out', '--scale', '2', '--weights', weights(), '--device', 'cpu')
+    children = [start(sys.executable, '-c', SLOW, *line, '--skip-existing', RANK=rank, WORLD_SIZE='2') for rank in '01']
+    wait_for(Path('half').exists, children[1])
+    children[1].send_signal(signal.SIGKILL)
+    assert [child.communicate(timeout=LIMIT)[1] for child in children] == [
+        'iarn downscale: process 0 of 2: 1 done, 0 skipped, 0 failed\n', '']
+    first = {name: made for name, made in times().items() if not name.startswith('.writing-')}
+    assert list(first) == ['a.png', 'b.png'] and len(times()) == 3
+    for rank, says in enumerate(('0 done, 1 skipped', '2 done, 1 skipped')):
+        monkeypatch.setenv('RANK', str(rank))
+        monkeypatch.setenv('WORLD_SIZE', '2')
+        assert iarn(*line, '--skip-existing') == (0, '', f'iarn downscale: process {rank} of 2: {says}, 0 failed\n')
+    assert list(times())[1:] == ['a.png', 'b.png', 'c.png', 'd.png'] and first.items() <= times().items()
+
+
+@pytest.mark.slow
+def test_a_file_that_fails_does_not_stop_the_other_processes(place: Path) -> None:
+    """Though torchrun ends them when one fails."""
+    Path('in/text.png').write_text('hello')
+    Path('late.py').write_text(LATE)
+    child = start(sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2', 'late.py', 'downscale', 'in',
+                  '-o', 'out', '--scale', '2', '--weights', weights(), '--device', 'cpu')
+    err = child.communicate(timeout=LIMIT)[1]
+    assert child.returncode == 1 and 'done, 0 skipped, 1 failed' in err and 'done, 0 skipped, 0 failed' in err
+    assert list(times()) == ['a.png', 'b.png', 'c.png']
 
 
 @pytest.mark.slow

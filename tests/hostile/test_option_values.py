@@ -29,9 +29,9 @@ def refusal(options, is_train=True, files=False):
 
 @pytest.mark.parametrize(('place', 'value'), [
     *(('name', name) for name in (5, '../../escape', 'a\\b', '..', '', 'two\nlines', 'esc\x1b[31m', 'end\n', ' x',
-                                  'x' * 101, '\ud800')),
+                                  'x' * 101, '\ud800', 'x2:1', 'dot.', 'space ', 'nul', 'COM1.txt')),
     ('num_gpu', 'all'), ('num_gpu', True), ('scale', {'a': 1}), ('model_type', ['IARNModel']),
-    ('network_g.num_block', 0), ('network_g.order', 2.5), ('path.pretrain_network_g', 'nul\0'),
+    ('network_g.num_block', -1), ('network_g.order', 2.5), ('path.pretrain_network_g', 'nul\0'),
     ('val.jpeg', [101]), ('val.metrics', ['psnr']), ('val.metrics', {5: {'type': 'calculate_psnr'}}),
     ('val.metrics.psnr.crop_border', 'automatic'), ('train.total_iter', 10**400), ('train.total_iter', INFINITE),
     ('train.amp', 'x' * 20000), ('train.optim_g.lr', NAN), ('train.optim_g.betas', [0.9]),
@@ -41,7 +41,7 @@ def refusal(options, is_train=True, files=False):
 ])
 def test_wrong_value(place, value):
     line = refusal(changed(good(), place, value))
-    assert (place.rpartition('.')[2] in line and 'expected' in line) or 'nothing to train' in line
+    assert place.rpartition('.')[2] in line and 'expected' in line
     if isinstance(value, (int, float, str)) and len(repr(value)) < 100:
         assert repr(value) in line
 
@@ -170,7 +170,8 @@ def test_a_training_file_can_be_tested():
     ('val.metrics', {'n': {'type': 'calculate_niqe', 'crop_border': 0, 'convert_to': 'y', 'better': 'lower'},
                      'c': {'type': 'calculate_ciede2000', 'percentile': 95, 'compare': 'lr'}}),
     ('datasets.train.dataset_enlarge_ratio', 0.5), ('path.ignore_resume_networks', ['network_d']),
-    ('logger.wandb', None), ('network_g', {'type': 'IARN'}), ('name', 'Übung 3 (x1.5–4)'),
+    ('logger.wandb', None), ('network_g', {'type': 'IARN'}),
+    *(('name', name) for name in ('Übung 3 (x1.5–4)', 'console.nul', '.x')),
     ('datasets.val.scales', ['1.5x3', 2, [2, 3]]), ('datasets.val_2', {
         'name': 'two', 'type': 'ArbitraryScaleDataset', 'dataroot_gt': 'hr', 'scales': [2]}),
     ('plugin', 'iarn_basicsr.plugin.__version__'), ('val.suffix', 'a b'),

@@ -101,12 +101,11 @@ def test_state_that_is_named(small_run: tuple[Path, dict[str, Any]], monkeypatch
     assert '\n' not in str(error.value) and not Path('executed').exists()
 
 
-@pytest.mark.parametrize('value', [None, -1], ids=str)
-def test_state_without_a_number(small_run: tuple[Path, dict[str, Any]], value: Any) -> None:
+def test_state_without_a_number(small_run: tuple[Path, dict[str, Any]]) -> None:
     run, opt = small_run
-    torch.save({**torch.load(run / STATE, weights_only=True), 'iter': value}, run / STATE)
+    torch.save({**torch.load(run / STATE, weights_only=True), 'iter': None}, run / STATE)
     opt['auto_resume'], opt['path']['resume_state'] = False, str(run / STATE)
-    with pytest.raises(OptionError, match='4.state. is damaged: its iteration is '):
+    with pytest.raises(OptionError, match='4.state. is not a training state'):
         load_resume_state(opt)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iarn_basicsr.archs.channel_split import merge, split
-from iarn_basicsr.archs.grid import AxisWindow, Grid, PaddedGrid, make_grid
+from iarn_basicsr.archs.grid import AxisWindow, Grid, make_grid
 from iarn_basicsr.archs.scale_encoding import pooling_matrix, unpooling_matrix
 from iarn_basicsr.ops.resample import PAIRS
 from iarn_basicsr.ops.size import lr_size
@@ -125,8 +125,5 @@ def test_grids_are_cached() -> None:
 def test_errors() -> None:
     with pytest.raises(ValueError, match="split 'haar' is unknown: choose one of"):
         make((8, 8), (4, 4), 'haar')
-    for largest, lr in (((300, 100), (50, 50)), ((144, 144), (72, 72))):  # 4 x 72 = 288 cells
-        with pytest.raises(ValueError, match='is too large for fixed memory: at most 256 a side'):
-            PaddedGrid(largest, lr, 'cubic', 4, torch.float32, torch.device('cpu'))
     with pytest.raises(ValueError, match='cannot resample 8 HR pixels to 9'):
         make((8, 8), (4, 9))

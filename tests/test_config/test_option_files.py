@@ -19,7 +19,7 @@ import iarn_basicsr
 from iarn_basicsr import list_models
 from iarn_basicsr.config.benchmark_schema import check_benchmark
 from iarn_basicsr.config.option_file import read_option_file
-from iarn_basicsr.config.schema import check_options
+from iarn_basicsr.pipeline.registered import check_file
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ROOT / 'options'
@@ -43,7 +43,7 @@ def options(path: Path | str) -> dict[str, Any]:
 def test_file_builds(path, image_folder):
     opt = options(path)
     is_train = 'train' in opt
-    check_options(opt, is_train, files=False)
+    check_file(opt, is_train, files=False)
     folder = image_folder('hr', [(160, 160)])
     for phase, dataset in opt['datasets'].items():
         dataset.update(phase=phase.split('_')[0], dataroot_gt=str(folder), io_backend={'type': 'disk'})

@@ -130,25 +130,17 @@ def test_missing_file_and_folder(read, tmp_path):
 
 def test_encodings(read, tmp_path):
     """UTF-8 with or without a byte-order mark, whatever the locale; any other is one line."""
-    for content, said in (('name: Übung'.encode('utf-16'), 'it is utf-16; save it as utf-8'),
-                          (b'name: \xff', 'utf-8'), (b'a: ' + b'x' * 10**6, 'it has more than 1000000 bytes')):
+    for content in ('name: Übung'.encode('utf-16'), b'name: \xff'):
         (tmp_path / 'own.yml').write_bytes(content)
-        with pytest.raises(OptionError, match=f"'own.yml' is not valid YAML: .*{said}"):
+        with pytest.raises(OptionError, match="'own.yml' is not valid YAML: 'utf-8' codec"):
             read_option_file('own.yml')
     (tmp_path / 'own.yml').write_bytes('\ufeffname: Übung'.encode())
     assert read_option_file('own.yml') == {'name': 'Übung'}
 
 
-def test_anchors_that_repeat_each_other(read):
-    text = 'a0: &a0 [1, 1]\n' + ''.join(f'a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n' for n in range(1, 40))
-    assert 'more than 100000 values' in refusal(read, own=text)
-    assert 'nested without end' in refusal(read, own='a: &a [*a]\n')
-
-
-@pytest.mark.parametrize('text', [
-    'a: !!int abc', 'a: 2026-13-45', 'a: !!bool abc', '&a {b: *a}'])
+@pytest.mark.parametrize('text', ['a: !!int abc', 'a: 2026-13-45', 'a: !!bool abc', 'a: ' + '[' * 2000])
 def test_values_that_are_none_end_with_one_line(read, text):
-    assert "-opt: 'own.yml' is not valid YAML: " in refusal(read, own=f'{text}\n' if text[0] == 'a' else text)
+    assert "-opt: 'own.yml' is not valid YAML: " in refusal(read, own=text)
 
 
 @pytest.mark.parametrize('value', ['[', '!!python/object/apply:os.system ["touch pwned"]'])

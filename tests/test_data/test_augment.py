@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iarn_basicsr.config.schema import NoiseOptions, ShrinkOptions
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
-from iarn_basicsr.data.augment import Noise, Shrink
+from iarn_basicsr.data.augment import shrunk, source_size, with_noise
 from iarn_basicsr.data.schedule import Draw
 from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
@@ -52,9 +53,9 @@ def test_only_a_share_is_shrunk_by_factors_from_the_range(ramp):
        factor=st.floats(1, 8), seed=st.integers(0, 9))
 def test_the_crop_fits_the_image_and_becomes_the_patch(patch, extra, factor, seed):
     image = (patch[0] + extra[0], patch[1] + extra[1])
-    source = Shrink(1, factor, factor).source_size(patch, image, np.random.default_rng(seed))
+    source = source_size(ShrinkOptions(prob=1, range=[factor, factor]), patch, image, np.random.default_rng(seed))
     assert all(m <= s <= n for m, s, n in zip(patch, source, image))
-    result = Shrink.apply(np.full((*source, 3), 9, np.uint8), patch)
+    result = shrunk(np.full((*source, 3), 9, np.uint8), patch)
     assert result.shape == (*patch, 3) and (result == 9).all()
 
 
@@ -94,5 +95,5 @@ def test_prob_0_neither_shrinks_nor_adds_noise(ramp):
 
 def test_noise_0_and_factor_1_leave_the_patch_as_it_is():
     patch = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
-    assert np.array_equal(Noise(1, 0, 0).apply(patch, np.random.default_rng(0)), patch)
-    assert Shrink(1, 1, 1).source_size((8, 9), (30, 30), np.random.default_rng(0)) == (8, 9)
+    assert np.array_equal(with_noise(patch, NoiseOptions(prob=1, range=[0, 0]), np.random.default_rng(0)), patch)
+    assert source_size(ShrinkOptions(prob=1, range=[1, 1]), (8, 9), (30, 30), np.random.default_rng(0)) == (8, 9)

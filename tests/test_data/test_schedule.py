@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iarn_basicsr.data.schedule import (
-    CommonScales,
-    Curriculum,
-    ScaleSchedule,
-    batches_per_epoch,
-    epoch_draws,
-    generator,
-)
+from iarn_basicsr.config.schema import TrainDatasetOptions, check
+from iarn_basicsr.data.schedule import ScaleSchedule, batches_per_epoch, epoch_draws, generator
+
+DATA = {'name': 'd', 'dataroot_gt': 'hr', 'num_worker_per_gpu': 0, 'batch_size_per_gpu': 1}
+
+
+def scale_schedule(**options):
+    return ScaleSchedule(check('d', TrainDatasetOptions, {**DATA, **options}))
 
 
 def test_generator_depends_on_nothing_else():
@@ -55,7 +55,7 @@ def test_small_dataset_still_fills_a_batch():
 
 
 def test_scale_covers_the_range_uniformly():
-    schedule = ScaleSchedule(1.0, 4.0, 0.0, None, seed=0)
+    schedule = scale_schedule()
     scales = np.array([schedule.scale(step) for step in range(1, 2001)])
     assert np.array_equal(scales[:, 0], scales[:, 1])
     assert scales.min() >= 1 and scales.max() <= 4
@@ -64,15 +64,15 @@ def test_scale_covers_the_range_uniformly():
 
 
 def test_asymmetric_share():
-    schedule = ScaleSchedule(1.0, 4.0, 0.25, None, seed=0)
+    schedule = scale_schedule(asymmetric_prob=0.25)
     differs = np.mean([v != h for v, h in (schedule.scale(step) for step in range(1, 2001))])
     assert differs == pytest.approx(0.25, abs=0.04)
 
 
 def test_curriculum_holds_then_widens_linearly():
-    schedule = ScaleSchedule(1.0, 4.0, 0.0, Curriculum(start=2, hold=100, widen=200), seed=0)
+    schedule = scale_schedule(curriculum={'start': 2, 'hold': 100, 'widen': 200})
     assert {schedule.scale(step) for step in range(1, 101)} == {(2.0, 2.0)}
-    full = ScaleSchedule(1.0, 4.0, 0.0, None, seed=0)
+    full = scale_schedule()
     for step in (150, 200, 300, 301, 5000):
         width, unit = min(1.0, (step - 100) / 200), (full.scale(step)[0] - 1) / 3
         low, high = 2 - width, 2 + 2 * width
@@ -81,8 +81,8 @@ def test_curriculum_holds_then_widens_linearly():
 
 def test_common_scales_take_their_share_and_leave_the_other_draws_as_they_are():
     pairs = ((2.0, 2.0), (4.0, 4.0), (1.5, 3.0))
-    plain = ScaleSchedule(1.0, 4.0, 0.5, None, seed=0)
-    schedule = ScaleSchedule(1.0, 4.0, 0.5, None, seed=0, common=CommonScales(0.4, pairs))
+    plain = scale_schedule(asymmetric_prob=0.5)
+    schedule = scale_schedule(asymmetric_prob=0.5, common_scales={'prob': 0.4, 'scales': [*map(list, pairs)]})
     drawn = [schedule.scale(step) for step in range(1, 3001)]
     for pair in pairs:
         assert np.mean([d == pair for d in drawn]) == pytest.approx(0.4 / 3, abs=0.02)
@@ -90,13 +90,13 @@ def test_common_scales_take_their_share_and_leave_the_other_draws_as_they_are():
 
 
 def test_common_scales_wait_until_the_curriculum_reaches_them():
-    schedule = ScaleSchedule(1.0, 4.0, 0.0, Curriculum(start=2, hold=100, widen=200), seed=0,
-                             common=CommonScales(1.0, ((3.0, 3.0), (4.0, 4.0))))
+    schedule = scale_schedule(curriculum={'start': 2, 'hold': 100, 'widen': 200},
+                              common_scales={'prob': 1, 'scales': [3, 4]})
     assert {schedule.scale(step) for step in range(1, 101)} == {(2.0, 2.0)}
     assert {schedule.scale(step) for step in range(201, 300)} == {(3.0, 3.0)}  # the range ends below x4
     assert {schedule.scale(step) for step in range(300, 400)} == {(3.0, 3.0), (4.0, 4.0)}
 
 
 def test_pick_takes_every_listed_scale():
-    schedule = ScaleSchedule(1.0, 4.0, 0.0, None, seed=0)
+    schedule = scale_schedule()
     assert {schedule.pick(step, [(2.0, 2.0), (1.5, 3.0)]) for step in range(1, 50)} == {(2.0, 2.0), (1.5, 3.0)}

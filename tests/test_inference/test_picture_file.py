@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
 from iarn_basicsr.errors import ImageError
+from iarn_basicsr.files import IMAGE_ENDINGS, readable_endings
 from iarn_basicsr.inference import picture_file as images
 from iarn_basicsr.inference.lr_metadata import LRMetadata, checksum
 from iarn_basicsr.inference.picture_file import Picture, channel_mean, eight_bit, read_picture, write_picture
@@ -100,6 +101,23 @@ def test_8_bit_modes(tmp_path: Path, mode: str, name: str, options: dict, read_m
     assert picture.rgb.dtype == np.uint8 and picture.size == (11, 17)
     assert np.array_equal(pixels(picture), expected)
     assert picture.metadata is None and not picture.no_metadata and not picture.remarks
+
+
+def test_every_kind_that_pillow_decodes_is_read(tmp_path: Path) -> None:
+    """As a gray picture and in colour; one that Pillow only names, or hands to another program, is no picture."""
+    kinds, read = Image.registered_extensions(), set()
+    for ending in readable_endings():
+        for mode in ('L', 'RGB'):
+            try:
+                of_mode(mode).save(tmp_path / f'x{ending}')
+            except (KeyError, OSError, ValueError):  # of which Pillow has no writer, or none for this mode
+                continue
+            found = read_picture(str(tmp_path / f'x{ending}'))
+            if kinds[ending] not in ('AVIF', 'GIF', 'ICNS', 'JPEG', 'MPO', 'WEBP'):  # which change the pixels
+                assert np.array_equal(found.rgb, np.asarray(of_mode(mode).convert('RGB'))), ending
+            read.add(ending)
+    assert read >= {*IMAGE_ENDINGS, '.apng', '.jfif', '.jpe', '.jp2', '.pgm', '.pnm', '.tga', '.gif', '.ico', '.sgi'}
+    assert not {'.pdf', '.eps', '.ps', '.mpg', '.h5', '.grib', '.bufr', '.wmf'} & set(readable_endings())
 
 
 @pytest.mark.parametrize('name', ['x.png', 'x.tif'])

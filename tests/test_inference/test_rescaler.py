@@ -125,14 +125,14 @@ def test_the_file_restores_as_the_memory_does(rescaler: Rescaler, tmp_path_facto
 
     lr = rescaler.downscale_file(str(folder / 'source.png'), str(folder / f'lr.{ending}'), scale=scale)
     restored = rescaler.upscale_file(str(folder / f'lr.{ending}'), str(folder / 'restored.png'))
-    memory = rescaler.roundtrip(source.rgb, scale=scale)
+    memory = rescaler.roundtrip(source, scale=scale)
     found = read_picture(str(folder / f'lr.{ending}'))
     assert found.metadata == lr.metadata and lr.metadata.hr_size == size
-    assert np.array_equal(found.rgb, memory.lr) and np.array_equal(restored.rgb, memory.restored)
+    assert np.array_equal(found.rgb, memory.lr.rgb) and np.array_equal(restored.rgb, memory.restored.rgb)
     whole = read_picture(str(folder / 'restored.png'))
     assert whole.mode == source.mode == ('L' if mode in ('1', 'L', 'LA') else 'RGB') and whole.metadata is None
-    expected = np.repeat(np.round(memory.restored.mean(2)).astype(np.uint8)[..., None], 3, 2)
-    assert np.array_equal(whole.rgb, memory.restored if whole.mode == 'RGB' else expected)
+    expected = np.repeat(np.round(memory.restored.rgb.mean(2)).astype(np.uint8)[..., None], 3, 2)
+    assert np.array_equal(whole.rgb, memory.restored.rgb if whole.mode == 'RGB' else expected)
     assert (whole.alpha is None) == (mode not in ('LA', 'RGBA'))
     if whole.alpha is not None:
         small = bicubic_alpha(source.alpha, lr.size, bicubic_downscale)

@@ -9,7 +9,6 @@ from test_models.batches import MSE
 from torch.nn import functional as F
 
 from iarn_basicsr import quantise
-from iarn_basicsr.archs.grid import PaddedGrid
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.models.graphed_step import GraphedStep
 from iarn_basicsr.ops.resample import bicubic_downscale
@@ -61,11 +60,6 @@ def test_another_batch_size():
         gt, lq = (x[:count] for x in batch((20, 20)))
         wanted = losses(net(gt, LR), gt, lq)
         assert step(gt, lq)['l_rec'].item() == pytest.approx(wanted['l_rec'].item(), rel=1e-10)
-
-
-def test_memory_beyond_one_dense_matrix():
-    with pytest.raises(ValueError, match=r'\(300, 40\).*at most 256'):
-        PaddedGrid((300, 40), (100, 20), 'cubic', 4, torch.float32, torch.device('cpu'))
 
 
 def data(lq_size=8, scale_range=(1.5, 3)):

@@ -13,7 +13,6 @@ from test_models.batches import randomise
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS
-from iarn_basicsr.models.validation import _name_below
 from iarn_basicsr.ops.jpeg import jpeg_copy
 
 
@@ -85,15 +84,6 @@ def test_images_of_one_name(make_model, tmp_path):
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*.png')}
     assert set(found) == {'a/x.png', 'b/x.png', 'y.jpg.png', 'y.png.png', 'z.png'}
     assert len(set(found.values())) == 5
-
-
-@pytest.mark.parametrize(('root', 'path', 'name'), [
-    ('data', 'data/a/b.c.png', 'a/b.c'), ('./data/', './data/b.png', 'b'), ('../data', '../data/a/b.JPG', 'a/b'),
-    ('lr/{scale}', 'lr/x1.5x3/a/b.png', 'a/b'), ('/lr/{factor}', '/lr/1.5x3/b.png', 'b'),
-    ('data.lmdb', 'a/b.c', 'a/b.c'), ('elsewhere', '../data/a/b.png', 'b'),
-])
-def test_names_of_saved_images(root, path, name):
-    assert _name_below({'dataroot_lq': root}, path, 'x1.5x3') == name
 
 
 def test_lr_images_alone(make_model, tmp_path, image_folder):

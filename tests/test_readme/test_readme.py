@@ -16,11 +16,11 @@ from helpers import make_image
 
 from iarn_basicsr.config.benchmark_schema import check_benchmark
 from iarn_basicsr.config.option_file import override, read_option_file
-from iarn_basicsr.config.schema import check_options
 from iarn_basicsr.inference.cli.commands import iarn
 from iarn_basicsr.inference.picture_file import Picture
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.pipeline.options import parse_arguments
+from iarn_basicsr.pipeline.registered import check_file
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = [ROOT / 'README.md', *sorted(p for folder in ('iarn_basicsr', 'options', 'scripts')
@@ -69,7 +69,7 @@ def test_command_parses(place, monkeypatch, command):
         options = read_option_file(args.opt)
         for entry in args.force_yml:
             override(options, entry)
-        check_options(options, program == 'iarn-train', files=False)
+        check_file(options, program == 'iarn-train', files=False)
 
 
 @pytest.mark.slow

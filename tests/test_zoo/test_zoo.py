@@ -215,7 +215,7 @@ def test_released_weights(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     entry, net = zoo.entries()[name], load(name)[0]
     assert weights_hash(net) == entry['weights_hash']
     assert entry['parameters'] == sum(p.numel() for p in net.parameters())
-    assert read_weights(zoo.file_of(name)).arch == net.arch  # every option stands in the file
+    assert read_weights(zoo.resolve(name)[0]).arch == net.arch  # every option stands in the file
     recipes = re.findall(r'options/[\w./-]+\.yml', entry['training'])
     assert recipes and all((ROOT / recipe).is_file() for recipe in recipes)
     assert entry['training_data'] and entry['steps'] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from os import path as osp
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -12,7 +13,7 @@ import click
 
 from iarn_basicsr import zoo
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.files import IMAGE_ENDINGS, check_writable, save_bytes
+from iarn_basicsr.files import IMAGE_ENDINGS, check_writable, save_bytes, without_ending
 from iarn_basicsr.inference import MOST_EFFORT, SMALLEST_TILE
 from iarn_basicsr.ops.jpeg import DEFAULT_QUALITY, QUALITIES, is_jpeg
 from iarn_basicsr.ops.size import Region, Size, lr_size, parse_scale, scale_label
@@ -46,13 +47,10 @@ Command = TypeVar('Command', bound=Callable[..., Any])
 
 def size_of(text: str) -> Size:
     """WIDTHxHEIGHT, as (h, w)."""
-    try:
-        width, height = (int(n) for n in text.lower().split('x'))
-    except ValueError:
-        raise click.BadParameter(f'{text!r}: write WIDTHxHEIGHT, for example 1920x1080') from None
-    if width < 1 or height < 1:
-        raise click.BadParameter(f'{text!r}: a side has at least one pixel')
-    return height, width
+    numbers = re.fullmatch(r'0*([1-9]\d{0,8})x0*([1-9]\d{0,8})', text, re.ASCII | re.IGNORECASE)
+    if not numbers:
+        raise click.BadParameter(f'{text!r}: write WIDTHxHEIGHT, for example 1920x1080')
+    return int(numbers[2]), int(numbers[1])
 
 
 def region_of(text: str) -> Region:
@@ -97,7 +95,8 @@ def files(forms: str) -> Callable[[Command], Command]:
         click.option('-o', '--output', required=True, metavar='OUT', help='Folder, or a file for a single file.'),
         click.option('--format', 'form', type=FORMAT, default='png', metavar='F',
                      help=f'Of files in a folder: {forms}.'),
-        click.option('--dry-run', is_flag=True, help='Say what would be done.'), OVERWRITE)
+        click.option('--dry-run', is_flag=True, help='Say what would be done.'), OVERWRITE,
+        click.option('--skip-existing', is_flag=True, help='Make only what is missing, and say nothing of the rest.'))
 
 
 def computing(which: str) -> Callable[[Command], Command]:
@@ -155,21 +154,21 @@ def iarn() -> None:
 @click.option('--allow-lossy', is_flag=True, help='Write .jpg or .bmp with any weights all the same.')
 @computing(f'default: {zoo.DEFAULT}, for .jpg {zoo.JPEG}; see iarn verify for the names')
 @DETAIL
-def downscale(sources: tuple[str, ...], output: str, form: str, dry_run: bool, overwrite: bool,
-              scale: tuple[float, float] | None, size: Size | None, max_side: int | None, quality: int | None,
-              allow_lossy: bool, weights: str | None, **computing: Any) -> int:
+def downscale(scale: tuple[float, float] | None, size: Size | None, max_side: int | None, quality: int | None,
+              allow_lossy: bool, weights: str | None, device: str | None, tile: int | None, payload: float | str,
+              effort: int, **files: Any) -> int:
     """Make LR images from which the originals can be restored."""
     exactly_one(scale=scale, size=size, max_side=max_side)
     with postponed():
         from .batch import Batch
-    with Batch(sources, output, form, overwrite=overwrite, dry_run=dry_run) as batch:
-        rescaler = load(weights or (zoo.JPEG if is_jpeg(batch.ending) else zoo.DEFAULT), **computing)
+    with Batch(**files) as batch:
+        rescaler = load(weights or (zoo.JPEG if is_jpeg(batch.ending) else zoo.DEFAULT), device, tile, payload, effort)
         for job in batch:
             with batch.making(job):
                 batch.made(job, rescaler.downscale_file(
                     job.source, job.target, scale, size, max_side, allow_lossy=allow_lossy, quality=quality,
-                    dry_run=dry_run))
-    return batch.status
+                    dry_run=batch.dry_run))
+    return int(bool(batch.failed))
 
 
 @command('upscale')
@@ -179,15 +178,15 @@ def downscale(sources: tuple[str, ...], output: str, form: str, dry_run: bool, o
               'width x height + left + top.')
 @click.option('--force', is_flag=True, help='Restore even if the weights differ or the LR was changed.')
 @computing('default: those that the LR was made with')
-def upscale(sources: tuple[str, ...], output: str, form: str, dry_run: bool, overwrite: bool, size: Size | None,
-            region: Region | None, force: bool, weights: str | None, **computing: Any) -> int:
+def upscale(size: Size | None, region: Region | None, force: bool, weights: str | None, device: str | None,
+            tile: int | None, **files: Any) -> int:
     """Restore the originals from LR images."""
     with postponed():
         from iarn_basicsr.inference.picture_file import read_picture
 
         from .batch import Batch
-    loaded = functools.lru_cache(maxsize=2)(functools.partial(load, **computing))
-    with Batch(sources, output, form, overwrite=overwrite, dry_run=dry_run) as batch:
+    loaded = functools.lru_cache(maxsize=2)(functools.partial(load, device=device, tile=tile))
+    with Batch(**files) as batch:
         loaded(weights or zoo.DEFAULT)  # a mistake in the arguments ends here, before the first file
         for job in batch:
             with batch.making(job):
@@ -195,8 +194,8 @@ def upscale(sources: tuple[str, ...], output: str, form: str, dry_run: bool, ove
                 known = zoo.name_of(picture.metadata.weights) if picture.metadata else None
                 rescaler = loaded(weights or known or (zoo.JPEG if is_jpeg(job.source) else zoo.DEFAULT))
                 batch.made(job, rescaler.upscale_file(picture, job.target, size, force, region=region,
-                                                           dry_run=dry_run))
-    return batch.status
+                                                     dry_run=batch.dry_run))
+    return int(bool(batch.failed))
 
 
 @command('compare')
@@ -219,7 +218,7 @@ def compare(source: str, scales: tuple[tuple[float, float], ...], jpeg: tuple[in
         from iarn_basicsr.inference import compare as comparing
         from iarn_basicsr.inference.picture_file import read_picture
     picture = read_picture(source)
-    target = output or osp.splitext(osp.basename(source))[0] + '_compare.html'
+    target = output or without_ending(osp.basename(source)) + '_compare.html'
     if not target.lower().endswith(('.html', '.htm')):
         raise click.UsageError(f'-o {target}: the page is HTML, choose a name that ends in .html')
     refuse_existing(target, overwrite)
@@ -254,9 +253,9 @@ def info(sources: tuple[str, ...]) -> int:
 
 def description(path: str, picture: Picture) -> Iterator[str]:
     """What ``iarn info`` says about a picture."""
-    from iarn_basicsr.inference.picture_file import eight_bit
+    from iarn_basicsr.ops.transparency import seen
     from iarn_basicsr.payload import bits
-    metadata, lr = picture.metadata, eight_bit(picture.rgb)
+    metadata = picture.metadata
     kind = f'{picture.mode}{"" if picture.alpha is None else " with alpha"}, {8 * picture.rgb.dtype.itemsize} bits'
     yield f'{path}: {wh(picture.size)}, {kind}, {osp.getsize(path)} bytes'
     if picture.no_metadata:
@@ -272,11 +271,11 @@ def description(path: str, picture: Picture) -> Iterator[str]:
         if metadata.payload:
             damage = ''
             try:
-                bits.read(lr)
+                bits.read(seen(picture.visible, picture.alpha))
             except bits.PayloadError as error:
                 damage = f', but {error}'
             yield f'  {metadata.payload:g} low bits of each sample hold coded detail{damage}'
-        if change := metadata.change(lr):
+        if change := metadata.change(picture.visible):
             yield f'  {change}'
 
 
@@ -365,8 +364,10 @@ def load(weights: str, device: str | None, tile: int | None, payload: float | st
     with postponed():
         from iarn_basicsr.inference.rescaler import Rescaler
         from iarn_basicsr.inference.tiling import reuse_freed_memory
+
+        from .share import Process
     reuse_freed_memory()
-    return Rescaler.load(weights, device=device, tile=tile, payload=payload, effort=effort, progress=Bar())
+    return Rescaler.load(weights, device or Process.of_environment().device, tile, payload, effort, Bar())
 
 
 def print_checks(checks: Iterable[tuple[str, bool, str]]) -> int:

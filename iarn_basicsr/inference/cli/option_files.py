@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from pathlib import Path
 
 from iarn_basicsr.errors import OptionError, suggestion
@@ -33,14 +35,9 @@ def file_of(name: str) -> Path:
 
 def summary(name: str) -> str:
     """The first sentence of the comment at the top of an option file."""
-    lines = []
-    for line in file_of(name).read_text(encoding='utf-8').splitlines():
-        if line.startswith('# yaml-language-server:'):
-            continue
-        if not line.startswith('# ') or line.startswith('#  '):
-            break
-        lines.append(line[1:].strip())
-    return ' '.join(lines).split('. ')[0].rstrip('.')
+    lines = file_of(name).read_text(encoding='utf-8').splitlines()
+    comment = itertools.takewhile(re.compile('# [^ ]').match, (n for n in lines if not n.startswith('# yaml-language')))
+    return ' '.join(line[2:].strip() for line in comment).split('. ')[0].rstrip('.')
 
 
 def _folder() -> Path:
