@@ -21,7 +21,7 @@ import iarn_basicsr.plugin  # noqa: F401  (makes basicsr importable and register
 torch.set_num_threads(1)  # tiny tensors: threads only wait for each other, the more so on a busy machine
 
 
-@pytest.fixture(autouse=True, scope='session')
+@pytest.fixture(autouse=True)
 def _signals() -> None:
     """As in a terminal: a shell ignores Ctrl-C in the background, nohup ignores SIGHUP, and children inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

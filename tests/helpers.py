@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,14 @@ import cv2
 import numpy as np
 import torch
 import yaml
+from hypothesis import settings
 
 from iarn_basicsr.archs.iarn import IARN
+
+ROOT = Path(__file__).resolve().parents[1]
+TORCHRUN = '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2'
+
+few = settings(max_examples=25, deadline=None, derandomize=True)  # of a property of numbers
 
 # The smallest network that every coupling and every split takes.
 DENSE = {'num_block': 1, 'width': 4, 'order': 4, 'extra_channels': 0, 'subnet': 'dense'}
@@ -64,11 +73,21 @@ def write_yaml(options: dict[str, Any], path: Path) -> Path:
     return path
 
 
+def run_python(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Python in a process of its own, on one thread, which finds the repository first."""
+    return subprocess.run([sys.executable, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=300,
+                          env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'})
+
+
 def tiny_net(std: float = 0.02, seed: int = 0, **options: Any) -> IARN:
-    """A small dense network, every parameter moved by ``std``: nothing holds by the initialisation alone."""
+    """A small dense network, every parameter moved by ``std``."""
     torch.manual_seed(seed)
-    net = IARN(**{**DENSE, **options})
+    return randomised(IARN(**{**DENSE, **options}), std).eval()
+
+
+def randomised(net: torch.nn.Module, std: float = 0.05) -> torch.nn.Module:
+    """The network with every parameter moved: nothing holds by the initialisation alone."""
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(std * torch.randn_like(parameter))
-    return net.eval()
+    return net

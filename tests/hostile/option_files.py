@@ -1,7 +1,5 @@
 """Option files in which nothing is wrong, and how to spoil them."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 

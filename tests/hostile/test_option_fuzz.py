@@ -1,7 +1,5 @@
 """Option files changed at random: they are accepted, or refused with one line; nothing else comes out."""
 
-from __future__ import annotations
-
 import copy
 import random
 

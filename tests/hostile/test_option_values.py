@@ -1,7 +1,5 @@
 """Wrong option files: each ends with one line that names key and value, before anything is built or written."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest
@@ -22,9 +20,6 @@ def refusal(options, is_train=True, files=False):
     line = str(caught.value)
     assert '\n' not in line and line.isprintable() and len(line) < 700
     return line
-
-
-# -------------------------------------------------------------------------------------------------- values of the file
 
 
 @pytest.mark.parametrize(('place', 'value'), [
@@ -69,9 +64,6 @@ def test_no_gpu(monkeypatch):
     assert 'num_gpu: 1; PyTorch finds no GPU here; expected auto, or 0' in refusal(changed(good(), 'num_gpu', 1))
 
 
-# ---------------------------------------------------------------------------------------------------------------- keys
-
-
 def places(options, above=''):
     """Every key of the sections, but for names that are free."""
     for key, value in options.items():
@@ -108,9 +100,6 @@ def test_missing_option(place, value):
     assert place.rpartition('.')[2] in refusal(changed(good(), place, value))
 
 
-# ------------------------------------------------------------------------------------------------------------- ways in
-
-
 @pytest.mark.parametrize(('entry', 'words'), [
     ('train:total_iter=-5', 'train.total_iter: -5; expected an integer >= 1'), ('name=7', 'name: 7; expected'),
     ('path:pretrain_network=x', "path: unknown option 'pretrain_network'; did you mean 'pretrain_network_g'"),
@@ -144,19 +133,13 @@ def test_wrong_test_file(place, value):
     assert place.rpartition('.')[2] in refusal(changed(good('test'), place, value), is_train=False)
 
 
-# ---------------------------------------------------------------------------------------------- what must be accepted
-
-
-@pytest.mark.parametrize('which', ['train', 'test'])
-def test_good_file(which):
+@pytest.mark.parametrize(('which', 'is_train'), [('train', True), ('test', False), ('train', False)])
+def test_good_file(which, is_train):
+    """A training file can be tested, too."""
     options = good(which)
     before = copy.deepcopy(options)
-    check_file(options, which == 'train', files=False)
+    check_file(options, is_train, files=False)
     assert options == before
-
-
-def test_a_training_file_can_be_tested():
-    check_file(good(), False, files=False)
 
 
 @pytest.mark.parametrize(('place', 'value'), [
@@ -201,7 +184,4 @@ def test_keys_of_other_models_pass_unread(options, place, value):
     ('datasets.train', 'DIV2K'), ('datasets.train.type', 'PairedImage')])
 def test_what_is_checked_with_other_models(place, value):
     assert place.rpartition('.')[2] in refusal(changed(gan(), place, value))
-
-
-def test_key_that_is_no_text_with_other_models():
     assert 'option file: unknown option 0; known: ' in refusal({**gan(), 0: 1})

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import basicsr
 import pytest
-from helpers import as_test, train_options, write_yaml
+from helpers import ROOT, TORCHRUN, as_test, train_options, write_yaml
 
 from iarn_basicsr.compat import stand_ins
 from iarn_basicsr.inference import doctor
 
-ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(basicsr.__file__).resolve().parents[1]  # where PyPI's BasicSR and all else is installed
 HOOK = 'iarn_basicsr_stand_ins'
 NUMBER = '1.4.2+checkout'
@@ -82,16 +81,15 @@ def checkout(tmp_path: Path, image_folder: Callable[..., Path]) -> Path:
 
 
 SCRIPT = ['basicsr/train.py', '-opt', 'options/train_IARN_x1-4.yml']
-TORCHRUN = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', *SCRIPT, '--launcher', 'pytorch']
+SHARED = [*TORCHRUN, *SCRIPT, '--launcher', 'pytorch']
 PLUGIN = "plugin: !!python/name:iarn_basicsr.plugin.__version__ ''\n"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(('words', 'developed', 'kind'), [(SCRIPT, True, 'build_wheel'),
-                                                          (TORCHRUN, False, 'build_editable')],
+                                                          (SHARED, False, 'build_editable')],
                          ids=['installed checkout', 'fresh checkout, torchrun'])
-def test_train_and_test(environments: Callable[..., Path], checkout: Path, words: list[str], developed: bool,
-                        kind: str) -> None:
+def test_train_and_test(environments, checkout, words, developed, kind):
     """A test file with the name of the run tests what was trained."""
     python = environments(kind, *([checkout] if developed else []))
     done = run(python, *words, cwd=checkout)
@@ -112,17 +110,7 @@ def test_train_and_test(environments: Callable[..., Path], checkout: Path, words
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['build_editable', 'build_wheel'])
-def test_hook_comes_and_goes_with_the_package(wheels: dict[str, Path], kind: str) -> None:
-    """pip removes what the wheel's RECORD names."""
-    with zipfile.ZipFile(wheels[kind]) as wheel:
-        record = next(n for n in wheel.namelist() if n.endswith('.dist-info/RECORD'))
-        listed = {line.split(',')[0] for line in wheel.read(record).decode().splitlines()}
-        assert {f'{HOOK}.py', f'{HOOK}.pth'} <= listed
-        assert wheel.read(f'{HOOK}.py') == (ROOT / 'iarn_basicsr' / 'compat' / 'stand_ins.py').read_bytes()
-
-
-def test_start_of_python_stays_light(environments: Callable[..., Path], tmp_path: Path) -> None:
+def test_start_of_python_stays_light(environments, tmp_path):
     """The hook is there once, and nothing was imported for it."""
     program = ('import sys; print(sum(getattr(f, "__name__", "") == "StandIns" for f in sys.meta_path), '
                f'{HOOK!r} in sys.modules, "iarn_basicsr" in sys.modules, "torch" in sys.modules)')
@@ -130,37 +118,24 @@ def test_start_of_python_stays_light(environments: Callable[..., Path], tmp_path
     assert (done.stdout, done.stderr) == ('1 True False False\n', '')
 
 
-# -------------------------------------------------------------------------------------------------------------- doctor
-
-
-def own_commands() -> str:
-    """What ``iarn doctor`` says of them."""
-    return doctor._stock_commands()
-
-
-def test_doctor_in_a_fresh_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside an installed BasicSR."""
-    (tmp_path / 'basicsr').mkdir()
-    (tmp_path / 'basicsr' / '__init__.py').touch()
+@pytest.mark.parametrize('hook', [True, False])
+@pytest.mark.parametrize('place', ['beside it', 'elsewhere', 'nowhere'])
+def test_doctor_says_which_basicsr_own_commands_import(tmp_path, monkeypatch, place, hook):
+    """In a fresh checkout beside an installed BasicSR, elsewhere, and where none is installed."""
     monkeypatch.chdir(tmp_path)
-    assert own_commands().startswith(
-        f'python basicsr/train.py imports {SITE / "basicsr"}; the checkout in {tmp_path} is not installed, so the '
-        f'script alone is from there; python -m basicsr.train imports {tmp_path / "basicsr"}; ')
-
-
-@pytest.mark.parametrize('installed', [True, False])
-def test_doctor_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, 'path', ['', *([str(SITE)] if installed else [])])
-    place = SITE / 'basicsr' if installed else 'none: BasicSR is not installed'
-    assert own_commands().startswith(f'python basicsr/train.py imports {place}; python -m basicsr.train imports '
-                                     f'{place}; ')
-
-
-@pytest.mark.parametrize(('there', 'text'), [
-    (True, '; with the import hook of this package'), (False, 'newer: pip install this package again')])
-def test_doctor_looks_for_the_hook(monkeypatch: pytest.MonkeyPatch, there: bool, text: str) -> None:
     monkeypatch.setitem(sys.modules, HOOK, stand_ins)
-    if not there:
+    if not hook:
         monkeypatch.delitem(sys.modules, HOOK)
-    assert own_commands().endswith(text)
+    found, script, module = SITE / 'basicsr', '', SITE / 'basicsr'
+    if place == 'beside it':
+        (tmp_path / 'basicsr').mkdir()
+        (tmp_path / 'basicsr' / '__init__.py').touch()
+        module = tmp_path / 'basicsr'
+        script = f'the checkout in {tmp_path} is not installed, so the script alone is from there; '
+    elif place == 'nowhere':
+        monkeypatch.setattr(sys, 'path', [''])
+        found = module = 'none: BasicSR is not installed'
+    says = doctor._stock_commands()
+    assert says.startswith(f'python basicsr/train.py imports {found}; {script}'
+                           f'python -m basicsr.train imports {module}; ')
+    assert says.endswith('; with the import hook of this package' if hook else 'newer: pip install this package again')

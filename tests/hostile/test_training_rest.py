@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import types
-from collections.abc import Callable
 from importlib.machinery import ModuleSpec
-from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import write_yaml
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-def test_last_validation_is_named_after_an_iteration_that_ran(tmp_path: Path, pipeline: Callable[..., None],
-                                                              options: dict[str, Any]) -> None:
+def test_last_validation_is_named_after_an_iteration_that_ran(tmp_path, pipeline, options):
     total, freq = 3, 2
     options['train']['total_iter'] = total
     options['val'].update(val_freq=freq, save_img=True)
@@ -35,8 +28,7 @@ def test_last_validation_is_named_after_an_iteration_that_ran(tmp_path: Path, pi
 
 
 @pytest.mark.parametrize('package', ['wandb', 'tensorboard'])
-def test_logger_that_is_not_installed(options: dict[str, Any], ends: Callable[..., str],
-                                      monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+def test_logger_that_is_not_installed(options, ends, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     for name in [n for n in sys.modules if n.startswith('torch.utils.tensorboard')]:
         monkeypatch.delitem(sys.modules, name)
@@ -45,8 +37,7 @@ def test_logger_that_is_not_installed(options: dict[str, Any], ends: Callable[..
     assert line.startswith('iarn-train: logger') and f'pip install {package}' in line
 
 
-def test_wandb_that_does_not_start(options: dict[str, Any], ends: Callable[..., str],
-                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_that_does_not_start(options, ends, monkeypatch):
     """As it does without a key, or offline."""
     error = type('UsageError', (Exception, ), {'__module__': 'wandb.errors'})
 
@@ -60,20 +51,3 @@ def test_wandb_that_does_not_start(options: dict[str, Any], ends: Callable[..., 
     options['logger'].update(use_tb_logger=True, wandb={'project': 'p'})
     line = ends(options)
     assert line == 'iarn-train: logger.wandb: api_key not configured (no-tty)'
-
-
-@pytest.mark.slow
-def test_without_basicsr(tmp_path: Path) -> None:
-    """One line each, that says how to install it."""
-    code = ('import importlib.util as util, sys; find = util.find_spec\n'
-            'util.find_spec = lambda name, *more: None if name == "basicsr" else find(name, *more)\n'
-            'from iarn_basicsr import test, train\n'
-            'for program in (train, test):\n'
-            '    try:\n        program.main()\n'
-            '    except SystemExit as stop:\n        print(stop.code, file=sys.stderr)\n')
-    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, timeout=100,
-                          env={**os.environ, 'PYTHONPATH': str(ROOT)})
-    lines = done.stderr.splitlines()
-    assert len(lines) == 2 and done.returncode == 0
-    for line, program in zip(lines, ('train', 'test')):
-        assert line.startswith(f'iarn-{program}: BasicSR is not installed; this line does it: ')

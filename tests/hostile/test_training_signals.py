@@ -7,28 +7,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers import write_yaml
+from helpers import ROOT, TORCHRUN, as_test, write_yaml
 
 from iarn_basicsr.models.iarn_model import IARNModel
 from iarn_basicsr.pipeline import launch, training
 
-ROOT = Path(__file__).resolve().parents[2]
 SIGNALS = [s for s in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, s)]
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='signals of POSIX')
-
-
-@pytest.fixture(autouse=True)
-def _interruptible() -> Iterator[None]:
-    """Also where the tests run in the background of a shell, which ignores Ctrl-C there."""
-    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, earlier)
 
 
 def start(*words: object, cwd: Path) -> subprocess.Popen[str]:
@@ -59,17 +50,10 @@ def options(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-# ------------------------------------------------------------------------------------------------------------ training
-
-
-TORCHRUN = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(('name', 'launcher', 'code'), [('SIGINT', [], 130), ('SIGTERM', TORCHRUN, 1)],
                          ids=['SIGINT', 'SIGTERM under torchrun'])
-def test_signal_to_all_processes_of_a_run(tmp_path: Path, options: dict[str, Any], name: str, launcher: list[str],
-                                          code: int) -> None:
+def test_signal_to_all_processes_of_a_run(tmp_path, options, name, launcher, code):
     """As a terminal or a cluster sends it: saved, one line, and nothing is left, neither files nor processes."""
     process = start(*launcher, '-m', 'iarn_basicsr.train', '-opt', write_yaml(options, tmp_path / 'options.yml'),
                     *(['--launcher', 'pytorch'] if launcher else []), cwd=tmp_path)
@@ -89,9 +73,7 @@ def test_signal_to_all_processes_of_a_run(tmp_path: Path, options: dict[str, Any
 
 
 @pytest.mark.skipif(torch.multiprocessing.get_start_method() != 'fork', reason='a worker that is not a fork')
-def test_signals_to_a_worker_that_has_just_started(tmp_path: Path, options: dict[str, Any],
-                                                   pipeline: Callable[..., None],
-                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signals_to_a_worker_that_has_just_started(tmp_path, options, pipeline, monkeypatch):
     """Before it could ignore signals: it goes on working. Torch sets the threads of a worker at its very start."""
     set_num_threads, here = torch.set_num_threads, os.getpid()
 
@@ -109,8 +91,7 @@ def test_signals_to_a_worker_that_has_just_started(tmp_path: Path, options: dict
 
 
 @pytest.mark.parametrize('name', ['SIGINT', 'SIGHUP'])
-def test_signal_in_a_step(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None],
-                          monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, name: str) -> None:
+def test_signal_in_a_step(tmp_path, options, pipeline, monkeypatch, capfd, name):
     """The step is finished and saved; afterwards the signals are what they were."""
     step, before = IARNModel.optimize_parameters, [signal.getsignal(getattr(signal, s)) for s in SIGNALS]
 
@@ -134,32 +115,7 @@ def test_signal_in_a_step(tmp_path: Path, options: dict[str, Any], pipeline: Cal
                      if name == 'SIGINT' else [])
 
 
-@pytest.mark.parametrize('moment', ['in a step', 'while saving'])
-def test_second_interruption_stops_at_once(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None],
-                                           monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture,
-                                           moment: str) -> None:
-    """In the middle of a file too: it is not there, and nothing is left beside it."""
-
-    def twice(*_: Any) -> None:
-        if moment == 'while saving':
-            assert list(tmp_path.rglob('.writing-*'))
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(60)
-
-    monkeypatch.setattr(*((IARNModel, 'optimize_parameters', twice) if moment == 'in a step' else
-                          (os, 'fsync', twice)))
-    options['logger']['save_checkpoint_freq'] = 1
-    with pytest.raises(SystemExit, match='130'):
-        pipeline('train', write_yaml(options, tmp_path / 'options.yml'))
-    err = capfd.readouterr().err
-    assert err.endswith('iarn-train: interrupted\n') and 'Traceback' not in err
-    assert not [*tmp_path.rglob('.writing-*'), *tmp_path.rglob('*.pth'), *tmp_path.rglob('*.state')]
-
-
-def test_interruption_after_saving_changes_nothing(tmp_path: Path, options: dict[str, Any],
-                                                   pipeline: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
-                                                   capfd: pytest.CaptureFixture) -> None:
+def test_interruption_after_saving_changes_nothing(tmp_path, options, pipeline, monkeypatch, capfd):
     """The impatient second Ctrl-C comes when all is done."""
     step, end_workers = IARNModel.optimize_parameters, training._end_workers
 
@@ -179,11 +135,8 @@ def test_interruption_after_saving_changes_nothing(tmp_path: Path, options: dict
     assert 'stopped and saved at iteration 1 ' in err and 'iarn-train: interrupted' not in err
 
 
-# ---------------------------------------------------------------------------------------------------- around training
-
-
 @pytest.mark.skipif(not Path('/proc/self/maps').exists(), reason='it is not told there what is being imported')
-def test_interruption_of_the_imports(tmp_path: Path) -> None:
+def test_interruption_of_the_imports(tmp_path):
     process = start('-m', 'iarn_basicsr.train', '-opt', 'none.yml', cwd=tmp_path)
     wait_for(lambda: 'libtorch' in Path(f'/proc/{process.pid}/maps').read_text(), process)
     os.killpg(process.pid, signal.SIGINT)
@@ -191,30 +144,37 @@ def test_interruption_of_the_imports(tmp_path: Path) -> None:
     assert (process.returncode, out, err) == (130, '', 'iarn-train: interrupted\n')
 
 
-@pytest.mark.parametrize('program', ['train', 'test'])
-def test_interruption_in_the_program(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None],
-                                     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture,
-                                     program: str) -> None:
-    """While a training reads its options, or a test runs."""
+@pytest.mark.parametrize(('program', 'place', 'times'), [
+    ('train', (training, 'read_options'), 1), ('test', (IARNModel, 'validation'), 1),
+    ('train', (IARNModel, 'optimize_parameters'), 2), ('train', (os, 'fsync'), 2)],
+    ids=['options', 'test', 'step', 'saving'])
+def test_interruption_stops_at_once(tmp_path, options, pipeline, monkeypatch, capfd, program, place, times):
+    """The first one around training, the second one in it; in the middle of a file nothing is left of it."""
 
     def interrupted(*_: Any, **__: Any) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        assert place[0] is not os or list(tmp_path.rglob('.writing-*'))
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
 
-    options['train']['total_iter'] = 1
-    file = write_yaml(options, tmp_path / 'options.yml')
+    options['logger']['save_checkpoint_freq'] = 1
     if program == 'test':
-        pipeline('train', file)
-    monkeypatch.setattr(*((IARNModel, 'validation', interrupted) if program == 'test' else
-                          (training, 'read_options', interrupted)))
+        options = as_test({**options, 'network_g': {'type': 'IARN'}}, pretrain_network_g='iarn_light_x1-4')
+    monkeypatch.setattr(*place, interrupted)
     with pytest.raises(SystemExit, match='130'):
-        pipeline(program, file)
+        pipeline(program, write_yaml(options, tmp_path / 'options.yml'))
     err = capfd.readouterr().err
     assert err.endswith(f'iarn-{program}: interrupted\n') and 'Traceback' not in err
+    assert not [*tmp_path.rglob('.writing-*'), *tmp_path.rglob('*.pth'), *tmp_path.rglob('*.state')]
 
 
-def test_ignored_interruption_stays_ignored() -> None:
+def test_ignored_interruption_stays_ignored():
     """As ``nohup`` and the background of a shell have it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    launch.launch('program', lambda: lambda: os.kill(os.getpid(), signal.SIGINT))
+
+    def load():
+        os.kill(os.getpid(), signal.SIGINT)
+        return lambda: os.kill(os.getpid(), signal.SIGINT)
+
+    launch.launch('program', load)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -6,9 +6,7 @@ import errno
 import logging
 import os
 import pickle
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +64,9 @@ def small_run(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
                  'path': {'training_states': str(run / 'training_states'), 'models': str(run / 'models')}}
 
 
-# ------------------------------------------------------------------------------------------------------------- resume
-
-
 @pytest.mark.parametrize('name', [STATE, WEIGHTS])
 @pytest.mark.parametrize('damage', DAMAGE)
-def test_newest_whole_state(small_run: tuple[Path, dict[str, Any]], caplog: pytest.LogCaptureFixture,
-                            monkeypatch: pytest.MonkeyPatch, damage: str, name: str) -> None:
+def test_newest_whole_state(small_run, caplog, monkeypatch, damage, name):
     run, opt = small_run
     monkeypatch.chdir(run)
     DAMAGE[damage](run / name)
@@ -90,8 +84,7 @@ def test_newest_whole_state(small_run: tuple[Path, dict[str, Any]], caplog: pyte
 
 
 @pytest.mark.parametrize('damage', ['cut', 'a pickle that executes', 'something else', 'missing'])
-def test_state_that_is_named(small_run: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch,
-                             damage: str) -> None:
+def test_state_that_is_named(small_run, monkeypatch, damage):
     run, opt = small_run
     monkeypatch.chdir(run)
     DAMAGE[damage](run / STATE)
@@ -101,7 +94,7 @@ def test_state_that_is_named(small_run: tuple[Path, dict[str, Any]], monkeypatch
     assert '\n' not in str(error.value) and not Path('executed').exists()
 
 
-def test_state_without_a_number(small_run: tuple[Path, dict[str, Any]]) -> None:
+def test_state_without_a_number(small_run):
     run, opt = small_run
     torch.save({**torch.load(run / STATE, weights_only=True), 'iter': None}, run / STATE)
     opt['auto_resume'], opt['path']['resume_state'] = False, str(run / STATE)
@@ -109,8 +102,7 @@ def test_state_without_a_number(small_run: tuple[Path, dict[str, Any]]) -> None:
         load_resume_state(opt)
 
 
-def test_resume_past_damaged_weights(trained: Path, tmp_path: Path, options: dict[str, Any],
-                                     pipeline: Callable[..., None], capfd: pytest.CaptureFixture) -> None:
+def test_resume_past_damaged_weights(trained, tmp_path, options, pipeline, capfd):
     """The run says so in one line, goes on from the state before, and makes the damaged files again."""
     keep(0.5)(trained / WEIGHTS)
     options['train']['total_iter'] = 6
@@ -124,8 +116,7 @@ def test_resume_past_damaged_weights(trained: Path, tmp_path: Path, options: dic
 
 
 @pytest.mark.parametrize('folder', ['training_states', 'models'])
-def test_no_whole_state_is_no_new_run(trained: Path, tmp_path: Path, options: dict[str, Any],
-                                      ends: Callable[..., str], folder: str) -> None:
+def test_no_whole_state_is_no_new_run(trained, tmp_path, options, ends, folder):
     """Which would put the old one away."""
     for path in (trained / folder).iterdir():
         keep(0.5)(path)
@@ -135,7 +126,7 @@ def test_no_whole_state_is_no_new_run(trained: Path, tmp_path: Path, options: di
     assert sorted(tmp_path.rglob('*')) == before
 
 
-def test_state_of_another_network(trained: Path, options: dict[str, Any], ends: Callable[..., str]) -> None:
+def test_state_of_another_network(trained, options, ends):
     whole = torch.load(trained / STATE, weights_only=True)
     options['path']['resume_state'] = str(trained / STATE)
     for entries in ({'optimizers': []}, {'optimizers': 3}, {'schedulers': [None]},
@@ -144,17 +135,13 @@ def test_state_of_another_network(trained: Path, options: dict[str, Any], ends: 
         assert f"{str(trained / STATE)!r} does not fit network_g or train.optim_g" in ends(options)
 
 
-def test_resumed_with_another_network(trained: Path, options: dict[str, Any], ends: Callable[..., str]) -> None:
+def test_resumed_with_another_network(trained, options, ends):
     options['network_g']['width'] = 6
     line = ends(options, '--auto_resume')
     assert 'net_g_4.pth' in line and 'network_g' in line
 
 
-# ----------------------------------------------------------------------------------------------------- weights to start
-
-
-def test_damaged_weights_to_start_from(small_run: tuple[Path, dict[str, Any]], options: dict[str, Any],
-                                       ends: Callable[..., str]) -> None:
+def test_damaged_weights_to_start_from(small_run, options, ends):
     path = small_run[0] / WEIGHTS
     DAMAGE['a pickle that executes'](path)
     options['path']['pretrain_network_g'] = str(path)
@@ -162,17 +149,8 @@ def test_damaged_weights_to_start_from(small_run: tuple[Path, dict[str, Any]], o
     assert str(path) in ends(as_test(options, pretrain_network_g=str(path)), program='test')
 
 
-def test_no_such_weights(options: dict[str, Any], ends: Callable[..., str]) -> None:
-    options['path']['pretrain_network_g'] = 'iarn_ligth_x1-4'
-    assert "no released weights of this name; did you mean 'iarn_light_x1-4'" in ends(options)
-
-
-# ------------------------------------------------------------------------------------------------------------ full disk
-
-
 @pytest.mark.parametrize(('number', 'name'), [(2, 'net_g_2.pth'), (3, '2.state'), (6, 'net_g_latest.pth')])
-def test_disk_that_gets_full(tmp_path: Path, options: dict[str, Any], ends: Callable[..., str],
-                             monkeypatch: pytest.MonkeyPatch, number: int, name: str) -> None:
+def test_disk_that_gets_full(tmp_path, options, ends, monkeypatch, number, name):
     """At the files that training writes."""
     calls, sync = [], os.fsync
 
@@ -190,33 +168,7 @@ def test_disk_that_gets_full(tmp_path: Path, options: dict[str, Any], ends: Call
         torch.load(path, weights_only=True)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 200 KB; needs root."""
-    folder = tmp_path / 'experiments'
-    folder.mkdir()
-    mounted = shutil.which('mount') and subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', 'size=200k', 'tmpfs', str(folder)], capture_output=True, timeout=20)
-    if not mounted or mounted.returncode:
-        pytest.skip('mounting a small file system needs root')
-    yield folder
-    subprocess.run(['umount', '-l', str(folder)], check=True, timeout=20)
-
-
-def test_full_disk(small_disk: Path, options: dict[str, Any], ends: Callable[..., str],
-                   capfd: pytest.CaptureFixture) -> None:
-    """The log, the states and the weights on a file system that is too small for them."""
-    options['train']['total_iter'] = 1000
-    options['logger'].update(print_freq=1, save_checkpoint_freq=1)
-    assert 'No space left on device' in ends(options)
-    out = capfd.readouterr()
-    assert 'Traceback' not in out.err + out.out
-    for path in [*small_disk.rglob('*.pth'), *small_disk.rglob('*.state')]:
-        torch.load(path, weights_only=True)
-
-
-def test_log_that_cannot_be_written(tmp_path: Path, options: dict[str, Any], pipeline: Callable[..., None],
-                                    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
+def test_log_that_cannot_be_written(tmp_path, options, pipeline, monkeypatch, capfd):
     """One line says so; training goes on."""
 
     def full(handler: logging.FileHandler, record: logging.LogRecord) -> None:

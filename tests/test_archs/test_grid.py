@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from helpers import few
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iarn_basicsr.archs.channel_split import merge, split
@@ -11,7 +12,6 @@ from iarn_basicsr.archs.scale_encoding import pooling_matrix, unpooling_matrix
 from iarn_basicsr.ops.resample import PAIRS
 from iarn_basicsr.ops.size import lr_size
 
-few = settings(max_examples=25, deadline=None, derandomize=True)
 CPU = torch.device('cpu')
 
 
@@ -25,7 +25,7 @@ def dense(matrices: list) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize('order', [1, 2, 4])
 @pytest.mark.parametrize(('hr', 'lr'), [((11, 14), (4, 9)), ((9, 13), (9, 4)), ((300, 8), (113, 5))])
-def test_pool_and_unpool_equal_the_dense_matrices(order: int, hr: tuple, lr: tuple) -> None:
+def test_pool_and_unpool_equal_the_dense_matrices(order, hr, lr):
     """Channel (c K + k_v) K + k_h holds P_kv x_c P_kh^T; unpooling sums Q_kv y Q_kh^T over the orders."""
     g, (h, w), k = make(hr, lr, order=order), lr, order
     x = torch.rand(2, 3, *hr, dtype=torch.float64)
@@ -35,8 +35,6 @@ def test_pool_and_unpool_equal_the_dense_matrices(order: int, hr: tuple, lr: tup
     pooled = g.pool(x)
     assert pooled.shape == (2, 3 * k * k, h, w)
     torch.testing.assert_close(pooled, expected.reshape(2, 3 * k * k, h, w), rtol=0, atol=1e-12)
-    for c, kv, kh in [(0, 0, k - 1), (1, k - 1, 0), (2, k - 1, k - 1)]:
-        torch.testing.assert_close(pooled[:, (c * k + kv) * k + kh], expected[:, c, kv, kh], rtol=0, atol=1e-12)
 
     y = torch.rand(2, 3 * k * k, h, w, dtype=torch.float64)
     vertical, horizontal = dense([unpooling_matrix(n, m, k) for n, m in zip(hr, lr)])
@@ -45,32 +43,8 @@ def test_pool_and_unpool_equal_the_dense_matrices(order: int, hr: tuple, lr: tup
     torch.testing.assert_close(g.unpool(y), expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize('order', [1, 2, 3, 4])
-def test_unpool_undoes_pool_at_integer_scale(order: int) -> None:
-    x = torch.rand(2, 3, 4 * order, 5 * order, dtype=torch.float64)
-    g = make((4 * order, 5 * order), (4, 5), order=order)
-    torch.testing.assert_close(g.unpool(g.pool(x)), x, rtol=0, atol=1e-12)
-
-
-def test_pool_is_haar_at_x2() -> None:
-    """Mean, horizontal, vertical and diagonal difference of each 2x2 block, k_v slower than k_h."""
-    x = torch.rand(1, 1, 6, 8, dtype=torch.float64)
-    a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
-    expected = torch.cat([a + b + c + d, a - b + c - d, a + b - c - d, a - b - c + d], 1) / 4
-    torch.testing.assert_close(make((6, 8), (3, 4)).pool(x), expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize('pair', PAIRS)
-@pytest.mark.parametrize('name', ['down', 'up', 'pool', 'unpool'])
-def test_gradcheck(pair: str, name: str) -> None:
-    g = make((6, 5), (3, 4), pair)
-    shape = {'down': (1, 2, 6, 5), 'up': (1, 2, 3, 4), 'pool': (1, 1, 6, 5), 'unpool': (1, 4, 3, 4)}[name]
-    x = torch.rand(shape, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(getattr(g, name), x)
-
-
 @pytest.mark.parametrize('hr', [(24, 30), (300, 30)])
-def test_autocast_does_not_lower_the_precision(hr: tuple) -> None:
+def test_autocast_does_not_lower_the_precision(hr):
     g = make(hr, (11, 13), dtype=torch.float32)
     x, y, z = torch.rand(1, 3, *hr), torch.rand(1, 3, 11, 13), torch.rand(1, 12, 11, 13)
     plain = [g.down(x), g.up(y), g.pool(x), g.unpool(z)]
@@ -86,7 +60,7 @@ def test_autocast_does_not_lower_the_precision(hr: tuple) -> None:
 
 @few
 @given(st.sampled_from(PAIRS), st.integers(7, 40), st.integers(7, 40), st.floats(1, 4), st.floats(1, 4))
-def test_channel_split(pair: str, height: int, width: int, vertical: float, horizontal: float) -> None:
+def test_channel_split(pair, height, width, vertical, horizontal):
     """(D x, x - U D x), and x comes back; with a right inverse D of the high branch is zero."""
     lr = lr_size((height, width), (vertical, horizontal))
     g = make((height, width), lr, pair)
@@ -101,7 +75,7 @@ def test_channel_split(pair: str, height: int, width: int, vertical: float, hori
         torch.testing.assert_close(merge(low + 1, high, g), x + 1, rtol=0, atol=1e-10)  # low carries the mean
 
 
-def test_a_window_keeps_the_geometry_of_the_whole() -> None:
+def test_a_window_keeps_the_geometry_of_the_whole():
     """Every map of a window is the part of the whole map; ratios are those of the whole image."""
     whole = make((40, 36), (19, 11), order=3)
     window = AxisWindow(8, 30, 4, 15), AxisWindow(3, 36, 1, 11)
@@ -117,12 +91,12 @@ def test_a_window_keeps_the_geometry_of_the_whole() -> None:
     assert torch.equal(part.encoding.horizontal, whole.encoding.horizontal[3:])
 
 
-def test_grids_are_cached() -> None:
+def test_grids_are_cached():
     assert make((12, 14), (6, 7)) is make((12, 14), (6, 7))
     assert make((12, 14), (6, 7)) is not make((12, 14), (7, 6))
 
 
-def test_errors() -> None:
+def test_errors():
     with pytest.raises(ValueError, match="split 'haar' is unknown: choose one of"):
         make((8, 8), (4, 4), 'haar')
     with pytest.raises(ValueError, match='cannot resample 8 HR pixels to 9'):

@@ -4,21 +4,15 @@ import math
 
 import pytest
 import torch
+from helpers import randomised
 from torch import nn
 from torch.nn import functional as F
 
 from iarn_basicsr.archs.subnets import DenseBlock, ResidualBlock
 
 
-def randomise(net: nn.Module) -> nn.Module:
-    with torch.no_grad():
-        for p in net.parameters():
-            p.add_(torch.randn_like(p) * 0.05)
-    return net
-
-
-def test_dense_block_formula() -> None:
-    block = randomise(DenseBlock(3, 2, 4, 0.3)).double()
+def test_dense_block_formula():
+    block = randomised(DenseBlock(3, 2, 4, 0.3)).double()
     x = torch.randn(2, 3, 6, 5, dtype=torch.float64)
     seen = [x]
     for conv in block.hidden:
@@ -28,9 +22,9 @@ def test_dense_block_formula() -> None:
     torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-12)
 
 
-def test_dense_block_holds_its_state_in_the_type_of_autocast() -> None:
+def test_dense_block_holds_its_state_in_the_type_of_autocast():
     """Bit for bit what float32 between the convolutions gives: a convolution rounds its input to bfloat16 anyway."""
-    block, x = randomise(DenseBlock(5, 7, 4, 0.3)), torch.rand(2, 5, 9, 11)
+    block, x = randomised(DenseBlock(5, 7, 4, 0.3)), torch.rand(2, 5, 9, 11)
     kinds = []
     for conv in [*block.hidden, block.last]:
         conv.register_forward_pre_hook(lambda _, args: kinds.append(args[0].dtype))
@@ -43,8 +37,8 @@ def test_dense_block_holds_its_state_in_the_type_of_autocast() -> None:
     assert kinds[1:5] == [torch.bfloat16] * 4
 
 
-def test_residual_block_formula() -> None:
-    block = randomise(ResidualBlock(3, 2, 4, 2, 0.3)).double()
+def test_residual_block_formula():
+    block = randomised(ResidualBlock(3, 2, 4, 2, 0.3)).double()
     x = torch.randn(2, 3, 6, 5, dtype=torch.float64)
     weights = [*block.state_dict().values()]
     convs = [lambda y, w=w, b=b: F.conv2d(y, w, b, padding=1) for w, b in zip(weights[::2], weights[1::2])]
@@ -57,7 +51,7 @@ def test_residual_block_formula() -> None:
 
 @pytest.mark.parametrize('init_last', [0.0, 0.3])
 @pytest.mark.parametrize('kind', ['dense', 'residual'])
-def test_initial_weights(kind: str, init_last: float) -> None:
+def test_initial_weights(kind, init_last):
     """Xavier's deviation sqrt(2 / (fan_in + fan_out)) times the gains; biases zero."""
     block = DenseBlock(24, 48, 24, init_last) if kind == 'dense' else ResidualBlock(24, 48, 24, 2, init_last)
     gains = [0.1] * 4 if kind == 'dense' else [1, 1, 0.1, 1, 0.1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,18 +14,17 @@ import torch
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.data.prefetch_dataloader import PrefetchGenerator
 from basicsr.models.base_model import BaseModel
-from basicsr.utils import FileClient
 
 from iarn_basicsr.compat import patch_basicsr, stand_ins
 
 
-def test_patches_are_made_once() -> None:
+def test_patches_are_made_once():
     before = BaseModel.get_optimizer, EnlargedSampler.__iter__
     patch_basicsr()
     assert before == (BaseModel.get_optimizer, EnlargedSampler.__iter__)
 
 
-def test_other_data_sets_draw_as_before() -> None:
+def test_other_data_sets_draw_as_before():
     """The patched sampler serves data sets that number their draws and leaves others alone."""
     sampler = EnlargedSampler(range(7), 2, 1, 2)
     sampler.set_epoch(3)
@@ -34,14 +32,14 @@ def test_other_data_sets_draw_as_before() -> None:
     assert list(sampler) == [v % 7 for v in order][1:14:2] and len(sampler) == 7
 
 
-def test_any_optimiser_of_torch() -> None:
+def test_any_optimiser_of_torch():
     model, weight = BaseModel.__new__(BaseModel), torch.nn.Parameter(torch.zeros(1))
     assert isinstance(model.get_optimizer('RMSprop', [weight], lr=0.1), torch.optim.RMSprop)
     with pytest.raises(AttributeError, match="'Adamm'"):
         model.get_optimizer('Adamm', [weight], lr=0.1)
 
 
-def test_prefetching_thread_hands_over_an_error() -> None:
+def test_prefetching_thread_hands_over_an_error():
     def batches() -> Any:
         yield 1
         raise OSError('damaged')
@@ -51,17 +49,6 @@ def test_prefetching_thread_hands_over_an_error() -> None:
     with pytest.raises(OSError, match='damaged'):
         next(prefetched)
     assert list(PrefetchGenerator(iter([1, 2]), 1)) == [1, 2]
-
-
-def test_lmdb_is_opened_twice(tmp_path: Path) -> None:
-    import lmdb
-    with lmdb.open(str(tmp_path / 'a.lmdb')) as env, env.begin(write=True) as transaction:
-        transaction.put(b'key', b'value')
-    clients = [FileClient('lmdb', db_paths=str(tmp_path / 'a.lmdb')) for _ in range(2)]
-    assert [bytes(client.get('key')) for client in clients] == [b'value'] * 2
-
-
-# ------------------------------------------------------------------------------------------------------- the stand-ins
 
 
 WITHOUT_HOOK = [f for f in sys.meta_path if getattr(f, '__name__', '') != 'StandIns']  # an installed copy's, or ours
@@ -76,7 +63,7 @@ def found(name: str, path: list[str]) -> Any:
     return module
 
 
-def test_filters_of_scipy_2(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filters_of_scipy_2(monkeypatch):
     """``scipy.ndimage.filters`` is gone there; BasicSR's NIQE and its landmarks import it."""
     find = PathFinder.find_spec
 
@@ -94,7 +81,7 @@ def test_filters_of_scipy_2(monkeypatch: pytest.MonkeyPatch) -> None:
                           scipy.ndimage.convolve(image, window, mode='nearest'))
 
 
-def test_version_of_a_fresh_checkout(tmp_path: Path) -> None:
+def test_version_of_a_fresh_checkout(tmp_path):
     (tmp_path / 'VERSION').write_text('1.4.2\n')
     (tmp_path / 'basicsr').mkdir()
     module = found('basicsr.version', [str(tmp_path / 'basicsr')])
@@ -104,13 +91,13 @@ def test_version_of_a_fresh_checkout(tmp_path: Path) -> None:
 @pytest.mark.parametrize('name', ['numpy', 'torchvision.transforms.functional', 'iarn_basicsr.nothing', '',
                                   'torchvision.transforms.functional_tensor', 'scipy.ndimage.filters', 'distutils',
                                   'basicsr.version'])
-def test_hook_finds_nothing_else_and_nothing_that_is_not_there(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_hook_finds_nothing_else_and_nothing_that_is_not_there(monkeypatch, name):
     monkeypatch.setattr(PathFinder, 'find_spec', lambda *_: None)
     for path in (None, [], ['/nowhere']):
         assert stand_ins.StandIns.find_spec(name, path) is None
 
 
-def test_hook_is_asked_last_and_installed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hook_is_asked_last_and_installed_once(monkeypatch):
     monkeypatch.setattr(sys, 'meta_path', list(WITHOUT_HOOK))
     stand_ins.install()
     stand_ins.install()

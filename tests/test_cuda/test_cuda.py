@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
-from helpers import make_image, tiny_net, train_options, write_yaml
+from helpers import TORCHRUN, make_image, run_python, tiny_net, train_options, write_yaml
 
 from iarn_basicsr import Rescaler
 from iarn_basicsr.archs.iarn import IARN
@@ -82,13 +79,12 @@ def test_training_stops_and_goes_on(tmp_path, image_folder, amp, torchrun):
     options['num_gpu'] = 'auto'
     options['train'].update(total_iter=6, amp=amp)
     options['logger']['save_checkpoint_freq'] = 3
-    launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=1'] if torchrun else []
+    launcher = [*TORCHRUN[:-1], '--nproc_per_node=1'] if torchrun else []
     for name, iterations in (('run', 3), ('run', 6), ('whole', 6)):
         file = write_yaml({**options, 'name': name, 'train': {**options['train'], 'total_iter': iterations}},
                           tmp_path / 'train.yml')
-        done = subprocess.run([sys.executable, *launcher, '-m', 'iarn_basicsr.train', '-opt', file, '--auto_resume',
-                               *(['--launcher', 'pytorch'] if torchrun else [])], cwd=tmp_path, capture_output=True,
-                              text=True, timeout=300)
+        done = run_python(*launcher, '-m', 'iarn_basicsr.train', '-opt', file, '--auto_resume',
+                          *(['--launcher', 'pytorch'] if torchrun else []), cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-3000:]
     resumed, whole = (torch.load(tmp_path / 'experiments' / name / 'models' / 'net_g_6.pth', weights_only=True)
                       for name in ('run', 'whole'))

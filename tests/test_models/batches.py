@@ -20,12 +20,6 @@ def batch(n: int = 4, size: int = 16, lr: tuple[int, int] = (8, 6)) -> dict[str,
     return {'gt': gt, 'lq': quantise(bicubic_downscale(gt, lr))}
 
 
-def randomise(net: torch.nn.Module) -> None:
-    """Nothing holds by the initialisation alone."""
-    for p in net.parameters():
-        p.data.add_(0.05 * torch.randn_like(p))
-
-
 def gradient(model, data: dict[str, torch.Tensor]) -> torch.Tensor:
     """Of a batch, all parameters in one vector."""
     model.feed_data(data)

@@ -1,7 +1,5 @@
 """The step in fixed memory gives the losses and gradients of the plain step, whatever the scale."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from helpers import tiny_net, train_options

@@ -3,26 +3,19 @@
 import copy
 import logging
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 import torch
 from basicsr.utils.color_util import rgb2ycbcr_pt
-from helpers import make_image
-from test_models.batches import MSE, Whole, batch, gradient, randomise
+from helpers import randomised
+from test_models.batches import MSE, Whole, batch, gradient
 from torch.nn import functional as F
 
 from iarn_basicsr import quantise
 from iarn_basicsr.errors import IARNError, OptionError
 from iarn_basicsr.models.iarn_model import check_model
 from iarn_basicsr.models.losses import luma
-from iarn_basicsr.ops.resample import bicubic_downscale
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def step(model, data, iteration=1):
@@ -33,7 +26,7 @@ def step(model, data, iteration=1):
 
 def test_losses_are_what_they_say(make_model):
     model = make_model(train={'pixel_opt': {'type': 'L1Loss', 'loss_weight': 2.0}, 'luma_opt': MSE})
-    randomise(model.net_g)
+    randomised(model.net_g)
     data = batch()
     with torch.no_grad():
         out = model.net_g(data['gt'], (8, 6))
@@ -50,7 +43,7 @@ def test_losses_are_what_they_say(make_model):
 
 def test_inverse_consistency_loss(make_model):
     model = make_model(network_g={'split': 'cubic_interp'}, train={'inv_opt': MSE})
-    randomise(model.net_g)
+    randomised(model.net_g)
     data = batch()
     with torch.no_grad():
         low = model.net_g(data['gt'], (8, 6))['low']
@@ -69,7 +62,7 @@ def test_cycle_loss(make_model, sections):
     """Gradient by hand; one step in ``cycle_freq`` has it; in parts it is that of the batch."""
     model = make_model(**sections, train={'cycle_opt': MSE, 'cycle_freq': 3, 'ema_decay': 0})
     net, data = model.net_g.double(), {k: v.double() for k, v in batch(lr=(8, 8)).items()}
-    randomise(net)
+    randomised(net)
     found = {}
     for model.last_iter in (1, 2, 3):
         found[model.last_iter] = gradient(model, data)
@@ -88,57 +81,11 @@ def test_cycle_loss(make_model, sections):
     assert step(model, data, 3)['l_cycle'] == value == step(model, data, 4)['l_cycle']  # the log keeps the last one
 
 
-@pytest.mark.slow
-def test_two_processes_have_the_gradient_of_the_double_batch(tmp_path):
-    """With the cycle term, in parts, under DDP with gloo."""
-    (tmp_path / 'run.py').write_text(f'''
-import sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]
-import torch
-import iarn_basicsr.plugin
-from basicsr.models import build_model
-from basicsr.utils.dist_util import get_dist_info
-from basicsr.utils.options import init_dist
-from helpers import train_options
-from test_models.batches import MSE, batch, gradient, randomise
-
-init_dist('pytorch')
-rank, world = get_dist_info()
-opt = train_options('hr')
-opt['train'].update(cycle_opt=MSE, grad_accumulation=2, ema_decay=0)
-opt.update(is_train=True, rank=rank, world_size=world)
-models = []
-for dist in (True, False):
-    torch.manual_seed(0)
-    models.append(build_model({{**opt, 'dist': dist}}))
-    randomise(models[-1].net_g)
-    models[-1].last_iter = 1
-data = batch(8)
-share = {{k: v[4 * rank:4 * rank + 4] for k, v in data.items()}}
-two, one = gradient(models[0], share), gradient(models[1], data)
-assert one.abs().max() > 1e-3 and torch.allclose(two, one, atol=1e-6), (two - one).abs().max()
-torch.distributed.barrier()
-torch.distributed.destroy_process_group()
-''')
-    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
-    done = subprocess.run([*torchrun, 'run.py'], cwd=tmp_path, capture_output=True, text=True, timeout=300,
-                          env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''})
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-def test_training_reduces_the_loss(make_model):
-    model = make_model(train={'optim_g': {'type': 'AdamW', 'lr': 2e-3}})
-    gt = torch.stack([torch.from_numpy(make_image(16, 16, seed).transpose(2, 0, 1)).float() / 255 for seed in range(4)])
-    data = {'gt': gt, 'lq': quantise(bicubic_downscale(gt, (8, 6)))}
-    history = [step(model, data, k)['l_rec'] for k in range(1, 41)]
-    assert history[-1] < 0.8 * history[0]
-
-
 @pytest.mark.parametrize(('images', 'parts'), [(5, 3), (4, 4)])
 def test_batch_in_parts(make_model, images, parts):
     """Of sizes that differ by one at most, and with the gradient of the whole batch."""
     model, data, sizes = make_model(), batch(images), []
-    randomise(model.net_g)
+    randomised(model.net_g)
     whole = gradient(model, data)
     model.net_g.register_forward_pre_hook(lambda net, inputs: sizes.append(len(inputs[0])))
     model.train_options.grad_accumulation = parts
@@ -193,15 +140,6 @@ def test_bf16_without_its_instructions_is_float32(make_model, monkeypatch, caplo
     assert ('no instructions for bfloat16' in caplog.text) is not has
 
 
-@pytest.mark.slow
-def test_bf16_stays_finite(make_model, monkeypatch):
-    monkeypatch.setattr('iarn_basicsr.models.iarn_model.cpu_has_bf16', lambda: True)
-    model = make_model(train={'amp': 'bf16'}, network_g={'num_block': 2, 'width': 8, 'order': 4})
-    losses = [step(model, batch(lr=(16 - k % 12, 5 + k % 11)), k)['l_rec'] for k in range(1, 81)]
-    assert model.skipped == 0 and math.isfinite(sum(losses))
-    assert sum(losses[-20:]) < sum(losses[:20])
-
-
 def test_cudnn_is_not_told_to_tune_for_every_size(make_model):
     torch.backends.cudnn.benchmark = True
     make_model()
@@ -223,10 +161,7 @@ def test_weights_of_vgg_that_cannot_be_fetched(make_model, tmp_path, monkeypatch
 @pytest.mark.parametrize(('section', 'change', 'message'), [
     ('train', {'grad_accumulation': 5}, 'train.grad_accumulation: 5 parts .*batch_size_per_gpu: 2'),
     ('network_g', {'type': 'IRAN'}, "^network_g: No object named 'IRAN' found in 'arch' registry!$"),
-    ('network_g', {'max_scale': 2.0}, 'datasets.train.scale_range: x3 is out of range for .*, IARN for x1 to x2'),
-    ('train', {'pixel_opt': {'type': 'L3Loss'}}, "^train.pixel_opt: No object named 'L3Loss' found in 'loss'"),
     ('train', {'luma_opt': {'type': 'L1Loss', 'weight': 1}}, "^train.luma_opt: .* unexpected keyword .*'weight'"),
-    ('train', {'optim_g': {'type': 'Adma', 'lr': 1e-3}}, "train.optim_g: .*'Adma'"),
     ('train', {'optim_g': {'type': 'Adam', 'lr': 1e-3, 'eps': -1}}, '^train.optim_g: Invalid epsilon'),
     ('train', {'optim_g': {'lr': 1e-3}}, '^train.optim_g: type'),
     ('train', {'scheduler': {'type': 'MultiStep'}}, '^train.scheduler: Scheduler MultiStep is not implemented yet.$'),
@@ -242,7 +177,8 @@ def test_options_are_checked_without_building_the_model(make_options):
         with pytest.raises(OptionError, match='num_gpu: 2 without a launcher'):
             check_model(make_options(is_train, num_gpu=2))
     for sections, message in (
-            ({'network_g': {'max_scale': 2.0}}, 'datasets.train.scale_range: x3 is out of range for .*, IARN'),
+            ({'network_g': {'max_scale': 2.0}}, 'train.scale_range: x3 is out of range for .*, IARN for x1 to x2'),
+            ({'network_g': IRN['network_g']}, 'train.scale_range: x1.5 is out of range for .*, IRN for x2 alone'),
             ({'train': {'inv_opt': MSE}}, 'train.inv_opt serves'),
             ({'train': {'cuda_graph': True}}, 'train.cuda_graph: true needs datasets.train.lq_size'),
             ({'train': {'grad_accumulation': 3}}, 'train.grad_accumulation: 3 parts'),

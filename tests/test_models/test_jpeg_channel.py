@@ -6,7 +6,6 @@ import torch
 from helpers import train_options, write_yaml
 
 from iarn_basicsr.config.schema import JPEGOptions, check
-from iarn_basicsr.errors import OptionError
 from iarn_basicsr.inference.picture_file import read_picture
 from iarn_basicsr.inference.verify import PHOTOGRAPH
 from iarn_basicsr.models.jpeg_channel import JPEGChannel
@@ -79,15 +78,6 @@ def test_parts_of_a_batch_see_what_the_whole_sees(photo):
     options = {'count': 5, 'prob': 0.7, 'quality': [20, 95]}
     parts = channel(**options)
     assert torch.equal(torch.cat([parts(batch[:2]), parts(batch[2:])]), channel(**options)(batch))
-
-
-@pytest.mark.parametrize(('change', 'words'), [
-    ({'prob': 2}, 'train.jpeg.prob: 2; '), ({'quality': [0, 60]}, 'train.jpeg.quality'),
-    ({'subsampling': ['4:1:1']}, 'train.jpeg.subsampling'), ({'encoder': 'mozjpeg'}, "train.jpeg.encoder: 'mozjpeg'; "),
-])
-def test_wrong_options(change, words):
-    with pytest.raises(OptionError, match=words):
-        channel(**change)
 
 
 def test_training_passes_through_jpeg_and_resumes_to_the_bit(tmp_path, image_folder, pipeline):

@@ -1,12 +1,8 @@
 """The loss that every image of a batch has an equal share in."""
 
-from __future__ import annotations
-
 import pytest
 import torch
-from basicsr.losses import build_loss
 
-import iarn_basicsr.plugin  # noqa: F401  (registers)
 from iarn_basicsr.models.losses import ROUNDING, RMSELoss
 
 
@@ -31,8 +27,3 @@ def test_reduced_precision_is_summed_in_float32(dtype):
     loss = RMSELoss()(target + 2**-8, target)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx((2**-16 + ROUNDING) ** 0.5, rel=1e-6)
-
-
-def test_option_files_name_it():
-    loss = build_loss({'type': 'RMSELoss', 'loss_weight': 3})
-    assert isinstance(loss, RMSELoss) and loss.loss_weight == 3

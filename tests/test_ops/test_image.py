@@ -12,7 +12,7 @@ from iarn_basicsr.payload.bits import high_part
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('requires_grad', [False, True])
-def test_every_level_is_k_over_255_to_the_bit(dtype: torch.dtype, requires_grad: bool) -> None:
+def test_every_level_is_k_over_255_to_the_bit(dtype, requires_grad):
     levels = torch.arange(256, dtype=dtype)
     for shift in (-0.49, 0.0, 0.49):
         x = ((levels + shift) / 255).requires_grad_(requires_grad)
@@ -22,7 +22,7 @@ def test_every_level_is_k_over_255_to_the_bit(dtype: torch.dtype, requires_grad:
         assert torch.equal(x.detach(), before)
 
 
-def test_ties_go_to_the_even_level() -> None:
+def test_ties_go_to_the_even_level():
     """They occur: the mean of two 8-bit pixels lies half way between two levels."""
     x = (torch.arange(255, dtype=torch.float64) + 0.5) / 255
     exact = x * 255 % 1 == 0.5  # where the division did not move it off the tie
@@ -30,13 +30,13 @@ def test_ties_go_to_the_even_level() -> None:
     assert torch.equal((quantise(x) * 255).round()[exact], torch.from_numpy(np.rint((x * 255).numpy()))[exact])
 
 
-def test_what_is_out_of_range_is_clamped() -> None:
+def test_what_is_out_of_range_is_clamped():
     x = torch.tensor([-1e30, -0.3, -0.001, 1.001, 1.7, 1e30])
     assert quantise(x).tolist() == [0, 0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize('bits', [8, 6])
-def test_gradient_is_exactly_straight_through(bits: int) -> None:
+def test_gradient_is_exactly_straight_through(bits):
     """dy/dx = 1 everywhere: inside, on the limits, and for values that are clamped."""
     x = torch.tensor([-2.0, -0.001, 0.0, 0.3, 0.5 / 255, 1.0, 1.001, 7.0], requires_grad=True)
     upstream = torch.arange(1.0, 9.0)
@@ -45,7 +45,7 @@ def test_gradient_is_exactly_straight_through(bits: int) -> None:
 
 
 @pytest.mark.parametrize('bits', [8, 7, 6, 5])
-def test_fewer_bits_are_the_high_part_of_the_stored_image(bits: int) -> None:
+def test_fewer_bits_are_the_high_part_of_the_stored_image(bits):
     """But for the samples of the payload's header, of which seven bits are known."""
     levels = torch.arange(512).remainder(256).to(torch.uint8).reshape(32, 16, 1).numpy()
     known = torch.from_numpy(high_part(levels, 8 - bits)).permute(2, 0, 1) / 255
@@ -53,7 +53,7 @@ def test_fewer_bits_are_the_high_part_of_the_stored_image(bits: int) -> None:
         assert torch.equal(quantise(to_tensor(levels) + shift / 255, bits)[:, 16:], known[:, 16:])
 
 
-def test_pixels_and_tensors() -> None:
+def test_pixels_and_tensors():
     """Channels move, 255 (or 65535) is 1.0, 8-bit pixels come back to the bit, levels are neither rounded nor cut."""
     pixels = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 4, 3) * 11
     x = to_tensor(pixels)

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from helpers import few
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -21,7 +22,6 @@ from iarn_basicsr.ops.size import (
     smallest_lr_size,
 )
 
-few = settings(max_examples=25, deadline=None, derandomize=True)
 lengths = st.integers(1, 9000)
 scales = st.floats(1, 8, allow_nan=False)
 
@@ -40,20 +40,15 @@ scales = st.floats(1, 8, allow_nan=False)
     (1, 4, 1, 1, 1),  # never 0
     (17, 1, 17, 17, 17),
 ])
-def test_rule_values(n: int, scale: float, nearest: int, ceil: int, floor: int) -> None:
-    assert lr_size((n, n), scale) == lr_size((n, n), scale, 'round') == (nearest, nearest)
-    assert lr_size((n, n), scale, 'ceil') == (ceil, ceil)
+def test_rule_values(n, scale, nearest, ceil, floor):
+    assert lr_size((n, 90), (scale, 3)) == lr_size((n, 90), (scale, 3), 'round') == (nearest, 30)
+    assert lr_size((90, n), (3, scale), 'ceil') == (30, ceil)
     assert lr_size((n, n), scale, 'floor') == (floor, floor)
-
-
-def test_scale_is_vertical_then_horizontal() -> None:
-    assert lr_size((120, 90), (1.5, 3)) == (80, 30)
-    assert lr_size((120, 90), '3x1.5') == (40, 60)
 
 
 @few
 @given(st.data(), lengths, st.sampled_from(sorted(SIZE_RULES)))
-def test_true_ratio_gives_the_size_back(data: st.DataObject, n: int, rule: str) -> None:
+def test_true_ratio_gives_the_size_back(data, n, rule):
     """n / (n / m) is m for every rule, whatever binary floating point makes of it."""
     m = data.draw(st.integers(1, n))
     assert lr_size((n, n), n / m, rule) == (m, m)
@@ -61,13 +56,13 @@ def test_true_ratio_gives_the_size_back(data: st.DataObject, n: int, rule: str) 
 
 @few
 @given(lengths, scales)
-def test_rules_are_ordered_and_near(n: int, scale: float) -> None:
+def test_rules_are_ordered_and_near(n, scale):
     (floor, _), (nearest, _), (ceil, _) = (lr_size((n, n), scale, rule) for rule in ('floor', 'round', 'ceil'))
     assert 1 <= floor <= nearest <= ceil <= min(n, floor + 1)
     assert n < scale or abs(nearest - n / scale) <= 0.5 + 1e-8
 
 
-def test_unknown_rule_names_the_choices() -> None:
+def test_unknown_rule_names_the_choices():
     with pytest.raises(ValueError, match=r"size rule 'nearest' is unknown: choose one of .*'ceil', 'floor', 'round'"):
         lr_size((8, 8), 2, 'nearest')
 
@@ -84,7 +79,7 @@ def test_unknown_rule_names_the_choices() -> None:
     ('1.5 x 3', (1.5, 3.0), 'x1.5x3'),
     ('1', (1.0, 1.0), 'x1'),
 ])
-def test_parse_and_label(scale: object, pair: tuple[float, float], label: str) -> None:
+def test_parse_and_label(scale, pair, label):
     assert parse_scale(scale) == pair
     assert scale_label(scale) == label
     assert parse_scale(label) == pair
@@ -96,31 +91,26 @@ def test_parse_and_label(scale: object, pair: tuple[float, float], label: str) -
     *((scale, 'is not a valid scale: write a number >= 1') for scale in
       (0, 0.99, -2, math.nan, math.inf, 'inf', [], [1, 2, 3], '1x2x3', (2, 0.5))),
 ], ids=str)
-def test_scales_that_are_none(scale: object, message: str) -> None:
+def test_scales_that_are_none(scale, message):
     with pytest.raises(ValueError, match=message):
         parse_scale(scale)
 
 
-def test_max_scale_is_the_larger_axis() -> None:
+def test_max_scale_is_the_larger_axis():
     assert max_scale_of((12, 30), (6, 10)) == max_scale_of((30, 12), (10, 6)) == 3
 
 
 @few
 @given(st.tuples(lengths, lengths), st.tuples(st.floats(1, 4), st.floats(1, 4)), st.sampled_from(sorted(SIZE_RULES)))
-def test_every_rule_stays_in_the_accepted_range(hr: tuple, scale: tuple, rule: str) -> None:
+def test_every_rule_stays_in_the_accepted_range(hr, scale, rule):
     size = lr_size(hr, scale, rule)
     assert check_lr_size(hr, size, 4) == size
 
 
-def test_range_limits() -> None:
-    assert smallest_lr_size((33, 40), 4) == (8, 10)
-    assert check_lr_size((33, 40), (8, 10), 4) == (8, 10)
+@pytest.mark.parametrize('size', [(7, 10), (8, 9), (34, 40), (33, 41), (-8, 10)])
+def test_out_of_range_names_size_and_range(size):
+    assert check_lr_size((33, 40), smallest_lr_size((33, 40), 4), 4) == (8, 10)
     assert check_lr_size((33, 40), [33, 40], 4) == (33, 40)
-    assert check_lr_size((3, 2), (1, 1), 4) == (1, 1)
-
-
-@pytest.mark.parametrize('size', [(7, 10), (8, 9), (34, 40), (33, 41), (0, 10), (-8, 10)])
-def test_out_of_range_names_size_and_range(size: tuple[int, int]) -> None:
     message = (rf'LR size {size[0]}x{size[1]} is out of range for HR 33x40 \(height x width\): '
                r'at scales 1 to 4 it must lie between 8x10 and 33x40')
     with pytest.raises(ValueError, match=message):
@@ -128,14 +118,14 @@ def test_out_of_range_names_size_and_range(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize('size', [(4,), (4, 4, 4), 4, '44', (4.5, 4), (10**13, 4)])
-def test_size_that_is_no_pair_of_pixels(size: tuple) -> None:
+def test_size_that_is_no_pair_of_pixels(size):
     with pytest.raises(ValueError, match=r'LR size .* is not \(height, width\) in whole pixels'):
         check_lr_size((8, 8), size, 4)
 
 
 @few
 @given(st.tuples(st.integers(1, 500), st.integers(1, 500)), st.floats(1, 8))
-def test_largest_hr_size_is_the_inverse_of_the_smallest_lr_size(lr: tuple, scale: float) -> None:
+def test_largest_hr_size_is_the_inverse_of_the_smallest_lr_size(lr, scale):
     """It is accepted, and one pixel more is not, on either axis."""
     height, width = largest_hr_size(lr, scale)
     assert check_hr_size(lr, (height, width), scale) == (height, width)
@@ -149,7 +139,7 @@ def test_largest_hr_size_is_the_inverse_of_the_smallest_lr_size(lr: tuple, scale
 
 @few
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 16))
-def test_padding_law(height: int, width: int, multiple: int) -> None:
+def test_padding_law(height, width, multiple):
     """Padded sides are the next multiples, the image stays at the top left, unpad undoes pad."""
     x = torch.arange(height * width, dtype=torch.float32).view(1, 1, height, width)
     pad, unpad = compute_padding((height, width), multiple)

@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import builtins
 import importlib.util
-import os
 import pickle
 import shlex
 import subprocess
 import sys
-import tarfile
-from pathlib import Path
 from types import ModuleType
 
 import lmdb
 import pytest
 from basicsr.utils import FileClient
+from helpers import ROOT, run_python
 
 from iarn_basicsr.compat import basicsr as compat
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / 'scripts' / 'install' / 'install_basicsr.py'
 NEEDS_PATCH = sys.version_info >= (3, 13)
-
-SETUP = """from setuptools import setup
-
-
-def get_version():
-    with open('fake_basicsr.py') as f:
-        exec(compile(f.read(), 'fake_basicsr.py', 'exec'))
-    return locals()['__version__']
-
-
-if __name__ == '__main__':
-    setup(name='fake_basicsr', version=get_version(), py_modules=['fake_basicsr'], setup_requires=['no_such_package'])
-"""
 
 
 @pytest.fixture(scope='module')
@@ -47,93 +31,45 @@ def script() -> ModuleType:
     return module
 
 
-@pytest.fixture
-def patched(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``exec`` is the patched one until the end of a test."""
+def test_exec_of_python_3_12(script, monkeypatch):
+    """Names land in locals() of the caller, unless namespaces are given; a closure is passed on."""
     monkeypatch.setattr(builtins, 'exec', builtins.exec)
     script.patch_exec()
 
-
-# ---------------------------------------------------------------------------------------------------- patch of exec
-
-
-@pytest.mark.usefixtures('patched')
-def test_names_are_in_locals_of_the_caller() -> None:
-    def get_version() -> str:
+    def get_version():
         exec(compile("__version__ = '1.4.2'", 'version.py', 'exec'))
         return locals()['__version__']
 
-    assert get_version() == '1.4.2'
-    assert '__version__' not in globals()
+    assert get_version() == '1.4.2' and '__version__' not in globals()
+    found, own = [], {}
+    exec('name = 1', own)
+    assert own['name'] == 1 and 'name' not in {**locals(), **globals()}
 
-
-@pytest.mark.usefixtures('patched')
-def test_own_namespaces_are_used_alone() -> None:
-    one, two = {}, {}
-    exec('name = 1', one)
-    exec('other = __name__', globals(), two)
-    assert one['name'] == 1 and two == {'other': __name__}
-    assert not {'name', 'other'} & {*locals(), *globals()}
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason='exec has no closure there')
-@pytest.mark.usefixtures('patched')
-def test_closure() -> None:
-    found = []
-
-    def function() -> None:
+    def function():
         found.append(1)
 
-    exec(function.__code__, globals(), closure=function.__closure__)
-    assert found == [1]
+    if sys.version_info >= (3, 11):  # exec has no closure before
+        exec(function.__code__, globals(), closure=function.__closure__)
+        assert found == [1]
 
 
-# ------------------------------------------------------------------------------------------------------- the script
+def test_pip_that_fails(script, monkeypatch, capsys):
+    def fails(command, **_):
+        raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(subprocess, 'run', fails)
+    assert script.main(['x.tar.gz']) == 1
+    assert capsys.readouterr().err == 'install_basicsr: x.tar.gz was not installed; pip says why above\n'
 
 
-@pytest.fixture
-def sdist(tmp_path: Path) -> Path:
-    """A source distribution that finds its version as BasicSR does."""
-    folder = tmp_path / 'fake_basicsr-1.4.2'
-    folder.mkdir()
-    (folder / 'setup.py').write_text(SETUP)
-    (folder / 'fake_basicsr.py').write_text("__version__ = '1.4.2'\n")
-    (folder / 'PKG-INFO').write_text('Metadata-Version: 2.1\nName: fake_basicsr\nVersion: 1.4.2\n')
-    with tarfile.open(tmp_path / 'fake_basicsr-1.4.2.tar.gz', 'w:gz') as archive:
-        archive.add(folder, folder.name)
-    return tmp_path / 'fake_basicsr-1.4.2.tar.gz'
-
-
-def offline(target: Path) -> dict[str, str]:
-    """The environment in which pip fetches nothing, and installs into a folder."""
-    return {**os.environ, 'PIP_TARGET': str(target), 'PIP_NO_INDEX': '1', 'PIP_NO_CACHE_DIR': '1'}
-
-
-@pytest.mark.slow
-def test_install(sdist: Path, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, SCRIPT, sdist], env=offline(tmp_path / 'site'), cwd=tmp_path, timeout=300,
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / 'site' / 'fake_basicsr.py').is_file()
-
-
-@pytest.mark.slow
-def test_pip_that_fails(tmp_path: Path) -> None:
-    source = str(tmp_path / 'nowhere' / 'basicsr.tar.gz')
-    done = subprocess.run([sys.executable, SCRIPT, '--quiet', source], env=offline(tmp_path), timeout=300,
-                          capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == f'install_basicsr: {source} was not installed; pip says why above'
-
-
-def test_without_pip(script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_without_pip(script, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(SystemExit, match='2'):
         script.main([])
     assert 'this Python has no pip: run "python -m ensurepip" first' in capsys.readouterr().err
 
 
-def test_setuptools_and_wheel_come_first(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setuptools_and_wheel_come_first(script, monkeypatch):
     calls = []
     monkeypatch.setattr(subprocess, 'run', lambda command, **_: calls.append(command[2:]))
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == 'wheel' else object())
@@ -141,59 +77,51 @@ def test_setuptools_and_wheel_come_first(script: ModuleType, monkeypatch: pytest
     assert calls == [['pip', 'install', 'wheel'], ['pip', 'install', '--no-build-isolation', 'basicsr>=1.4.2']]
 
 
-# --------------------------------------------------------------------------------------------- where BasicSR is missing
-
-WITHOUT = ('import importlib.util as util, sys; find = util.find_spec\n'
-           'util.find_spec = lambda name, *more: None if name == "basicsr" else find(name, *more)\n')
-
-
-def run(program: str, **env: str) -> subprocess.CompletedProcess:
-    """A program in a process of its own, which finds the package first."""
-    return subprocess.run([sys.executable, '-c', program], env={**os.environ, 'PYTHONPATH': str(ROOT), **env},
-                          capture_output=True, text=True, timeout=120)
-
-
 @pytest.mark.slow
-def test_plugin_names_the_line() -> None:
-    done = run(WITHOUT + 'import iarn_basicsr.plugin')
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith('iarn_basicsr.compat.basicsr.NoBasicSRError: BasicSR is not installed; '
-                           'this line does it: python ')
-    assert shlex.split(last.split('does it: ')[1]) == ['python', str(SCRIPT)]
+def test_programs_name_the_line():
+    done = run_python('-c', '''
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == 'basicsr' else find(name, *more)
+from iarn_basicsr import test, train
+from iarn_basicsr.inference.cli import main
+assert main(['verify']) == 2
+for program in (train, test):
+    try:
+        program.main()
+    except SystemExit as stop:
+        print(stop.code, file=sys.stderr)
+try:
+    import iarn_basicsr.plugin
+except ImportError as error:
+    print(f'plugin: {error}', file=sys.stderr)
+''')
+    says, commands = zip(*(line.split('; this line does it: ') for line in done.stderr.splitlines()))
+    assert says == tuple(f'{p}: BasicSR is not installed' for p in ('iarn verify', 'iarn-train', 'iarn-test', 'plugin'))
+    assert [shlex.split(command) for command in commands] == [['python', str(SCRIPT)]] * 4
 
 
-@pytest.mark.slow
-def test_command_that_measures_names_the_line() -> None:
-    done = run(WITHOUT + 'from iarn_basicsr.inference.cli import main; sys.exit(main(["verify"]))')
-    assert done.returncode == 2
-    assert done.stderr.startswith('iarn verify: BasicSR is not installed; this line does it: python ')
-    assert done.stderr.count('\n') == 1
-
-
-def test_line_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_line_of_an_installed_package(tmp_path, monkeypatch):
     monkeypatch.setattr(compat, '__file__', str(tmp_path / 'iarn_basicsr' / 'compat' / 'basicsr.py'))
     assert compat._install_line() == 'python -m iarn_basicsr.install_basicsr'
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason='distutils is there')
-def test_basicsr_without_distutils() -> None:
+def test_basicsr_without_distutils():
     """The one in setuptools is taken, also where setuptools does not offer it (after ``pip install --target``)."""
-    done = run('import sys\n'
+    done = run_python('-c', 'import sys\n'
                'sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != "DistutilsMetaFinder"]\n'
                'import iarn_basicsr.plugin')
     assert done.returncode == 0, done.stderr
 
 
-# ----------------------------------------------------------------------------- workers that are not forked (from 3.14)
-
-
 @pytest.mark.slow
-def test_open_lmdb_can_be_sent_to_a_worker(tmp_path: Path) -> None:
+def test_open_lmdb_can_be_sent_to_a_worker(tmp_path):
     """The worker opens it itself."""
     with lmdb.open(str(tmp_path / 'a.lmdb')) as env, env.begin(write=True) as transaction:
         transaction.put(b'key', b'value')
     client = FileClient('lmdb', db_paths=str(tmp_path / 'a.lmdb'))
     (tmp_path / 'sent').write_bytes(pickle.dumps(client))
-    done = run('import pickle, sys, iarn_basicsr.compat as compat; compat.prepare_import()\n'
+    done = run_python('-c', 'import pickle, sys, iarn_basicsr.compat as compat; compat.prepare_import()\n'
                f'print(pickle.load(open({str(tmp_path / "sent")!r}, "rb")).get("key"))')
     assert (done.stdout, bytes(client.get('key'))) == ("b'value'\n", b'value'), done.stderr

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
 from iarn_basicsr import zoo
 
-ROOT = Path(__file__).resolve().parents[2]
 HOOK = {'iarn_basicsr_stand_ins.py', 'iarn_basicsr_stand_ins.pth'}  # for BasicSR's own commands
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('wheel')]  # built once
 
@@ -59,7 +59,7 @@ def iarn(installed: Path, tmp_path: Path) -> Callable[..., str]:
                               PYTHONPATH=str(installed))
 
 
-def test_files(wheel: Path) -> None:
+def test_files(wheel):
     """What people need and nothing else: modules, option files, weights, and what those need; no tests nor figures."""
     names = {n for n in zipfile.ZipFile(wheel).namelist() if '.dist-info/' not in n}
     options = {f'iarn_basicsr/options/{p.name}' for p in (ROOT / 'options').glob('*.yml')}
@@ -71,7 +71,7 @@ def test_files(wheel: Path) -> None:
         *weights)}
 
 
-def test_source_distribution(wheel: Path) -> None:
+def test_source_distribution(wheel):
     with tarfile.open(next(wheel.parent.glob('*.tar.gz'))) as archive:
         names = {n.split('/', 1)[1] for n in archive.getnames() if '/' in n}
     assert {'setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'options/train_IARN_x1-4.yml',
@@ -79,7 +79,7 @@ def test_source_distribution(wheel: Path) -> None:
     assert not [n for n in names if re.search(r'\.log$|^tests|options/released|ablation|figure', n)]
 
 
-def test_metadata(wheel: Path) -> None:
+def test_metadata(wheel):
     """Every Python from 3.9 on; BasicSR only where pip can build it."""
     with zipfile.ZipFile(wheel) as archive:
         name = next(n for n in archive.namelist() if n.endswith('.dist-info/METADATA'))
@@ -89,7 +89,7 @@ def test_metadata(wheel: Path) -> None:
     assert basicsr.replace(' ', '').replace("'", '"') == 'basicsr>=1.4.2;python_version<"3.13"'
 
 
-def test_commands(installed: Path, tmp_path: Path) -> None:
+def test_commands(installed, tmp_path):
     """All four; two of them are run, since each loads torch."""
     names = {p.stem for p in (installed / 'bin').iterdir()}
     assert names >= {'iarn', 'iarn-train', 'iarn-test', 'iarn-benchmark'}
@@ -98,7 +98,7 @@ def test_commands(installed: Path, tmp_path: Path) -> None:
         assert 'usage: ' in text.lower()
 
 
-def test_pictures_and_option_files(iarn: Callable[..., str], installed: Path, tmp_path: Path) -> None:
+def test_pictures_and_option_files(iarn, installed, tmp_path):
     """A photograph of the package there and back, and one iteration of training on it, far from the repository."""
     photograph = installed / 'iarn_basicsr' / 'zoo' / 'chelsea.png'
     iarn('downscale', photograph, '-o', 'small.png', '--scale', '3', '--weights', 'iarn_light_x1-4', '--device', 'cpu')
@@ -121,6 +121,6 @@ def test_pictures_and_option_files(iarn: Callable[..., str], installed: Path, tm
     assert list(tmp_path.rglob('net_g_latest.pth'))
 
 
-def test_basicsr_is_installed_from_the_wheel_too(installed: Path, tmp_path: Path) -> None:
+def test_basicsr_is_installed_from_the_wheel_too(installed, tmp_path):
     text = run(sys.executable, '-m', 'iarn_basicsr.install_basicsr', '--help', cwd=tmp_path, PYTHONPATH=str(installed))
     assert 'basicsr>=1.4.2' in text

@@ -8,10 +8,11 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from helpers import few
+from hypothesis import given
 from hypothesis import strategies as st
 
-from iarn_basicsr.errors import IARNError, OptionError
+from iarn_basicsr.errors import OptionError
 from iarn_basicsr.payload.bits import PayloadError, capacity, high_part, read, write
 
 
@@ -19,11 +20,10 @@ def noise(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-@settings(max_examples=100, deadline=None)
+@few
 @given(shape=st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3])), k=st.floats(0, 3),
        share=st.sampled_from([0.0, 0.3, 0.7, 1.0]), seed=st.integers(0, 9), codec=st.integers(0, 3))
-def test_what_was_written_is_read(shape: tuple[int, int, int], k: float, share: float, seed: int,
-                                  codec: int) -> None:
+def test_what_was_written_is_read(shape, k, share, seed, codec):
     image = noise(shape, seed)
     message = np.random.default_rng(seed).bytes(int(share * capacity(*shape, k)))
     stored = write(image, message, codec, k)
@@ -33,14 +33,13 @@ def test_what_was_written_is_read(shape: tuple[int, int, int], k: float, share: 
     if message:
         found, kind, bits = read(stored)
         assert (found, kind) == (message, codec) and abs(bits - k) < 0.07
-        assert np.array_equal(high_part(stored, bits), high_part(image, k))
         assert np.array_equal(write(image, message, codec, bits), stored)
     else:
         assert np.array_equal(stored, image)
 
 
 @pytest.mark.parametrize('k', [0.125, 1, 1.585, 2.32, 2.807, 3])
-def test_capacity(k: float) -> None:
+def test_capacity(k):
     """k bits of each sample but the header's; what is lost where cells are not 2, 4 or 8 levels is below 0.4 %."""
     bits = k * (64 * 48 * 3 - 88) / 8
     assert 0.996 * bits - 0.07 * 64 * 48 * 3 / 8 * (k % 0.5 not in (0, )) - 16 <= capacity(64, 48, 3, k) <= bits * 1.05
@@ -48,14 +47,7 @@ def test_capacity(k: float) -> None:
         write(noise((64, 48, 3)), bytes(capacity(64, 48, 3, k) + 1), 0, k)
 
 
-@pytest.mark.parametrize('k', [1, 2, 3])
-def test_capacity_is_used_to_the_bit(k: int) -> None:
-    """A message of ones fills every low bit after the header, but for less than a byte."""
-    stored = write(np.zeros((31, 17, 3), np.uint8), b'\xff' * capacity(31, 17, 3, k), 0, k)
-    assert 0 <= (stored.ravel()[88:] != 2**k - 1).sum() * k <= 7 + k
-
-
-def test_no_room() -> None:
+def test_no_room():
     assert capacity(5, 5, 3, 3) == 0 == capacity(100, 100, 3, 0)
     assert capacity(29, 1, 3, 1) == 0  # 87 samples: not even the header
     with pytest.raises(PayloadError, match='too small') as error:
@@ -63,7 +55,7 @@ def test_no_room() -> None:
     assert error.value.reason == 'none'
 
 
-def test_what_is_out_of_range() -> None:
+def test_what_is_out_of_range():
     for k in (-1, 3.125, float('nan')):
         for call in (lambda k=k: capacity(50, 50, 3, k), lambda k=k: high_part(noise((50, 50, 3)), k)):
             with pytest.raises(OptionError, match='from 0 to 3'):
@@ -72,7 +64,7 @@ def test_what_is_out_of_range() -> None:
         write(noise((50, 50, 3)), b'x', 4, 1)
 
 
-def test_extra_bits_are_spread_evenly() -> None:
+def test_extra_bits_are_spread_evenly():
     """In every 8 x 8 block and every channel the same number, and no row or column without."""
     changed = high_part(np.zeros((64, 64, 3), np.uint8), 0.5)[8:] > 0
     assert np.unique(changed.reshape(7, 8, 8, 8, 3).sum((1, 3))).tolist() == [32]
@@ -80,7 +72,7 @@ def test_extra_bits_are_spread_evenly() -> None:
 
 
 @pytest.mark.parametrize('k', [0.5, 2, 2.9])
-def test_a_short_message_leaves_the_rest(k: float) -> None:
+def test_a_short_message_leaves_the_rest(k):
     image = noise((40, 40, 3))
     stored = write(image, bytes(100), 0, k)
     assert (stored != image).sum() < 88 + 100 * 8 / min(k, 1)
@@ -88,7 +80,7 @@ def test_a_short_message_leaves_the_rest(k: float) -> None:
 
 
 @pytest.mark.parametrize(('k', 'error'), [(1, 0.5), (2, 2.5), (3, 10.5), (np.log2(3), 8 / 6), (np.log2(6), 35 / 6)])
-def test_error_of_the_stored_image(k: float, error: float) -> None:
+def test_error_of_the_stored_image(k, error):
     """(r^2 - 1) / 6 for cells of r levels: two uniform numbers, one taken and one put."""
     image = noise((200, 200, 3)) % 240  # all cells are whole
     stored = write(image, np.random.default_rng(1).bytes(capacity(200, 200, 3, k)), 0, k)
@@ -96,7 +88,7 @@ def test_error_of_the_stored_image(k: float, error: float) -> None:
     assert ((high_part(image, k) - image)**2).mean() == pytest.approx(error / 2, rel=0.04)
 
 
-def test_image_that_is_not_contiguous() -> None:
+def test_image_that_is_not_contiguous():
     image = noise((60, 80, 3))[:, ::-1].swapaxes(0, 1)
     stored = write(image, b'some words', 1, 0.5)
     assert read(stored) == read(np.asfortranarray(stored)) == (b'some words', 1, 0.5)
@@ -114,18 +106,16 @@ def with_header(version: int = 1, codec: int = 1, eighths: int = 16, length: int
 
 @pytest.mark.parametrize(('header', 'reason'), [
     ({'version': 2}, 'version'), ({'length': 0}, 'length'), ({'length': 140}, 'length'),
-    ({'length': 2**32 - 1}, 'length'), ({'eighths': 1}, 'length'),
-    ({'length': 100}, 'damaged'),
+    ({'eighths': 1}, 'length'), ({'length': 100}, 'damaged'),
 ])
-def test_headers_that_cannot_be(header: dict[str, int], reason: str) -> None:
+def test_headers_that_cannot_be(header, reason):
     assert read(with_header()) == (bytes(5), 1, 1.0)
     with pytest.raises(PayloadError) as error:
         read(with_header(**header))
-    assert error.value.reason == reason
-    assert isinstance(error.value, IARNError)
+    assert error.value.reason == pickle.loads(pickle.dumps(error.value)).reason == reason
 
 
-def test_every_flipped_bit_is_found() -> None:
+def test_every_flipped_bit_is_found():
     image = write(noise((30, 20, 3)), np.random.default_rng(0).bytes(100), 1, 2)
     for sample in range(0, image.size, 7):
         for bit in (0, 1, 2):
@@ -136,15 +126,3 @@ def test_every_flipped_bit_is_found() -> None:
             except PayloadError as error:
                 assert error.reason in ('none', 'version', 'length', 'damaged')
                 assert sample < 88 + 4 * 100
-
-
-@pytest.mark.parametrize('cut', [np.s_[1:], np.s_[:-3], np.s_[:, :-1], np.s_[::-1]])
-def test_cut_and_turned(cut: tuple[slice, ...]) -> None:
-    image = write(noise((60, 60, 3)), np.random.default_rng(0).bytes(capacity(60, 60, 3, 1.5)), 1, 1.5)
-    with pytest.raises(PayloadError):
-        read(image[cut])
-
-
-def test_error_travels() -> None:
-    error = pickle.loads(pickle.dumps(PayloadError('its payload is cut', 'length')))
-    assert (str(error), error.reason) == ('its payload is cut', 'length')

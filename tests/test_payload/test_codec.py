@@ -31,7 +31,7 @@ def rms(x: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize('size', [(61, 37), (1, 90)])
-def test_more_bytes_less_error(size: tuple[int, int]) -> None:
+def test_more_bytes_less_error(size):
     residual, errors = make_residual(*size), []
     for budget in (300, 1200, 5000):
         message = encode(residual, budget)
@@ -42,7 +42,7 @@ def test_more_bytes_less_error(size: tuple[int, int]) -> None:
     assert rms(residual) > errors[0] >= errors[1] >= errors[2]
 
 
-def test_of_a_part_only_its_tiles_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_part_only_its_tiles_are_decoded(monkeypatch):
     read, work = [], codec._read_picture
     monkeypatch.setattr(codec, '_TILE_SIDE', 16)
     monkeypatch.setattr(codec, '_TILE_SAMPLES', 3 * 16 * 16)
@@ -55,8 +55,8 @@ def test_of_a_part_only_its_tiles_are_decoded(monkeypatch: pytest.MonkeyPatch) -
         assert np.array_equal(decode(message, (60, 40), part=part), whole[part]) and len(read) == tiles
 
 
-@pytest.mark.parametrize('budget', [0, 17, 60, 100])
-def test_small_budgets(budget: int) -> None:
+@pytest.mark.parametrize('budget', [17, 60, 100])
+def test_small_budgets(budget):
     """What does not fit at all is an empty message: no residual."""
     message = encode(make_residual(48, 64), budget)
     assert len(message) <= budget
@@ -65,7 +65,7 @@ def test_small_budgets(budget: int) -> None:
     assert np.isfinite(decode(message, (48, 64))).all()
 
 
-def test_the_budget_is_used_with_few_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_budget_is_used_with_few_encodes(monkeypatch):
     speeds, write = [], codec._write_picture
     monkeypatch.setattr(codec, '_write_picture', lambda *args: (speeds.append(args[2]), write(*args))[1])
     for budget in (2000, 20000):
@@ -74,7 +74,7 @@ def test_the_budget_is_used_with_few_encodes(monkeypatch: pytest.MonkeyPatch) ->
         assert 1 <= speeds.count(codec.SPEED) <= 4
 
 
-def test_large_residual(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_residual(monkeypatch):
     """The quality is found on a part of the rows; the whole is coded twice at most."""
     monkeypatch.setattr(codec, '_PART_SAMPLES', 2**14)
     whole, write = [], codec._write_picture
@@ -85,22 +85,17 @@ def test_large_residual(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decode(message, (300, 100)).shape == (300, 100, 3)
 
 
-def test_zeros_and_extremes() -> None:
-    assert rms(decode(encode(np.zeros((40, 40, 3), np.int16), 200), (40, 40))) < 0.5
-    for value in (-255, 255):
-        full = np.full((40, 40, 3), value, np.int16)
-        assert rms(decode(encode(full, 2000), (40, 40)) - full) < 5
-
-
-def test_error_is_spread_evenly_over_the_colours() -> None:
+def test_error_of_the_extreme_and_of_each_colour():
     """The planes are orthonormal, so no colour is dearer than another."""
+    full = np.full((40, 40, 3), 255, np.int16)
+    assert rms(decode(encode(full, 2000), (40, 40)) - full) < 5
     residual = np.random.default_rng(0).normal(0, 20, (64, 64, 3))
     error = decode(encode(residual, 6000), (64, 64)) - residual
     per_colour = [rms(error[..., c]) for c in range(3)]
     assert max(per_colour) < 1.15 * min(per_colour)
 
 
-def test_pull() -> None:
+def test_pull():
     """A share of what brings the image back to what the LR says: here the mean of each 4 x 4 block is known."""
     residual = make_residual(64, 64).astype(np.float32)
     residual -= mean_of_blocks(residual)
@@ -113,9 +108,9 @@ def test_pull() -> None:
         decode(pulled, (64, 64))
 
 
-def test_a_pull_that_does_harm_is_not_used() -> None:
-    message = encode(make_residual(64, 64), 600, lambda decoded: -100 * np.ones_like(decoded) * np.sign(decoded))
-    assert message[1] < 3
+def test_a_pull_that_does_harm_is_not_used():
+    residual = make_residual(64, 64)
+    assert encode(residual, 600, lambda decoded: decoded - residual)[1] == 0
 
 
 def mean_of_blocks(x: np.ndarray) -> np.ndarray:
@@ -123,7 +118,7 @@ def mean_of_blocks(x: np.ndarray) -> np.ndarray:
     return means.repeat(4, 0).repeat(4, 1)
 
 
-def test_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles(monkeypatch):
     residual = make_residual(100, 90)
     whole = rms(decode(encode(residual, 8000), (100, 90)) - residual)
     monkeypatch.setattr(codec, '_TILE_SIDE', 40)
@@ -135,7 +130,7 @@ def test_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
         decode(message, (100, 90))
 
 
-def test_other_size() -> None:
+def test_other_size():
     message = encode(make_residual(48, 64), 1000)
     for size in ((64, 48), (48, 65), (47, 64), (480, 640)):
         with pytest.raises(PayloadError) as error:
@@ -143,7 +138,7 @@ def test_other_size() -> None:
         assert error.value.reason == 'damaged'
 
 
-def test_a_picture_that_declares_60000_pixels_a_side_is_never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_that_declares_60000_pixels_a_side_is_never_opened(monkeypatch):
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise AssertionError('was opened')
 
@@ -155,7 +150,7 @@ def test_a_picture_that_declares_60000_pixels_a_side_is_never_opened(monkeypatch
         decode(message, (48, 64))
 
 
-def test_fuzzed_messages() -> None:
+def test_fuzzed_messages():
     """Random bytes, flipped bits, cuts: the codec's own exceptions never come through."""
     rng, size = np.random.default_rng(0), (24, 40)
     good = encode(make_residual(*size), 500)
@@ -179,7 +174,7 @@ def test_fuzzed_messages() -> None:
 
 
 @pytest.mark.parametrize('call', [lambda: encode(make_residual(24, 24), 500), lambda: decode(b'', (24, 24))])
-def test_pillow_without_avif(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillow_without_avif(call, monkeypatch):
     monkeypatch.setattr(codec.features, 'check', lambda name: False)
     with pytest.raises(MissingCodecError, match=r"pip install 'pillow>=11.3'"):
         call()

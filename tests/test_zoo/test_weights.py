@@ -1,5 +1,6 @@
 """What a weight file may look like: keys, prefixes of wrappers, endings."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def first(path: Path, **asked: object) -> float:
     return read_weights(path, **asked).state['x.weight'][0].item()
 
 
-def test_which_weights_are_taken(tmp_path: Path) -> None:
+def test_which_weights_are_taken(tmp_path):
     path = tmp_path / 'x.pth'
     torch.save({'params': A, 'params_ema': B, 'other': C, 'iter': 3}, path)
     assert first(path) == 2 and first(path, ema=False) == 1
@@ -27,7 +28,7 @@ def test_which_weights_are_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('key', ['params_ema', 'iter', 'arch', 'params_g'])
-def test_a_key_that_the_file_lacks(tmp_path: Path, key: str) -> None:
+def test_a_key_that_the_file_lacks(tmp_path, key):
     """Never other weights in its place; the message names those that are there."""
     path = tmp_path / 'x.pth'
     torch.save({'params': A, 'other': C, 'iter': 3, 'arch': {'type': 'IARN'}}, path)
@@ -36,7 +37,7 @@ def test_a_key_that_the_file_lacks(tmp_path: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize('name', ['bare.pth', 'x.safetensors'])
-def test_a_file_of_one_state_dict_calls_it_params(tmp_path: Path, name: str) -> None:
+def test_a_file_of_one_state_dict_calls_it_params(tmp_path, name):
     path = tmp_path / name
     if name == 'bare.pth':
         torch.save(A, path)
@@ -49,7 +50,7 @@ def test_a_file_of_one_state_dict_calls_it_params(tmp_path: Path, name: str) -> 
 
 @pytest.mark.parametrize('ending', ['pth', 'safetensors'])
 @pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', 'module._orig_mod.', '_orig_mod.module.module.'])
-def test_wrappers_leave_no_prefix(tmp_path: Path, prefix: str, ending: str) -> None:
+def test_wrappers_leave_no_prefix(tmp_path, prefix, ending):
     """DDP's and torch.compile's, in any order; a module of such a name further inside keeps it."""
     net = tiny_net()
     state = {prefix + name: value for name, value in net.state_dict().items()}
@@ -60,14 +61,14 @@ def test_wrappers_leave_no_prefix(tmp_path: Path, prefix: str, ending: str) -> N
     assert [*read_weights(tmp_path / f'y.{ending}').state] == ['a.module.w']
 
 
-def test_two_weights_of_one_name(tmp_path: Path) -> None:
+def test_two_weights_of_one_name(tmp_path):
     torch.save({'params': {'w': torch.ones(1), 'module.w': torch.zeros(1)}}, tmp_path / 'x.pth')
     with pytest.raises(WeightsError, match='two weights have the same name once module'):
         read_weights(tmp_path / 'x.pth')
 
 
 @pytest.mark.parametrize('name', ['x.PTH', 'x.SafeTensors', 'x.SAFETENSORS'])
-def test_endings_in_any_case(tmp_path: Path, name: str) -> None:
+def test_endings_in_any_case(tmp_path, name):
     net = tiny_net()
     net.save(tmp_path / name)
     assert ((tmp_path / name).read_bytes()[:2] == b'PK') == (name == 'x.PTH')
@@ -75,22 +76,51 @@ def test_endings_in_any_case(tmp_path: Path, name: str) -> None:
     assert back.arch == net.arch and all(torch.equal(v, net.state_dict()[k]) for k, v in back.state_dict().items())
 
 
+ARCH, STATE = tiny_net().arch, tiny_net().state_dict()
+
+
 @pytest.mark.parametrize(('content', 'found'), [
-    ({'params': A}, 'no architecture options: expected a file saved by IARNModel'),
-    ({'params': {}}, 'no state dict'), ({}, 'no state dict'), ([1, 2], 'no state dict'),
-    ({'params': A, 'arch': {'type': 'EDSR'}}, "architecture options {'type': 'EDSR'}: expected a file saved by IARN"),
-    ({'params': A, 'arch': 'IARN'}, 'no architecture options'),
-], ids=str)
-def test_a_file_of_another_kind(tmp_path: Path, content: object, found: str) -> None:
-    torch.save(content, tmp_path / 'other.pth')
+    ({'params': A}, ' holds no architecture options: expected a file saved by IARNModel'),
+    ({'params': A, 'arch': {'type': 'EDSR'}}, " holds architecture options {'type': 'EDSR'}: expected a file saved by"),
+    ({'params': A, 'arch': 'IARN'}, ' holds no architecture options'),
+    *((content, ' holds no state dict') for content in ({'params': {}}, {'arch': ARCH}, [1, 2])),
+    ({'params': STATE, 'arch': {**ARCH, 'subnet': 'residual'}}, ' do not make an IARN: '),
+    ({'params': STATE, 'arch': {**ARCH, 'order': 99}}, ' do not make an IARN: IARN.order: 99'),
+    ({'params': {'w': torch.tensor([float('nan')])}}, ' is damaged: w holds values that are not finite'),
+    (b'PK\3\4' + bytes(50), ' is not a PyTorch weight file'),
+    (b'\x80\x02cos\nsystem\nX\x04\0\0\0echo\x85R.', ' is not a PyTorch weight file, or holds more than weights'),
+    (None, ': cannot be read (No such file or directory)'),
+], ids=lambda v: str(v)[:40])
+def test_files_that_are_none(tmp_path, content, found):
+    """One short line that names the file."""
+    path = tmp_path / 'other.pth'
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
     with pytest.raises(WeightsError) as error:
-        IARN.from_file(tmp_path / 'other.pth')
-    assert f'{tmp_path / "other.pth"} holds {found}' in str(error.value)
+        IARN.from_file(path)
+    line = str(error.value)
+    assert line.startswith(str(path)) and found in line and '\n' not in line and len(line) < 600
 
 
-def test_the_message_is_short_whatever_does_not_fit(tmp_path: Path) -> None:
-    net = tiny_net()
-    write_weights(tmp_path / 'x.pth', {**net.arch, 'subnet': 'residual'}, params=net.state_dict())
-    with pytest.raises(WeightsError, match='do not make an IARN') as error:
-        IARN.from_file(tmp_path / 'x.pth')
-    assert '\n' not in str(error.value) and len(str(error.value)) < 600
+@pytest.mark.parametrize(('metadata', 'message'), [
+    (None, ' holds no architecture options'),
+    ({'arch': '{broken'}, r' is not a safetensors file \(or it is damaged\): Expecting property name'),
+    ({'arch': '{"type": "IARN", "order": 99}'}, ' do not make an IARN: IARN.order: 99'),
+    ('text', r' is not a safetensors file \(or it is damaged\)'),
+])
+def test_safetensors_that_are_none(tmp_path, metadata, message):
+    path = tmp_path / 'x.safetensors'
+    path.write_bytes(b'hello, this is some text')
+    if metadata != 'text':
+        save_file(A, path, metadata)
+    with pytest.raises(WeightsError, match=f'x.safetensors.*{message}'):
+        IARN.from_file(path)
+
+
+def test_without_the_package_safetensors(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'safetensors.torch', None)
+    for call in (lambda: tiny_net().save('x.safetensors'), lambda: IARN.from_file('x.safetensors')):
+        with pytest.raises(WeightsError, match=r'^x\.safetensors: needs the package safetensors \(pip install'):
+            call()
