@@ -69,7 +69,7 @@ setup(
         'numpy>=1.24',
         'scipy>=1.11',
         'tqdm',
-        'pillow>=9.4',
+        'pillow>=11.3',  # the newest for Python 3.9: all that a file says, and AVIF
         'jinja2>=3',
         'msgspec>=0.18',
         'click>=8.1',
@@ -79,9 +79,8 @@ setup(
         'safetensors': ['safetensors>=0.4'],
         'onnx': ['onnx', 'onnxscript', 'onnxruntime'],
         'spandrel': ['spandrel>=0.4'],
-        'payload': ['pillow>=11.3'],  # with AVIF
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6.100', 'scikit-image>=0.22', 'matplotlib>=3.8',
-                 'safetensors>=0.4', 'onnx', 'onnxscript', 'onnxruntime', 'spandrel>=0.4', 'pillow>=11.3'],
+                 'safetensors>=0.4', 'onnx', 'onnxscript', 'onnxruntime', 'spandrel>=0.4'],
         'dev': ['ruff==0.17.6', 'mypy==2.4.1; python_version >= "3.10"', 'types-PyYAML'],
         'demo': ['scikit-image>=0.22', 'matplotlib>=3.8'],
     },

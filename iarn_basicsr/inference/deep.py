@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import cv2
 import numpy as np
 from PIL import Image
@@ -9,12 +11,14 @@ from PIL import Image
 from iarn_basicsr.errors import ImageError
 
 from .exif import set_upright
+from .png import open_pixels
 
 __all__ = ['by_opencv', 'deep_pixels', 'refuse_kind']
 
 _BITS, _PHOTOMETRIC, _PLANES, _EXTRA, _FORMAT = 258, 262, 284, 338, 339  # tags of a TIFF
 _WHITE_IS_ZERO, _SEPARATE, _UNSPECIFIED, _MULTIPLIED = 0, 2, 0, 1  # their values
 _SIGNED, _FLOAT = 2, 3
+_SILENT = threading.Lock()  # the level of OpenCV's log holds for the whole process
 
 
 def refuse_kind(file: Image.Image, path: str) -> None:
@@ -83,16 +87,17 @@ def _by_opencv(path: str, turned_tiff: bool) -> np.ndarray:
 
     From bytes: OpenCV's own reading of a file ends the process where the name is no UTF-8.
     """
-    with open(path, 'rb') as raw:
+    with open_pixels(path) as raw:
         data = bytearray(raw.read())
     if turned_tiff:
         set_upright(data)
     log = cv2.utils.logging
-    level = log.setLogLevel(log.LOG_LEVEL_SILENT)  # or it talks of harmless tags
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    finally:
-        log.setLogLevel(level)
+    with _SILENT:
+        level = log.setLogLevel(log.LOG_LEVEL_SILENT)  # or it talks of harmless tags
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        finally:
+            log.setLogLevel(level)
     if image is None or image.dtype != np.uint16 or image.ndim != 3:
         raise ValueError('16-bit pixels cannot be decoded')
     return image

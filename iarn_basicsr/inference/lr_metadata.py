@@ -1,7 +1,7 @@
 """What an LR file says about its original, ``LRMetadata``, and where it stands in the file.
 
-In a PNG it is a text chunk named ``iarn``, in a WebP the XMP packet, in a JPEG the comment, which jpegtran,
-ImageMagick and Pillow copy.
+In a PNG it is a text chunk named ``iarn``, in a WebP a remark at the end of the XMP packet, in a JPEG the comment,
+which jpegtran, ImageMagick and Pillow copy.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 from msgspec import Meta
-from PIL import Image, PngImagePlugin
+from msgspec.structs import replace
+from PIL import Image
 
 from iarn_basicsr.errors import DamagedMetadataError, MetadataError, OtherWeightsError, one_line, shortened
 from iarn_basicsr.ops.jpeg import is_jpeg
 from iarn_basicsr.payload import MAX_BITS
 
-__all__ = ['LRMetadata', 'checksum', 'metadata_options', 'read_metadata', 'thumbnail']
+from .extras import Extras
+
+__all__ = ['LRMetadata', 'checksum', 'put_metadata', 'take_metadata', 'thumbnail']
 
 FORMAT = 1
 _KEY = 'iarn'
 _COMMENT = b'iarn '  # how the metadata in a comment start
 _LONGEST_COMMENT = 60_000  # bytes; a JPEG holds 65533
-_XMP_START, _XMP_STOP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><!--iarn ', b' iarn--></x:xmpmeta>'
+_NO_XMP, _XMP_START, _XMP_STOP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>', b'<!--iarn ', b' iarn-->'
 _CELLS = 8  # a side of a thumbnail
 _OTHER_LOOK = 6.0  # grey levels; JPEG of quality 10 changes the thumbnail of a photograph by less than 2
 
@@ -43,11 +46,11 @@ class LRMetadata(msgspec.Struct, frozen=True, kw_only=True):
         weights: hash of the weights, see ``zoo.weights.weights_hash``.
         mode: ``L`` where the original was gray, else ``RGB``.
         alpha: whether the original had an alpha channel; WebP drops one that is opaque.
-        gray_icc: colour profile of a gray original, which does not fit the colours of the LR; Base64 in the file.
+        extras: of the original, what the LR file cannot hold otherwise; empty but in the file.
         payload: bits of each sample that hold coded detail, 0 to 3.
         checksum: of the LR pixels; empty in a JPEG, whose pixels change.
         thumbnail: of the LR, which survives a JPEG.
-        seal: CRC-32 of all the rest.
+        seal: CRC-32 of all the rest but ``extras``.
         format: version of this record.
     """
 
@@ -57,10 +60,10 @@ class LRMetadata(msgspec.Struct, frozen=True, kw_only=True):
     weights: Word
     mode: Literal['L', 'RGB']
     alpha: bool
-    gray_icc: bytes
     payload: Annotated[float, Meta(ge=0, le=MAX_BITS)]
     checksum: Word
     thumbnail: Annotated[str, Meta(pattern=f'^[0-9a-f]{{{2 * _CELLS**2}}}$')]
+    extras: Extras = Extras()
     seal: Word = ''
     format: int = FORMAT
 
@@ -70,10 +73,10 @@ class LRMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, lr: np.ndarray, *, hr_size: tuple[int, int], model: str, weights: str, mode: Literal['L', 'RGB'],
-           alpha: bool = False, gray_icc: bytes = b'', payload: float = 0) -> LRMetadata:
+           alpha: bool = False, payload: float = 0) -> LRMetadata:
         """The sealed metadata of LR pixels (h, w, 3) uint8."""
         return cls(hr_size=hr_size, lr_size=(lr.shape[0], lr.shape[1]), model=one_line(model), weights=weights,
-                   mode=mode, alpha=alpha, gray_icc=gray_icc, payload=float(payload), checksum=checksum(lr),
+                   mode=mode, alpha=alpha, payload=float(payload), checksum=checksum(lr),
                    thumbnail=thumbnail(lr)).sealed()
 
     @classmethod
@@ -102,15 +105,12 @@ class LRMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
     def sealed(self) -> LRMetadata:
         """The same with the seal that belongs to it."""
-        record = json.dumps({**msgspec.to_builtins(self), 'seal': ''}, sort_keys=True)
-        return msgspec.structs.replace(self, seal=f'{zlib.crc32(record.encode()):08x}')
+        record = json.dumps({**msgspec.to_builtins(self), 'seal': '', 'extras': {}}, sort_keys=True)
+        return replace(self, seal=f'{zlib.crc32(record.encode()):08x}')
 
     def for_jpeg(self) -> LRMetadata:
-        """The same for a JPEG of the LR: no checksum, no payload, and no colour profile that a comment cannot hold."""
-        metadata = msgspec.structs.replace(self, checksum='', payload=0.0).sealed()
-        if len(metadata.to_json()) > _LONGEST_COMMENT:
-            metadata = msgspec.structs.replace(metadata, gray_icc=b'').sealed()
-        return metadata
+        """The same for a JPEG of the LR: no checksum and no payload."""
+        return replace(self, checksum='', payload=0.0).sealed()
 
     def change(self, lr: np.ndarray) -> str:
         """What happened to the LR pixels (h, w, 3) uint8, or to this record, since it was made; or nothing."""
@@ -153,35 +153,48 @@ def thumbnail(rgb: np.ndarray) -> str:
     return np.asarray(gray.resize((_CELLS, _CELLS), Image.Resampling.BOX)).tobytes().hex()
 
 
-def read_metadata(file: Image.Image) -> LRMetadata | None:
-    """The metadata in an opened image file; None if it has none.
+def take_metadata(info: dict[Any, Any]) -> LRMetadata | None:
+    """Take the metadata out of what Pillow found in a file, and leave the rest there; None if there are none.
+
+    Args:
+        info: of an opened file; of a PNG with what is ``said_by`` its chunks.
 
     Raises:
-        MetadataError: if it has some that cannot be used.
+        MetadataError: if they cannot be used.
     """
-    if isinstance(getattr(file, 'text', None), dict) and _KEY in file.text:  # type: ignore[attr-defined]
-        return LRMetadata.from_json(str(file.text[_KEY]))  # type: ignore[attr-defined]
-    xmp, comment = file.info.get('xmp', b''), file.info.get('comment', b'')
-    if isinstance(xmp, bytes) and _XMP_START in xmp:
-        record = xmp.split(_XMP_START, 1)[1].split(_XMP_STOP, 1)[0]
+    xmp, comment = info.get('xmp'), info.get('comment')
+    if _KEY in info:
+        record = info.pop(_KEY)
+    elif isinstance(xmp, bytes) and _XMP_START in xmp:
+        own, _, record = xmp.rpartition(_XMP_START)
+        record, _, rest = record.partition(_XMP_STOP)
+        info['xmp'] = own + rest if own != _NO_XMP else b''
     elif isinstance(comment, bytes) and comment.startswith(_COMMENT):
-        record = comment[len(_COMMENT):]
+        record = info.pop('comment')[len(_COMMENT):]
     else:
         return None
     return LRMetadata.from_json(record.decode(errors='replace'))
 
 
-def metadata_options(metadata: LRMetadata | None, ending: str) -> dict[str, Any]:
-    """Options of Pillow's ``save`` that put the metadata into a file; a kind that cannot hold it gets none."""
-    if metadata is None:
-        return {}
-    record = metadata.to_json()
-    if ending == '.webp':
-        return {'xmp': _XMP_START + record.encode() + _XMP_STOP}
-    if is_jpeg(ending):
-        return {'comment': _COMMENT + record.encode()}
+def put_metadata(metadata: LRMetadata, extras: dict[str, Any], options: dict[str, Any], ending: str) -> set[str]:
+    """Put the metadata into options of Pillow's ``save``, and with them ``Extras`` that the file has no place for.
+
+    Returns:
+        names of the extras that went with them: all, or those for which a JPEG has room; none in kinds of files that
+        have no place for metadata either.
+    """
+    if ending not in ('.png', '.webp') and not is_jpeg(ending):
+        return set()
+    metadata, kept = metadata.for_jpeg() if is_jpeg(ending) else metadata, dict(extras)
+    record = replace(metadata, extras=Extras(**kept)).to_json()
+    while is_jpeg(ending) and len(record) > _LONGEST_COMMENT:
+        del kept[max(kept, key=lambda name: len(msgspec.json.encode(kept[name])))]
+        record = replace(metadata, extras=Extras(**kept)).to_json()
     if ending == '.png':
-        chunks = PngImagePlugin.PngInfo()
-        chunks.add_text(_KEY, record)
-        return {'pnginfo': chunks}
-    return {}
+        options['pnginfo'].add_text(_KEY, record)
+    elif ending == '.webp':
+        record = record.replace('--', '-\\u002d')  # or it would end the remark
+        options['xmp'] = options.get('xmp', _NO_XMP) + _XMP_START + record.encode() + _XMP_STOP
+    else:
+        options['comment'] = _COMMENT + record.encode()
+    return set(kept)

@@ -1,23 +1,23 @@
 """Picture files: any common mode in, and LR files that carry what is needed to restore them.
 
 An LR file is a PNG or a lossless WebP, or a JPEG where the weights were made for it, with ``LRMetadata`` in it.
-Orientation is applied on reading; EXIF and ICC are kept.
+Orientation is applied on reading; what a file says beside its pixels is kept, see ``Extras``.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import threading
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import path as osp
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from iarn_basicsr.errors import ImageError, MetadataError, one_line
@@ -25,23 +25,23 @@ from iarn_basicsr.files import IMAGE_ENDINGS, atomic_write, check_writable
 from iarn_basicsr.ops.jpeg import is_jpeg, jpeg_options
 
 from .deep import by_opencv, deep_pixels, refuse_kind
-from .exif import exif_for_tiff, orientation_of, turned, upright_exif
-from .lr_metadata import LRMetadata, metadata_options, read_metadata
+from .exif import orientation_of, turned
+from .extras import Extras, is_gray_profile, read_extras, save_options
+from .lr_metadata import LRMetadata, put_metadata, take_metadata
 from .memory import available_memory
+from .png import Pixels, open_pixels, said_by
 
-__all__ = ['LOSSLESS_ENDINGS', 'Picture', 'channel_mean', 'eight_bit', 'is_gray_profile', 'png_bytes', 'read_picture',
+__all__ = ['LOSSLESS_ENDINGS', 'Picture', 'channel_mean', 'eight_bit', 'png_bytes', 'read_picture',
            'refuse_unwritable', 'write_picture']
 
 LOSSLESS_ENDINGS = ('.png', '.webp')
 _ALPHA_ENDINGS = ('.png', '.webp', '.tif', '.tiff')
-_TIFF_ENDINGS = ('.tif', '.tiff')
-_BARE_ENDINGS = ('.bmp', '.ppm')  # which hold pixels only
 _STRIP = 64  # rows that are converted at a time: what that makes in between stays small
-_MOST_PIXELS = 10**9
+_MOST_PIXELS, _LONGEST_SIDE = 10**9, 10**6
 _READING = 10  # bytes a pixel of 8 bits: Pillow's, ours, and one copy
-_EXIF_OF_JPEG = 65533  # bytes
 _SIDES = {'.jpg': 65500, '.jpeg': 65500, '.webp': 16383}  # the longest
 _OPENING = threading.Lock()
+_HEIF = re.compile(rb'.{4}ftyp.{,30}(hei|hev)', re.DOTALL)
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Picture:
         rgb: (H, W, 3) uint8 or uint16.
         alpha: (H, W) uint8, or None.
         mode: ``L`` or ``RGB``: what the file is without its alpha.
-        icc, exif: raw profiles, or None; the orientation is already applied and taken out of ``exif``.
+        extras: what the file says beside its pixels.
         metadata: of an LR image made by IARN.
         no_metadata: why the LR metadata in the file cannot be used.
         remarks: what the user should know: what the file holds and these pixels do not, and what restoring them met.
@@ -63,8 +63,7 @@ class Picture:
     rgb: np.ndarray
     alpha: np.ndarray | None = None
     mode: str = 'RGB'
-    icc: bytes | None = None
-    exif: bytes | None = None
+    extras: Extras = field(default_factory=Extras)
     metadata: LRMetadata | None = None
     no_metadata: str = ''
     remarks: tuple[str, ...] = ()
@@ -90,14 +89,21 @@ def read_picture(path: str) -> Picture:
         ImageError: naming the file, if it is missing, damaged or not an image.
     """
     try:
-        with _quiet(), _opened(path) as file:
-            return _read(file, path)
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise ImageError(f'{path}: is a folder, name an image file')
+        if not stat.S_ISREG(mode):  # a pipe or a device: reading it may never end
+            raise ImageError(f'{path}: is not a regular file')
+        with open_pixels(path) as raw, _opened(raw, path) as file:
+            return _read(file, raw, path)
     except ImageError:
         raise
     except FileNotFoundError:
         raise ImageError(f'{path}: no such file') from None
     except UnidentifiedImageError:
         raise ImageError(f'{path}: not an image, or of a kind that cannot be read') from None
+    except Image.DecompressionBombError as error:  # of one tile or icon
+        raise ImageError(f'{path}: too large ({error})') from None
     except MemoryError:
         raise ImageError(f'{path}: not enough memory to read it') from None
     except Exception as error:  # a decoder may raise anything on a damaged file
@@ -127,11 +133,10 @@ def write_picture(picture: Picture, path: str, quality: int | None = None) -> tu
     image = Image.fromarray(channel_mean(picture.rgb) if gray else picture.rgb)
     if picture.alpha is not None and ending in _ALPHA_ENDINGS:
         image.putalpha(Image.fromarray(picture.alpha))
-    with _quiet():
-        options, lost = _options(picture, ending, gray, quality)
+    options, remarks = _options(picture, ending, gray, quality)
 
     def write(temporary: str) -> None:
-        with _quiet(), _Unnumbered(io.FileIO(temporary, 'w+')) as file:
+        with _Unnumbered(io.FileIO(temporary, 'w+')) as file:
             image.save(file, Image.registered_extensions()[ending], **options)
 
     try:
@@ -139,7 +144,7 @@ def write_picture(picture: Picture, path: str, quality: int | None = None) -> tu
     except (OSError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or error
         raise ImageError(f'{path}: cannot be written ({reason})') from None
-    return (f'its {" and ".join(lost)} cannot go into a {ending} file: left out',) if lost else ()
+    return remarks
 
 
 def refuse_unwritable(picture: Picture, size: tuple[int, int], path: str) -> None:
@@ -165,33 +170,23 @@ class _Unnumbered(io.BufferedRandom):
         raise io.UnsupportedOperation('fileno')
 
 
-def is_gray_profile(icc: bytes | None) -> bool:
-    """Whether a colour profile is for gray pixels only."""
-    return icc is not None and icc[16:20] == b'GRAY'
-
-
-def _options(picture: Picture, ending: str, gray: bool, quality: int | None) -> tuple[dict[str, Any], list[str]]:
-    """For Pillow's ``save``, and the names of what a file of this kind cannot hold."""
-    metadata = picture.metadata.for_jpeg() if picture.metadata and is_jpeg(ending) else picture.metadata
-    icc: Any = picture.icc
-    exif: Any = picture.exif
-    if ending in _BARE_ENDINGS or (is_gray_profile(icc) and (not gray or ending == '.webp')):  # which holds gray as RGB
-        icc = None
-    if ending in _BARE_ENDINGS or (is_jpeg(ending) and exif and len(exif) > _EXIF_OF_JPEG):
-        exif = None
-    elif exif and ending in _TIFF_ENDINGS:
-        exif = exif_for_tiff(exif)
-    options: dict[str, Any] = {name: value for name, value in (('icc_profile', icc), ('exif', exif)) if value}
-    options.update(metadata_options(metadata, ending))
+def _options(picture: Picture, ending: str, gray: bool, quality: int | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """For Pillow's ``save``, and remarks on what a file of this kind cannot hold."""
+    extras, lr = picture.extras, picture.metadata is not None
+    held = extras.held_by(ending, gray) - ({'comment'} if lr and is_jpeg(ending) else set())  # its metadata's place
+    options = save_options(extras, held, ending)
+    lost, kept = extras.given().keys() - held, set[str]()
+    if picture.metadata:
+        kept = put_metadata(picture.metadata, {name: getattr(extras, name) for name in lost}, options, ending)
     if ending == '.webp':
         options.update(lossless=True, exact=True, quality=80)
     elif is_jpeg(ending):
         options.update({'quality': 95, 'subsampling': 0} if quality is None else jpeg_options(quality))
-    lost = [name for name, given, held in (
-        ('EXIF', picture.exif, exif), ('colour profile', picture.icc, icc),
-        ('gray colour profile', picture.metadata and picture.metadata.gray_icc, metadata and metadata.gray_icc),
-    ) if given and held in (None, b'')]
-    return options, lost
+    left_out, unseen = extras.in_words(lost - kept), extras.in_words(kept, seen=True)
+    return options, tuple(text for names, text in (
+        (left_out, f'its {left_out} cannot go into a {ending} file: left out'),
+        (unseen, f'its {unseen} cannot go into its LR: that is displayed without, restoring brings it back'),
+    ) if names)
 
 
 def png_bytes(rgb: np.ndarray) -> bytes:
@@ -201,30 +196,25 @@ def png_bytes(rgb: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Pillow's remarks on files that are odd, but can be read."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        yield
-
-
-def _opened(path: str) -> Image.Image:
+def _opened(raw: io.BufferedReader, path: str) -> Image.Image:
     """The file as Pillow opens it, its pixels not read yet; raises ``ImageError`` for what must not be read."""
-    mode = os.stat(path).st_mode
-    if stat.S_ISDIR(mode):
-        raise ImageError(f'{path}: is a folder, name an image file')
-    if not stat.S_ISREG(mode):  # a pipe or a device: reading it may never end
-        raise ImageError(f'{path}: is not a regular file')
+    if _HEIF.match(raw.peek(50)):  # whatever its name is
+        try:
+            import pillow_heif
+        except ImportError:
+            raise ImageError(f'{path}: Pillow reads HEIF with a plugin only: pip install pillow-heif') from None
+        pillow_heif.register_heif_opener()
     with _OPENING:  # without Pillow's limit of pixels, which holds for the whole process
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            file = Image.open(path)
+            file = Image.open(raw)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     pixels = file.width * file.height
     needed, free = _READING * pixels, available_memory()
     too_large = f'{path}: {file.width}x{file.height} is too large'
+    if max(file.size) > _LONGEST_SIDE:
+        raise ImageError(f'{too_large}, its sides have at most {_LONGEST_SIDE} pixels')
     if pixels > _MOST_PIXELS:
         raise ImageError(f'{too_large}, at most {_MOST_PIXELS / 1e6:.0f} megapixels are read')
     if needed > free:
@@ -234,13 +224,16 @@ def _opened(path: str) -> Image.Image:
     return file
 
 
-def _read(file: Image.Image, path: str) -> Picture:
+def _read(file: Image.Image, raw: io.BufferedReader, path: str) -> Picture:
     several = getattr(file, 'is_animated', False) and file.format != 'MPO'  # whose other frames are previews
+    remarks = ['only its first frame or page is used'] if several else []
     tags = getattr(file, 'tag_v2', {})  # of a TIFF, which Pillow turns on loading and then says nothing of it
     orientation = tags.get(ExifTags.Base.Orientation, 1)
-    if file.format == 'TIFF':
-        file.filename = ''  # type: ignore[attr-defined]  # Pillow would map the file, in rows of the turned width
     file.load()
+    if isinstance(raw.raw, Pixels):
+        said, more = said_by(raw.raw)
+        file.info.update(said)
+        remarks += more
     orientation = orientation if file.format == 'TIFF' else orientation_of(file)
     icc = file.info.get('icc_profile')
     deep = deep_pixels(file, path, orientation)
@@ -249,22 +242,25 @@ def _read(file: Image.Image, path: str) -> Picture:
     else:
         image, icc = _without_cmyk(file, icc)
         picture = _from_8_bit(image)
+    sideways = orientation in (5, 6, 7, 8)
     if file.format == 'TIFF' and not (deep and by_opencv(file)):
         orientation = 1  # Pillow has turned what it decoded
     picture.path, picture.rgb = path, turned(picture.rgb, orientation)
     picture.alpha = None if picture.alpha is None else turned(picture.alpha, orientation)
-    picture.icc = icc if icc and (icc[16:20] == b'RGB ' or (picture.mode == 'L' and is_gray_profile(icc))) else None
-    picture.remarks = ('only its first frame or page is used',) if several else ()
-    if file.info.get('icc_profile') and not picture.icc:
-        picture.remarks += ('its colour profile does not fit its pixels and is left out',)
+    if icc and icc[16:20] != b'RGB ' and not (picture.mode == 'L' and is_gray_profile(icc)):
+        icc = None
+    if 'icc_profile' in file.info and not icc:
+        why = 'does not fit its pixels' if file.info['icc_profile'] else 'is damaged'
+        remarks.append(f'its colour profile {why} and is left out')
     try:
-        picture.exif = upright_exif(file)
-    except Exception:  # struct.error, SyntaxError and more, which say nothing about the pixels
-        picture.remarks += ('its EXIF is damaged and left out',)
-    try:
-        picture.metadata = read_metadata(file)
+        picture.metadata = take_metadata(file.info)
     except MetadataError as error:
         picture.no_metadata = str(error)
+    picture.extras, more = read_extras(file, icc, sideways)
+    if picture.metadata:
+        picture.extras = replace(picture.extras, **picture.metadata.extras.given())
+        picture.metadata = replace(picture.metadata, extras=Extras())
+    picture.remarks = (*remarks, *more)
     return picture
 
 

@@ -34,7 +34,6 @@ from .lr_metadata import LRMetadata
 from .picture_file import (
     LOSSLESS_ENDINGS,
     Picture,
-    is_gray_profile,
     read_picture,
     refuse_unwritable,
     write_picture,
@@ -346,11 +345,10 @@ class Rescaler(PixelRescaler):
             rgb = blended(rgb, picture.alpha, size)
             alpha = bicubic_downscale_tiled(picture.alpha[..., None], size)[..., 0]
         rgb = self.downscale_pixels(rgb, size, alpha)
-        gray, icc = (picture.icc, None) if is_gray_profile(picture.icc) else (None, picture.icc)
         mode: Literal['L', 'RGB'] = 'L' if picture.mode == 'L' else 'RGB'
-        lr = Picture(rgb, alpha, mode, icc, picture.exif, remarks=picture.remarks, made_from=picture.size)
+        lr = Picture(rgb, alpha, mode, picture.extras, remarks=picture.remarks, made_from=picture.size)
         lr.metadata = LRMetadata.of(lr.visible, hr_size=picture.size, model=self.name, weights=self.weights_hash,
-                                    mode=mode, alpha=alpha is not None, gray_icc=gray or b'',
+                                    mode=mode, alpha=alpha is not None,
                                     payload=bits.declared(seen(rgb, alpha)) if self.payload else 0)
         return lr
 
@@ -360,12 +358,10 @@ class Rescaler(PixelRescaler):
         rgb = self.upscale_pixels(picture.rgb, size, part, metadata.payload if metadata else None, remarks.append,
                                   picture.alpha)
         alpha = None if picture.alpha is None else bicubic_upscale_tiled(picture.alpha[..., None], size, part)[..., 0]
-        mode, icc = picture.mode, picture.icc
-        if metadata:
-            mode, icc = metadata.mode, metadata.gray_icc or icc
-            if metadata.alpha and alpha is None:  # it was opaque, or the file would still have it
-                alpha = np.full(rgb.shape[:2], 255, np.uint8)
-        return Picture(rgb, alpha, mode, icc, picture.exif, remarks=tuple(remarks), made_from=picture.size)
+        if metadata and metadata.alpha and alpha is None:  # it was opaque, or the file would still have it
+            alpha = np.full(rgb.shape[:2], 255, np.uint8)
+        mode = metadata.mode if metadata else picture.mode
+        return Picture(rgb, alpha, mode, picture.extras, remarks=tuple(remarks), made_from=picture.size)
 
     def _remark_on_lr(self, picture: Picture, size: Size) -> str:
         """Why what is made of an LR may not be its original; empty if it will be."""

@@ -130,7 +130,7 @@ def test_hidden_folders_are_passed_over(place: Path) -> None:
     for name in ('in/.thumbnails/a.png', 'in/.git/x/b.png', 'in/shown/c.png'):
         Path(name).parent.mkdir(parents=True)
         shutil.copy('good.png', name)
-    assert iarn('downscale', 'in', '-o', 'lr', '--scale', 2) == (0, '', '')
+    assert iarn('downscale', 'in', '-o', 'lr', '--scale', 2) == (0, '', 'iarn downscale: 2 hidden passed over\n')
     assert list(contents(place / 'lr')) == ['shown/c.png']
     Path('.own').mkdir()
     shutil.copy('good.png', '.own/d.png')

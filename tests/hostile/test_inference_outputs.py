@@ -20,7 +20,7 @@ from PIL import Image
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.files import atomic_write, save_text
 from iarn_basicsr.inference.cli.commands import iarn as group
-from iarn_basicsr.inference.picture_file import Picture, read_picture, write_picture
+from iarn_basicsr.inference.picture_file import Picture, write_picture
 
 OPTIONS = 'train_IARN_x1-4.yml'
 
@@ -140,19 +140,6 @@ def test_windows_flushes_what_is_open_for_writing(place: Path, monkeypatch: pyte
     save_text('x', 'new.txt')
     write_picture(Picture(RGB), 'new.png')
     assert {p.name for p in place.iterdir()} >= {'new.txt', 'new.png'}
-
-
-def test_exif_that_a_jpeg_cannot_hold(place: Path) -> None:
-    """More than its 64 KB: it is left out, and said, instead of failing after the work."""
-    exif = Image.Exif()
-    exif[0x927c], exif[0x010f] = b'n' * 70000, 'Maker'
-    Image.fromarray(RGB).save('noted.png', exif=exif.tobytes())
-    assert iarn('downscale', 'noted.png', '-o', 'noted_lr.png', '--scale', 2) == (0, '', '')
-    assert len(read_picture('noted_lr.png').exif) > 70000
-    assert iarn('upscale', 'noted_lr.png', '-o', 'x.png') == (0, '', '')
-    assert iarn('upscale', 'noted_lr.png', '-o', 'x.jpg') == (
-        0, '', 'iarn upscale: noted_lr.png: its EXIF cannot go into a .jpg file: left out\n')
-    assert read_picture('x.jpg').size == (23, 31)
 
 
 # --------------------------------------------------------------------------------------------------------- full disks

@@ -33,6 +33,7 @@ from iarn_basicsr.inference.compare import (
     table,
     worst_windows,
 )
+from iarn_basicsr.inference.extras import Extras
 from iarn_basicsr.inference.picture_file import Picture, png_bytes
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, PROTOCOL, evaluate
@@ -356,7 +357,7 @@ def test_error_maps_share_one_scale_of_colours(tmp_path: Path, picture: Picture,
 
 def test_gray_and_16_bits_and_alpha_are_told(tmp_path: Path, rescaler: Rescaler) -> None:
     rgb = np.repeat(make_image(40, 48, seed=1)[..., :1], 3, 2).astype(np.uint16) * 257
-    gray = Picture(rgb, np.zeros((40, 48), np.uint8), 'L', icc=b'profile', remarks=('only a <part>',))
+    gray = Picture(rgb, np.zeros((40, 48), np.uint8), 'L', extras=Extras(b'profile'), remarks=('only a <part>',))
     shown = make_page(tmp_path, gray, compare(rescaler, gray, [2]))
     for words in ('The original is gray', '16 bits', 'Transparency', 'colour profile', 'only a <part>'):
         assert words in shown.text

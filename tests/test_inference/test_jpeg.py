@@ -10,6 +10,7 @@ from PIL import Image
 from iarn_basicsr import zoo
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.inference.cli import main
+from iarn_basicsr.inference.extras import Extras
 from iarn_basicsr.inference.picture_file import Picture, read_picture, write_picture
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.inference.verify import PHOTOGRAPH
@@ -134,10 +135,10 @@ def test_gray_and_alpha(iarn, place):
         with Image.open(f'{name}_whole.png') as file:
             assert file.mode == mode
     profile = (b'\0' * 16 + b'GRAY').ljust(70_000, b'\0')
-    picture = Picture(read_picture('gray.png').rgb, mode='L', icc=profile)
+    picture = Picture(read_picture('gray.png').rgb, mode='L', extras=Extras(profile))
     lr = Rescaler.load('tiny.pth', device='cpu').downscale(picture, scale=2)
-    assert write_picture(lr, 'profile.jpg', 90) == ('its gray colour profile cannot go into a .jpg file: left out',)
-    assert read_picture('profile.jpg').metadata.gray_icc == b''
+    assert write_picture(lr, 'profile.jpg', 90) == ('its colour profile cannot go into a .jpg file: left out',)
+    assert not read_picture('profile.jpg').extras.icc
 
 
 def test_from_python(place):

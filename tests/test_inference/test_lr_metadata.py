@@ -21,14 +21,14 @@ from iarn_basicsr.ops.jpeg import jpeg_copy
 PHOTO = read_picture(PHOTOGRAPH).rgb
 LR = PHOTO[90:101, 120:137].copy()
 METADATA = LRMetadata.of(LR, hr_size=(30, 40), model='ü "quoted"', weights='0' * 16, mode='L', alpha=True,
-                         gray_icc=b'GRAY', payload=2)
+                         payload=2)
 RECORD: dict[str, Any] = msgspec.to_builtins(METADATA)
 
 
 def test_a_record_says_everything_and_comes_back() -> None:
     assert LRMetadata.from_json(METADATA.to_json()) == METADATA and METADATA.to_json().isascii()
     assert set(json.loads(METADATA.to_json())) == {
-        'hr_size', 'lr_size', 'model', 'weights', 'mode', 'alpha', 'gray_icc', 'payload', 'checksum', 'thumbnail',
+        'hr_size', 'lr_size', 'model', 'weights', 'mode', 'alpha', 'extras', 'payload', 'checksum', 'thumbnail',
         'seal', 'format'}
     assert (METADATA.lr_size, METADATA.checksum, METADATA.format) == ((11, 17), checksum(LR), 1)
     named = LRMetadata.of(LR, hr_size=(30, 40), model='w\udcfe\x1b', weights='0', mode='RGB')
@@ -70,18 +70,13 @@ def test_the_thumbnail_is_the_mean_of_cells() -> None:
     assert list(bytes.fromhex(thumbnail(np.repeat(image[..., None], 3, 2)))) == list(range(0, 256, 4))
 
 
-def test_a_profile_that_a_comment_cannot_hold_is_left_out() -> None:
-    large = LRMetadata.of(LR, hr_size=(30, 40), model='m', weights='w', mode='L', gray_icc=bytes(70_000))
-    assert large.for_jpeg().gray_icc == b'' and large.for_jpeg().change(LR) == ''
-    assert METADATA.for_jpeg().gray_icc == b'GRAY'
-
-
 # ----------------------------------------------------------------------------------------------------------- refusals
 
 
 @pytest.mark.parametrize('change', [
     {'hr_size': [46, 5]}, {'lr_size': [0, 0]}, {'hr_size': [10**400, 62]}, {'hr_size': [10**6 + 1, 62]},
-    {'hr_size': [46.5, 62]}, {'hr_size': [31, 42, 3]}, {'mode': '\x1b[2J'}, {'gray_icc': '###'}, {'model': 'x' * 14000},
+    {'hr_size': [46.5, 62]}, {'hr_size': [31, 42, 3]}, {'mode': '\x1b[2J'}, {'model': 'x' * 14000},
+    {'extras': {'icc': '###'}}, {'extras': {'colour': {'gAMA': ''}}}, {'extras': {'text': [['IDAT', '']]}},
     {'format': float('nan')}, {'payload': 4}, {'thumbnail': ''}, {'thumbnail': 'z' * 128}])
 def test_damaged_records(change: dict[str, Any]) -> None:
     with pytest.raises(DamagedMetadataError, match=r'^its IARN metadata are damaged \(.+\)$') as error:

@@ -21,6 +21,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from iarn_basicsr.errors import ImageError
 from iarn_basicsr.files import IMAGE_ENDINGS, readable_endings
 from iarn_basicsr.inference import picture_file as images
+from iarn_basicsr.inference.extras import Extras
 from iarn_basicsr.inference.lr_metadata import LRMetadata, checksum
 from iarn_basicsr.inference.picture_file import Picture, channel_mean, eight_bit, read_picture, write_picture
 
@@ -155,13 +156,13 @@ def test_cmyk_goes_through_its_profile(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(ImageCms, 'profileToProfile', lambda image, *_, outputMode: converted)  # noqa: N803
     monkeypatch.setattr(ImageCms, 'ImageCmsProfile', lambda _: type('P', (), {'tobytes': lambda self: SRGB})())
     picture = read_picture(str(tmp_path / 'x.jpg'))
-    assert (picture.rgb == [1, 2, 3]).all() and picture.icc == SRGB
+    assert (picture.rgb == [1, 2, 3]).all() and picture.extras.icc == SRGB
 
 
 def test_cmyk_with_an_unusable_profile(tmp_path: Path) -> None:
     of_mode('CMYK').save(tmp_path / 'x.tif', icc_profile=SRGB[:16] + b'CMYK' + SRGB[20:])
     picture = read_picture(str(tmp_path / 'x.tif'))
-    assert np.array_equal(picture.rgb, np.asarray(of_mode('CMYK').convert('RGB'))) and picture.icc is None
+    assert np.array_equal(picture.rgb, np.asarray(of_mode('CMYK').convert('RGB'))) and not picture.extras.icc
 
 
 @pytest.mark.parametrize('name', ['x.gif', 'x.tif'])
@@ -206,11 +207,11 @@ def test_orientation_is_applied(tmp_path: Path, name: str, orientation: int) -> 
     expected = displayed(DEEP if 'deep' in name else RGB, orientation)
     assert picture.rgb.shape == expected.shape
     assert np.abs(picture.rgb.astype(int) - expected.astype(int)).max() <= (8 if name == 'x.jpg' else 0)
-    assert tags(picture.exif).get(0x0112, 1) == 1
+    assert tags(picture.extras.exif).get(0x0112, 1) == 1
     if name != 'deep.tif':
-        assert {k: v for k, v in tags(picture.exif).items() if k != 0x0112} == {
+        assert {k: v for k, v in tags(picture.extras.exif).items() if k != 0x0112} == {
             k: v for k, v in tags(exif().tobytes()).items() if k != 0x0112}
-    assert picture.icc == (None if 'deep' in name else SRGB)
+    assert picture.extras.icc == (b'' if 'deep' in name else SRGB)
 
 
 @pytest.mark.parametrize('compression', ['raw', 'tiff_lzw'])
@@ -230,7 +231,7 @@ def test_exif_is_kept_to_the_byte_but_for_orientation_and_thumbnail(tmp_path: Pa
     raw = struct.pack('<2sHIH', b'II', 42, 8, 2) + struct.pack('<HHIHH', 274, 3, 1, 6, 0) + struct.pack(
         '<HHII', 37500, 7, len(note), 60) + struct.pack('<I', 38) + bytes(60 - 38) + note
     of_mode('RGB').save(tmp_path / 'x.jpg', exif=b'Exif\0\0' + raw)
-    found = read_picture(str(tmp_path / 'x.jpg')).exif
+    found = read_picture(str(tmp_path / 'x.jpg')).extras.exif
     expected = bytearray(raw)
     expected[18:20], expected[34:38] = b'\1\0', bytes(4)  # orientation 1; no second directory
     assert found == b'Exif\0\0' + expected
@@ -238,7 +239,7 @@ def test_exif_is_kept_to_the_byte_but_for_orientation_and_thumbnail(tmp_path: Pa
 
 def test_layout_tags_of_a_tiff_do_not_travel(tmp_path: Path) -> None:
     of_mode('RGB').save(tmp_path / 'x.tif', exif=tiff_exif(), description='sun')
-    found = tags(read_picture(str(tmp_path / 'x.tif')).exif)
+    found = tags(read_picture(str(tmp_path / 'x.tif')).extras.exif)
     assert found.pop('exif') and found.pop('gps')
     assert sorted(found) == [0x010e, 0x010f, 0x8298] and found[0x8298] == '© me'.encode().decode('latin-1')
 
@@ -246,7 +247,7 @@ def test_layout_tags_of_a_tiff_do_not_travel(tmp_path: Path) -> None:
 def test_damaged_exif_does_not_stop_the_pixels(tmp_path: Path) -> None:
     of_mode('RGB').save(tmp_path / 'x.png', exif=b'Exif\0\0II*\0\xff\xff\xff\xff')
     picture = read_picture(str(tmp_path / 'x.png'))
-    assert np.array_equal(picture.rgb, RGB) and picture.exif is None
+    assert np.array_equal(picture.rgb, RGB) and not picture.extras.exif
     assert picture.remarks == ('its EXIF is damaged and left out',)
 
 
@@ -257,7 +258,8 @@ def test_exif_in_a_text_chunk(tmp_path: Path) -> None:
     info.add_text('Raw profile type exif', f'\nexif\n{len(raw):8}\n{raw.hex()}\n')
     of_mode('RGB').save(tmp_path / 'x.png', pnginfo=info)
     picture = read_picture(str(tmp_path / 'x.png'))
-    assert picture.size == (17, 11) and tags(picture.exif)[0x010f] == 'Maker' and 0x0112 not in tags(picture.exif)
+    found = tags(picture.extras.exif)
+    assert picture.size == (17, 11) and (found[0x010f], found[0x0112]) == ('Maker', 1)
 
 
 # ---------------------------------------------------------------------------------------------------------- errors
@@ -287,12 +289,12 @@ def test_write_and_read(tmp_path_factory: pytest.TempPathFactory, data: st.DataO
     alpha = rng.integers(0, 256, (height, width), dtype=np.uint8) if data.draw(st.booleans()) else None
     metadata = METADATA if data.draw(st.booleans()) and ending != 'tif' else None
     path = tmp_path_factory.getbasetemp() / f'any.{ending}'
-    written = Picture(rgb, alpha, mode, SRGB, exif().tobytes(), metadata)
+    written = Picture(rgb, alpha, mode, Extras(SRGB, exif().tobytes()), metadata)
     write_picture(written, str(path))
     found = read_picture(str(path))
-    assert np.array_equal(found.rgb, rgb) and found.metadata == metadata and found.icc == SRGB
+    assert np.array_equal(found.rgb, rgb) and found.metadata == metadata and found.extras.icc == SRGB
     assert (alpha is None and found.alpha is None) or np.array_equal(found.alpha, alpha)
-    assert {**tags(found.exif), 0x0112: 1} == {**tags(written.exif), 0x0112: 1}
+    assert {**tags(found.extras.exif), 0x0112: 1} == {**tags(written.extras.exif), 0x0112: 1}
     if metadata is None and ending != 'webp':  # which has no gray
         assert found.mode == mode
 
@@ -309,21 +311,21 @@ def test_kinds_that_are_not_written(tmp_path: Path) -> None:
 def test_tiff_is_not_broken_by_exif_of_another_size(tmp_path: Path) -> None:
     made = exif()
     made[256], made[257] = 4000, 3000  # as some phones write
-    write_picture(Picture(RGB, exif=made.tobytes()), str(tmp_path / 'x.tif'))
+    write_picture(Picture(RGB, extras=Extras(exif=made.tobytes())), str(tmp_path / 'x.tif'))
     found = read_picture(str(tmp_path / 'x.tif'))
-    assert np.array_equal(found.rgb, RGB) and tags(found.exif)[0x8298] == '© me'.encode().decode('latin-1')
+    assert np.array_equal(found.rgb, RGB) and tags(found.extras.exif)[0x8298] == '© me'.encode().decode('latin-1')
 
 
 @pytest.mark.parametrize('ending', ['bmp', 'png', 'tif'])
 def test_metadata_are_never_lost_silently(tmp_path: Path, ending: str) -> None:
     path, text = str(tmp_path / f'x.{ending}'), f'cannot go into a .{ending} file: left out'
     bare = ending == 'bmp'
-    for icc, data, lost in ((SRGB, exif().tobytes(), 'EXIF and colour profile'), (SRGB, None, 'colour profile'),
-                            (None, exif().tobytes(), 'EXIF'), (None, None, '')):
-        remarks = write_picture(Picture(RGB, icc=icc, exif=data), path)
+    for icc, data, lost in ((SRGB, exif().tobytes(), 'colour profile and EXIF'), (SRGB, b'', 'colour profile'),
+                            (b'', exif().tobytes(), 'EXIF'), (b'', b'', '')):
+        remarks = write_picture(Picture(RGB, extras=Extras(icc, data)), path)
         assert remarks == ((f'its {lost} {text}',) if bare and lost else ())
         found = read_picture(path)
-        assert (found.icc, bool(found.exif)) == ((None, False) if bare else (icc, data is not None))
+        assert (found.extras.icc, bool(found.extras.exif)) == ((b'', False) if bare else (icc, bool(data)))
 
 
 def test_a_gray_profile_needs_gray_pixels(tmp_path: Path) -> None:
@@ -331,12 +333,12 @@ def test_a_gray_profile_needs_gray_pixels(tmp_path: Path) -> None:
     for mode, name, kept in (('L', 'x.png', True), ('L', 'x.jpg', True), ('L', 'x.webp', False),
                              ('RGB', 'x.png', False)):
         path = str(tmp_path / name)
-        assert bool(write_picture(Picture(RGB, mode=mode, icc=profile), path)) != kept
+        assert bool(write_picture(Picture(RGB, mode=mode, extras=Extras(profile)), path)) != kept
         with Image.open(path) as file:
             assert file.info.get('icc_profile') == (profile if kept else None)
     of_mode('RGB').save(tmp_path / 'wrong.png', icc_profile=profile)
     picture = read_picture(str(tmp_path / 'wrong.png'))
-    assert picture.icc is None
+    assert not picture.extras.icc
     assert picture.remarks == ('its colour profile does not fit its pixels and is left out',)
 
 

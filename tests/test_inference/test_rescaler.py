@@ -22,6 +22,7 @@ from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.errors import IARNError
 from iarn_basicsr.inference import SMALLEST_TILE, memory
 from iarn_basicsr.inference import pixel_rescaler as module
+from iarn_basicsr.inference.extras import Extras
 from iarn_basicsr.inference.picture_file import Picture, read_picture, write_picture
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.inference.tiling import HALO
@@ -152,11 +153,11 @@ def test_paths_and_pictures(rescaler: Rescaler, tmp_path: Path) -> None:
 
 
 def test_profiles_travel(rescaler: Rescaler) -> None:
-    picture = Picture(IMAGE, ALPHA, 'RGB', b'icc', b'exif')
+    picture = Picture(IMAGE, ALPHA, 'RGB', Extras(b'icc', b'exif'))
     lr = rescaler.downscale(picture, scale=2)
-    assert (lr.icc, lr.exif, lr.metadata.model, lr.metadata.mode) == (b'icc', b'exif', 'tiny', 'RGB')
+    assert (lr.extras.icc, lr.extras.exif, lr.metadata.model, lr.metadata.mode) == (b'icc', b'exif', 'tiny', 'RGB')
     restored = rescaler.upscale(lr)
-    assert (restored.icc, restored.exif, restored.metadata) == (b'icc', b'exif', None)
+    assert (restored.extras.icc, restored.extras.exif, restored.metadata) == (b'icc', b'exif', None)
 
 
 def test_a_gray_profile_waits_in_the_metadata(rescaler: Rescaler, tmp_path: Path) -> None:
@@ -202,12 +203,12 @@ def test_a_region_is_that_of_the_whole(rescaler: Rescaler, data: st.DataObject) 
     lr = make_image(*size, seed=data.draw(st.integers(0, 9)))
     kind = data.draw(st.sampled_from(['8 bits', '16 bits', 'batch', 'picture']))
     image = {'8 bits': lr, '16 bits': lr.astype(np.uint16) * 257, 'batch': to_tensor(np.stack([lr, lr[::-1]])),
-             'picture': Picture(lr, lr[..., 0], 'L', b'icc', b'exif')}[kind]
+             'picture': Picture(lr, lr[..., 0], 'L', Extras(b'icc', b'exif'))}[kind]
     tiled = Rescaler(rescaler.net, 'tiny', device='cpu', tile=data.draw(st.sampled_from([None, 64])))
     whole, part = rescaler.upscale(image, hr), tiled.upscale(image, hr, region=(top, left, height, width))
     cut = slice(top, top + height), slice(left, left + width)
     if kind == 'picture':
-        assert (part.mode, part.icc, part.exif, part.metadata) == ('L', b'icc', b'exif', None)
+        assert (part.mode, part.extras, part.metadata) == ('L', image.extras, None)
         assert np.abs(part.alpha.astype(int) - whole.alpha[cut]).max() <= 1
         whole, part = whole.rgb, part.rgb
     elif kind == 'batch':

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 
 import click
 
@@ -24,7 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     name = ' '.join(['iarn', *words[:1]])
     open_streams()
     try:
-        with stoppable(), Remarks(name):
+        with stoppable(), Remarks(name), warnings.catch_warnings():
+            warnings.filterwarnings('ignore', module='PIL')  # of files that are odd, but can be read
             with postponed():
                 from .commands import iarn
             status = iarn.main(words, prog_name='iarn', standalone_mode=False)
