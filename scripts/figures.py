@@ -1,8 +1,7 @@
 """Draw the figures of the documents and print the table of the ablation.
 
-    python scripts/figures.py rescale -o .github/rescale.png   # details of a photograph: stored, restored, bicubic
-    python scripts/figures.py lr -o .github/lr.png             # details of LR images beside bicubic ones
-    python scripts/figures.py ablation                         # Markdown: PSNR of the runs of options/ablation
+    python scripts/figures.py lr -o .github/lr.png   # details of LR images beside bicubic ones
+    python scripts/figures.py ablation               # Markdown: PSNR of the runs of options/ablation
 
 Photographs are those of scikit-image. ``ablation`` adds the runs that it finds in ``experiments`` to those in
 ``options/ablation/results.json``.
@@ -29,7 +28,6 @@ from iarn_basicsr.ops.size import lr_size, parse_scale, scale_label
 RESULTS = Path(__file__).resolve().parent.parent / 'options' / 'ablation' / 'results.json'
 ITERATION, SCALES = 3600, ('x1.5', 'x2', 'x3', 'x4')  # of the ablation's table
 GAP, TITLE = 10, 24  # pixels between panels, and above them
-RESCALED = {'2.5': (58, 166), '1.5x3': (325, 132)}  # scale -> corner (top, left) of the detail of astronaut
 SIDE = 150  # of a detail, in HR pixels
 LR_SIDE, GAIN = 48, 8  # of a detail, in LR pixels; how much stronger differences are drawn
 LR_DETAILS = [  # photograph, corner as a share of its size: sky, text, a wall, skin, strong colours
@@ -109,28 +107,21 @@ def ablation(experiments: Path, dataset: str = 'Set5') -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     """Draw or print; exit code 2 for weights that cannot be used."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('figure', choices=['rescale', 'lr', 'ablation'])
-    parser.add_argument('-o', '--output', help='image file (default: FIGURE.png)')
+    parser.add_argument('figure', choices=['lr', 'ablation'])
+    parser.add_argument('-o', '--output', default='lr.png', help='image file (default: %(default)s)')
     parser.add_argument('--weights', default='default', help='name of released weights or a file')
     parser.add_argument('--experiments', type=Path, default=Path('experiments'), help='of the ablation')
     args = parser.parse_args(argv)
     if args.figure == 'ablation':
         print('\n'.join(ablation(args.experiments)))
         return 0
-    output = args.output or f'{args.figure}.png'
     try:
-        rescaler = Rescaler.load(args.weights)
-        if args.figure == 'rescale':
-            hr = photograph('astronaut')
-            image = sheet([details(hr, *rescaler.roundtrip(hr, parse_scale(scale)), corner)
-                           for scale, corner in RESCALED.items()], zoom=2)
-        else:
-            image = sheet(list(lr_details(rescaler, ('2', '4'))), zoom=4)
-        atomic_write(output, partial(image.save, format='PNG', optimize=True))
+        image = sheet(list(lr_details(Rescaler.load(args.weights), ('2', '4'))), zoom=4)
+        atomic_write(args.output, partial(image.save, format='PNG', optimize=True))
     except (IARNError, OSError) as error:
         print(f'figures: {error}', file=sys.stderr)
         return 2
-    print(output)
+    print(args.output)
     return 0
 
 

@@ -1,22 +1,7 @@
 """Ways to downscale an image and to restore it, behind one interface: IARN, and what a user would pick instead.
 
-=================== ==================================================================================================
-type                down -> up
-=================== ==================================================================================================
-``IARN``            the network of this package, every scale
-``payload``         coded detail in the low bits of the LR, which is an IARN's or, without weights, the bicubic one
-``IRN``             one network per integer scale; elsewhere the pre-resize protocol: HR resized to the integer
-                    multiple of the LR size, IRN, and the restored image resized back to the HR size
-``SR``              bicubic LR, then a one-way network of BasicSR's registry; at a scale it is not made for, the network
-                    of the next integer scale, and its result resized to the HR size
-``spandrel``        the same with a network whose architecture and scale spandrel finds from the file
-``bicubic``         antialiased bicubic, plain bicubic interpolation
-``least_squares``   antialiased bicubic D, its right inverse U: the HR image of least norm that has this LR
-``area``            mean over the HR area, plain bicubic interpolation
-``lanczos``         OpenCV's ``INTER_LANCZOS4`` both ways (it does not antialias)
-=================== ==================================================================================================
-
-Every LR and every restored image has 8-bit values: what would be stored is what is measured.
+README.md has the table of them. Every LR and every restored image has 8-bit values: what would be stored is what is
+measured.
 """
 
 from __future__ import annotations
@@ -29,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import basicsr.archs
 import cv2
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
@@ -49,7 +35,7 @@ from iarn_basicsr.ops.size import Size, check_lr_size, max_scale_of
 from iarn_basicsr.version import __version__
 from iarn_basicsr.zoo.weights import read_weights
 
-__all__ = ['ONE_WAY', 'Method', 'MissingWeightsError', 'UnsupportedSizeError', 'build_method', 'fingerprint',
+__all__ = ['ONE_WAY', 'Method', 'UnavailableError', 'UnsupportedSizeError', 'build_method', 'fingerprint',
            'import_networks', 'size_of']
 
 ONE_WAY = ('SR', 'spandrel')  # types of methods whose LR is bicubic, whatever restores it
@@ -58,8 +44,8 @@ CPU = torch.device('cpu')
 Resize = Callable[[Tensor, Size], Tensor]
 
 
-class MissingWeightsError(OSError):
-    """A weight file that the options name does not exist; the method is left out of the tables, which say so."""
+class UnavailableError(Exception):
+    """What a method needs is not here: its weights, its network or spandrel. The tables leave it out, and say so."""
 
 
 class UnsupportedSizeError(ValueError):
@@ -112,7 +98,8 @@ class IARNMethod(Method):
     """This package's network as ``Rescaler`` applies it, with or without coded detail in the low bits of the LR.
 
     Args:
-        weights: released name or file; ``none``: no network, a bicubic LR and its right inverse.
+        weights: released name or file; ``none``: no network, a bicubic LR and its right inverse, by which the restored
+            image is the one of least norm that has this LR.
         bits: of each LR sample, 0 to 3, that hold coded detail.
         effort: gradient steps on the LR.
 
@@ -120,7 +107,7 @@ class IARNMethod(Method):
         MissingCodecError: for ``bits``, if Pillow has no AVIF.
     """
 
-    def __init__(self, device: torch.device, weights: str, bits: float = 0, effort: int = 0) -> None:
+    def __init__(self, device: torch.device, weights: str, bits: float, effort: int) -> None:
         if weights not in (zoo.NONE, zoo.DEFAULT, *zoo.list_models()):
             _need(weights)
         self.weights = () if weights == zoo.NONE else (zoo.resolve(weights)[0], )
@@ -231,13 +218,8 @@ def _area_down(x: Tensor, size: Size) -> Tensor:
     return make_grid(size_of(x), size, 'area', 1, x.dtype, x.device).down(x)
 
 
-def _right_inverse_up(x: Tensor, size: Size) -> Tensor:
-    return make_grid(size, size_of(x), 'cubic', 1, x.dtype, x.device).up(x)
-
-
 INTERPOLATIONS: dict[str, tuple[Resize, Resize]] = {
     'bicubic': (bicubic_downscale, bicubic_upscale),
-    'least_squares': (bicubic_downscale, _right_inverse_up),
     'area': (_area_down, bicubic_upscale),
     'lanczos': (_lanczos, _lanczos),
 }
@@ -249,19 +231,21 @@ def build_method(name: str, options: Mapping[str, Any], device: torch.device = C
     Raises:
         MissingCodecError: for a payload, if Pillow has no AVIF.
         OptionError: naming the option.
-        WeightsError, MissingWeightsError: naming the file.
+        WeightsError, UnavailableError: naming the file.
     """
     given: Any = check_method(name, options)
     kind, section = options['type'], f'methods.{name}'
     if kind in INTERPOLATIONS:
         return Interpolation(*INTERPOLATIONS[kind], device)
-    if kind in ('IARN', 'payload'):
+    if kind == 'IARN':
         return IARNMethod(device, **structs.asdict(given))
     if kind == 'spandrel':
         paths = [given.path] if isinstance(given.path, str) else given.path
         found: dict[int, SpandrelNet] = {}
         for path in paths:
             _need(path)
+            if importlib.util.find_spec('spandrel') is None:
+                raise UnavailableError('needs the package spandrel (pip install spandrel)')
             net = SpandrelNet.from_file(path)
             if net.scale in found:
                 raise OptionError(f'{section}.path: {path} is for x{net.scale}, as another is; give one file a scale')
@@ -281,8 +265,8 @@ def _network(place: str, kind: str, entry: NetOptions) -> nn.Module:
     options = dict(entry.network or arch or ({'type': 'IRN', 'scale': entry.scale} if kind == 'IRN' else {}))
     arch_type = options.pop('type', None)
     if arch_type not in ARCH_REGISTRY and f'{arch_type}_basicsr' not in ARCH_REGISTRY:
-        raise OptionError(f'{place}.network.type: {shortened(arch_type)} is not registered with BasicSR; '
-                          f'{suggestion(arch_type, ARCH_REGISTRY.keys())}')
+        raise UnavailableError(f'{place}.network.type: {shortened(arch_type)} is not registered with BasicSR (--import '
+                               f'a module that does so); {suggestion(arch_type, ARCH_REGISTRY.keys())}')
     try:
         net = ARCH_REGISTRY.get(arch_type)(**options)
         net.load_state_dict(state)
@@ -300,7 +284,7 @@ def _own_source(net: nn.Module) -> list[str]:
 
 def _need(path: str) -> None:
     if not os.path.isfile(path):
-        raise MissingWeightsError(f'weights not found: {path} (scripts/bench/fetch_weights.py fetches official ones)')
+        raise UnavailableError(f'weights not found: {path} (scripts/bench/fetch_weights.py fetches official ones)')
 
 
 def fingerprint(options: Mapping[str, Any], method: Method) -> str:
@@ -316,7 +300,8 @@ def import_networks(modules: Sequence[str]) -> None:
     """Import modules that register networks with BasicSR: the user's own, which the command line names.
 
     Args:
-        modules: names on ``sys.path``, or ``.py`` files, which may import what lies beside them.
+        modules: names on ``sys.path``, or ``.py`` files, which may import what lies beside them. One in
+            ``basicsr/archs`` of a fork of BasicSR finds the others there as ``basicsr.archs.NAME``.
 
     Raises:
         OptionError: naming the module, if it cannot be imported or registers no network.
@@ -340,7 +325,10 @@ def _import_file(file: str) -> None:
     path = os.path.abspath(file)
     if not os.path.isfile(path):
         raise FileNotFoundError('there is no such file')
-    sys.path.append(os.path.dirname(path))
+    folder = os.path.dirname(path)
+    sys.path.append(folder)
+    if folder.endswith(os.path.join('basicsr', 'archs')):  # of a fork: its other modules are found as in the fork
+        basicsr.archs.__path__.append(folder)
     spec = importlib.util.spec_from_file_location(f'own_{os.path.basename(path)[:-3]}', path)
     assert spec and spec.loader
     loaded = importlib.util.module_from_spec(spec)

@@ -1,7 +1,8 @@
-"""PSNR against scale, against cost, against bytes of the LR and, with coded detail, against the fidelity of the LR."""
+"""PSNR against scale, against cost and against the fidelity of the LR."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from os import path as osp
@@ -24,7 +25,7 @@ def draw_plots(results: Mapping[str, Any], folder: str) -> list[str] | str:
     """File names of the plots in ``folder``, or why there are none."""
     if find_spec('matplotlib') is None:
         return 'None: matplotlib is not installed (pip install matplotlib).'
-    draws = {'scale': _against_scale, 'cost': _against_cost, 'bytes': _against_bytes, 'lr': _against_lr}
+    draws = {'scale': _against_scale, 'cost': _against_cost, 'lr': _against_lr}
     names = []
     for dataset in results['datasets']:
         for kind, draw in draws.items():
@@ -35,7 +36,7 @@ def draw_plots(results: Mapping[str, Any], folder: str) -> list[str] | str:
     return names
 
 
-def _curves(dataset: str, xlabel: str, curves: Mapping[str, Sequence[Point]], **line: Any) -> Any:
+def _curves(dataset: str, xlabel: str, curves: Mapping[str, Sequence[Point]]) -> Any:
     """A figure of PSNR-Y with one curve a name; None where none has a point. What is published is drawn as crosses."""
     from matplotlib.figure import Figure
 
@@ -47,8 +48,8 @@ def _curves(dataset: str, xlabel: str, curves: Mapping[str, Sequence[Point]], **
     axes.grid(alpha=0.3)
     for name, points in curves.items():
         if points:
-            style = {'marker': 'x', 'linestyle': 'none'} if name.endswith(PUBLISHED) else {'marker': 'o', **line}
-            axes.plot([x for x, _, _ in points], [y for _, y, _ in points], label=name, **style)
+            axes.plot([x for x, _, _ in points], [y for _, y, _ in points], 'x' if name.endswith(PUBLISHED) else 'o-',
+                      label=name)
         for x, y, text in points:
             axes.annotate(text, (x, y), fontsize=7, textcoords='offset points', xytext=(4, 4))
     axes.legend(fontsize=8)
@@ -81,67 +82,68 @@ def _against_cost(results: Mapping[str, Any], dataset: str) -> Any:
     return figure
 
 
-def _against_bytes(results: Mapping[str, Any], dataset: str) -> Any:
-    table = quality_table(results, dataset)
-    return _curves(dataset, 'LR bytes as PNG, relative to the bicubic LR', {
-        label(results, m): [(row[m]['lr_bytes_ratio'], row[m]['psnr_y'], s) for s, row in table.items() if m in row]
-        for m in results['methods']}, linestyle='none')
-
-
 def _against_lr(results: Mapping[str, Any], dataset: str) -> Any:
-    """A panel a scale: what k bits of coded detail bring to the HR and cost the LR, with and without a network."""
+    """A panel a scale. Methods at the right edge have the bicubic LR, published ones at the left one do not say."""
     from matplotlib.figure import Figure
 
-    table, curves = quality_table(results, dataset), _payload_curves(results)
-    scales = [s for s, row in table.items() if any(m in row for curve in curves.values() for m in curve.values())]
-    if not scales:
+    table, chains = quality_table(results, dataset), _chains(results)
+    if not table:
         return None
-    columns = min(3, len(scales))
-    rows = -(-len(scales) // columns)
-    figure = Figure(figsize=(3.4 * columns + 0.6, 2.9 * rows), dpi=100, layout='constrained')
-    for n, scale in enumerate(scales):
+    columns = min(2, len(table))
+    rows = -(-len(table) // columns)
+    figure = Figure(figsize=(5 * columns, 3.9 * rows), dpi=100, layout='constrained')
+    for n, (scale, methods) in enumerate(table.items()):
         axes = figure.add_subplot(rows, columns, n + 1)
-        axes.set_title(scale, fontsize=10)
-        _draw_panel(axes, {name: {k: table[scale][m] for k, m in curve.items() if m in table[scale]}
-                           for name, curve in curves.items()})
-    figure.supxlabel(f'{dataset} LR PSNR-RGB (dB); at the points: bits of coded detail a sample', fontsize=9)
-    figure.supylabel('HR PSNR-RGB (dB)', fontsize=9)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=8, loc='outside upper center', ncols=3)
+        axes.set_title(f'{dataset} {scale}', fontsize=10)
+        found = {m: (row['lr_psnr_rgb'], row['psnr_rgb']) for m, row in methods.items()}
+        published: dict[str, dict[str, float]] = {}
+        for entry in results['published']:
+            for method, values in entry['values'].get(dataset, {}).items():
+                if scale in values:
+                    published.setdefault(method + PUBLISHED, {})[entry['metric']] = values[scale]
+        others = {m: (row.get('lr_psnr_rgb', 0), row['psnr_rgb']) for m, row in published.items() if 'psnr_rgb' in row}
+        _draw_panel(axes, found, others, [[m for m in chain if m in found] for chain in chains])
+    figure.supxlabel('PSNR of the LR against the bicubic LR (RGB, dB). Crosses: as published', fontsize=9)
+    figure.supylabel('PSNR of the restored image (RGB, dB)', fontsize=9)
     return figure
 
 
-def _payload_curves(results: Mapping[str, Any]) -> dict[str, dict[float, str]]:
-    """Name of a curve -> bits -> method. Zero bits are an IARN, or least squares where there is no network."""
-
-    def curve(options: Mapping[str, Any]) -> str:
-        weights = options.get('weights', zoo.DEFAULT if options['type'] == 'IARN' else zoo.NONE)
-        effort = f', effort {options["effort"]}' if options.get('effort') else ''
-        return 'no network' if weights == zoo.NONE else f'{osp.basename(weights)}{effort}'
-
-    curves: dict[str, dict[float, str]] = {}
-    methods = {m: results['options']['methods'][m] for m in results['methods']}
-    for method, options in methods.items():
-        if options['type'] == 'payload':
-            curves.setdefault(curve(options), {})[options['bits']] = method
-    for method, options in methods.items():
-        if options['type'] in ('IARN', 'least_squares'):
-            curves.get(curve(options), {}).setdefault(0, method)
-    return {name: dict(sorted(found.items())) for name, found in curves.items()}
+def _chains(results: Mapping[str, Any]) -> list[list[str]]:
+    """IARN with the same weights and effort, by its bits; one with effort begins at the one without."""
+    chains: dict[tuple[str, int], dict[float, str]] = {}
+    for method in results['methods']:
+        options = results['options']['methods'][method]
+        if options['type'] == 'IARN':
+            key = options.get('weights', zoo.DEFAULT), options.get('effort', 0)
+            chains.setdefault(key, {}).setdefault(options.get('bits', 0), method)
+    for (weights, effort), chain in chains.items():
+        if effort and 0 in chains.get((weights, 0), {}):
+            chain[-1] = chains[weights, 0][0]
+    return [[method for _, method in sorted(chain.items())] for chain in chains.values()]
 
 
-def _draw_panel(axes: Any, curves: Mapping[str, Mapping[float, Mapping[str, float]]]) -> None:
-    """An LR without any error stands at the right edge."""
-    fidelity = [row['lr_psnr_rgb'] for curve in curves.values() for row in curve.values()]
-    highest = max((x for x in fidelity if x < PSNR_CAP), default=50.0)
-    for n, (name, curve) in enumerate(curves.items()):
-        points = [(min(row['lr_psnr_rgb'], highest + 4), row['psnr_rgb'], k) for k, row in curve.items()]
-        line, = axes.plot([p[0] for p in points], [p[1] for p in points], marker='o', markersize=4, label=name)
-        offset = {'xytext': (3, 3)} if n % 2 == 0 else {'xytext': (-3, -3), 'ha': 'right', 'va': 'top'}
-        for x, y, k in points:
-            axes.annotate(f'{k:g}', (x, y), fontsize=8, color=line.get_color(), textcoords='offset points', **offset)
-    if PSNR_CAP in fidelity:
-        ticks = [t for t in range(0, int(highest) + 2, 5) if t >= min(fidelity) - 1]
-        axes.set_xticks([*ticks, highest + 4], [*map(str, ticks), 'exact'])
-    axes.margins(0.1, 0.12)
+def _draw_panel(axes: Any, found: Mapping[str, tuple[float, float]], published: Mapping[str, tuple[float, float]],
+                chains: Sequence[Sequence[str]]) -> None:
+    """Points (LR, HR) with their names; an LR of 0 dB is unknown."""
+    known = [x for x, _ in (*found.values(), *published.values()) if 0 < x < PSNR_CAP] or [45.0]
+    left, right = min(known) - 3, max(known) + 3
+    points = {m: (min(x, right) if x else left, y) for m, (x, y) in (*found.items(), *published.items())}
+    for n, chain in enumerate(chains):
+        axes.plot(*zip(*(points[m] for m in chain)), color=f'C{n}', alpha=0.5)
+    heights = [y for _, y in points.values()]
+    step = 0.045 * (max(heights) - min(heights) + 1)
+    lowest: dict[float, float] = {}  # at either edge and between them, names are moved apart
+    for method, (x, y) in sorted(points.items(), key=lambda item: item[1][1]):
+        colour = next((f'C{n}' for n, chain in enumerate(chains) if method in chain), '0.3')
+        axes.plot(x, y, 'x' if method in published else 'o', color=colour, markersize=5)
+        column = x if x in (left, right) else 0
+        at = lowest[column] = max(y, lowest.get(column, -math.inf) + step)
+        side = -1 if x > left + 0.75 * (right - left) else 1
+        axes.annotate(method.removesuffix(PUBLISHED), (x, at), fontsize=8, color=colour, va='center',
+                      textcoords='offset points', xytext=(7 * side, 0), ha='right' if side < 0 else 'left')
+    ticks = {float(t): str(t) for t in range(0, int(max(known)) + 2, 2) if left + 1 < t < right - 1}
+    axes.set_xticks([left, *ticks, right], ['not\npublished', *ticks.values(), 'bicubic'])
+    axes.set_xlim(left - 0.8, right + 0.8)
+    axes.set_ylim(min(heights) - step, max(*heights, *lowest.values()) + step)
     axes.grid(alpha=0.3)
     axes.tick_params(labelsize=8)

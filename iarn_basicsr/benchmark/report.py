@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import path as osp
 from statistics import fmean
 from typing import Any
@@ -35,13 +35,6 @@ DETAIL: Columns = {
     'LR bytes': ('lr_bytes_ratio', '.3f'),
     'PNG bits': ('lr_bits', '.2f'),
     'WebP bits': ('lr_bits_webp', '.2f'),
-}
-BYTES: Columns = {
-    'PSNR-RGB': ('psnr_rgb', '.2f'),
-    'LR as PNG, bytes': ('png bytes', ',.0f'),
-    'AVIF': ('png avif', '.2f'),
-    'LR as WebP, bytes': ('webp bytes', ',.0f'),
-    'AVIF of those': ('webp avif', '.2f'),
 }
 COST: Columns = {
     'parameters': ('params', ',.0f'),
@@ -100,7 +93,7 @@ def write_report(results: Mapping[str, Any], folder: str, plots: Sequence[str] |
 
 
 def summary(results: Mapping[str, Any]) -> str:
-    """PSNR-Y of every method at every scale, a table for each data set, and what is published."""
+    """PSNR of every method at every scale, a table for each data set, and what is published."""
     return '\n'.join(line for dataset in results['datasets'] for line in _first_tables(results, dataset))
 
 
@@ -114,7 +107,7 @@ def _markdown(results: Mapping[str, Any], plots: Sequence[str] | str) -> Iterato
         crop = results['options']['datasets'][dataset].get('mod_crop')
         yield f'\n## {dataset}\n\nHR cropped to multiples of {crop}.' if crop else f'\n## {dataset}'
         yield from _first_tables(results, dataset)
-        yield from _table_by_scale(results, dataset, f'{dataset} PSNR-RGB / Y', _pair, {' HR': '', ' LR': 'lr_'})
+        yield from _psnr_table(results, dataset, 'LR', 'lr_')
         for scale, methods in quality_table(results, dataset).items():
             images = next(iter(methods.values()))['images']
             columns = {c: v for c, v in DETAIL.items() if any(v[0] in row for row in methods.values())}
@@ -122,8 +115,7 @@ def _markdown(results: Mapping[str, Any], plots: Sequence[str] | str) -> Iterato
             yield from _rows_table(results, methods, columns)
     yield from _cost_tables(results)
     yield from _cycles_tables(results)
-    yield from _lossy_tables(results)
-    yield from _bytes_tables(results)
+    yield from _files_tables(results)
     if results['skipped']:
         yield '\n## Left out\n'
         yield from (f'- {name}: {reason}' for name, reason in results['skipped'].items())
@@ -132,8 +124,8 @@ def _markdown(results: Mapping[str, Any], plots: Sequence[str] | str) -> Iterato
 
 
 def _first_tables(results: Mapping[str, Any], dataset: str) -> Iterator[str]:
-    """PSNR-Y; and what others publish, with its source: apart from what was measured here."""
-    yield from _table_by_scale(results, dataset, f'{dataset} PSNR-Y', _cell, {'': 'psnr_y'})
+    """PSNR; and what others publish, with its source: apart from what was measured here."""
+    yield from _psnr_table(results, dataset, 'HR', '')
     scales, rows = _scales(results, dataset), []
     for entry in results['published']:
         metric = ('LR ' if entry['metric'].startswith('lr_') else '') + \
@@ -145,14 +137,13 @@ def _first_tables(results: Mapping[str, Any], dataset: str) -> Iterator[str]:
         yield from _table([f'{dataset}, published', 'metric', *scales, 'source'], rows)
 
 
-def _table_by_scale(results: Mapping[str, Any], dataset: str, title: str, cell: Callable[[Row, str], str],
-                    columns: Mapping[str, str]) -> Iterator[str]:
-    """A row for each method, and for each scale the ``columns`` (ending of the heading -> what of a row)."""
+def _psnr_table(results: Mapping[str, Any], dataset: str, image: str, of: str) -> Iterator[str]:
+    """A row for each method, a column for each scale; ``of``: before the names of the metrics of the image."""
     table, scales = quality_table(results, dataset), _scales(results, dataset)
     yield ''
-    yield from _table([title, *(f'{s}{ending}' for s in scales for ending in columns)],
-                      [[label(results, m), *(cell(table.get(s, {}).get(m, {}), of) for s in scales
-                                             for of in columns.values())] for m in results['methods']])
+    yield from _table([f'{dataset} {image}, PSNR-RGB / Y', *scales],
+                      [[label(results, m), *(_pair(table.get(s, {}).get(m, {}), of) for s in scales)]
+                       for m in results['methods']])
 
 
 def _cost_tables(results: Mapping[str, Any]) -> Iterator[str]:
@@ -177,34 +168,21 @@ def _cycles_tables(results: Mapping[str, Any]) -> Iterator[str]:
         yield from _rows_table(results, methods, {n: (n, '.2f') for n in counts})
 
 
-def _lossy_tables(results: Mapping[str, Any]) -> Iterator[str]:
-    table = means(results, 'lossy')
+def _files_tables(results: Mapping[str, Any]) -> Iterator[str]:
+    table = means(results, 'files')
     if table:
-        yield (f'\n## Lossy LR\n\nThe LR as PNG and as lossy files, {_dataset(results, "lossy")}: bytes of the file, '
-               'and its bits per HR pixel. jpeg: 4:2:0; webp, avif: as Pillow writes them. PSNR-RGB / Y: restored from '
-               'it, and of a plain JPEG (4:2:0) and a plain AVIF (4:4:4, tuned for PSNR) of the HR image with at most '
-               'its bytes. A dash: not every image has one as small.')
+        yield (f'\n## Files of the LR\n\nThe LR as lossless and as lossy files, {_dataset(results, "files")}: bytes of '
+               'the file, and its bits per HR pixel. jpeg: 4:2:0; webp, avif: as Pillow writes them. PSNR-RGB / Y: '
+               'restored from it, and of a plain JPEG (4:2:0) and a plain AVIF (4:4:4, tuned for PSNR) of the HR image '
+               'with at most its bytes. A dash: not every image has one as small.')
     for scale, methods in table.items():
         files = [name[:-6] for name in next(iter(methods.values())) if name.endswith(' bytes') and ' as ' not in name]
-        yield f'\n### Lossy LR, {scale}\n'
+        yield f'\n### Files of the LR, {scale}\n'
         rows = [[label(results, m), file, _cell(row, f'{file} bytes', ',.0f'),
                  f'{8 * row[f"{file} bytes"] / row["hr_pixels"]:.3f}',
                  *(_pair(row, f'{file}{codec} ') for codec in ('', ' as jpeg', ' as avif'))]
                 for file in files for m, row in methods.items()]
         yield from _table(['method', 'LR as', 'bytes', 'bits', 'restored', 'JPEG', 'AVIF'], rows)
-
-
-def _bytes_tables(results: Mapping[str, Any]) -> Iterator[str]:
-    table = means(results, 'bytes')
-    if table:
-        dataset = _dataset(results, 'bytes')
-        quality = quality_table(results, dataset)
-        yield (f'\n## The same bytes as AVIF\n\nPSNR-RGB restored from the LR, and of a plain AVIF of the HR image '
-               f'(4:4:4, tuned for PSNR) with at most the bytes of the LR file, {dataset}.')
-    for scale, methods in table.items():
-        rows = {m: {**row, **quality.get(scale, {}).get(m, {})} for m, row in methods.items()}
-        yield f'\n### The same bytes, {scale}\n'
-        yield from _rows_table(results, rows, BYTES)
 
 
 def _scales(results: Mapping[str, Any], dataset: str) -> list[str]:

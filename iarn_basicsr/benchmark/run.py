@@ -27,13 +27,13 @@ from iarn_basicsr.ops.size import lr_size, scale_label
 from iarn_basicsr.payload.codec import MissingCodecError, check_codec
 
 from . import tasks
-from .methods import Method, MissingWeightsError, UnsupportedSizeError, build_method, fingerprint, import_networks
+from .methods import Method, UnavailableError, UnsupportedSizeError, build_method, fingerprint, import_networks
 from .plots import draw_plots
 from .report import summary, write_report
 
 __all__ = ['Records', 'main', 'run']
 
-SECTIONS = ('cycles', 'lossy', 'bytes')  # of the option file, which measure single images
+SECTIONS = ('cost', 'cycles', 'files')  # of the option file; without them the quality is measured
 Key = tuple[str, ...]
 Job = tuple[Key, Callable[[], dict[str, Any]]]  # what it is called, how it is measured
 
@@ -46,16 +46,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('-opt', required=True, metavar='FILE', help='YAML, see options/benchmark.yml')
     parser.add_argument('-o', '--output', metavar='FOLDER', help='default: results/NAME below the current directory')
     for name in ('dataset', 'method'):
-        parser.add_argument(f'--{name}', action='append', metavar='NAME', help=f'only this {name} of the file; several '
-                            'are possible')
-    parser.add_argument('--import', dest='modules', action='append', default=[], metavar='MODULE', help='import this '
-                        'module, which registers a network of your own with BasicSR: its name, or a file with its .py; '
-                        'several are possible')
+        parser.add_argument(f'--{name}', action='extend', nargs='+', metavar='NAME', help=f'only these {name}s of the '
+                            'file')
+    parser.add_argument('--scale', nargs='+', metavar='SCALE', help='2 1.5x3, instead of the scales of the file')
+    parser.add_argument('--quality', action='store_true', help='only this, not cost, cycles and files')
+    parser.add_argument('--import', dest='modules', action='extend', nargs='+', default=[], metavar='MODULE',
+                        help='import these modules, which register networks with BasicSR: names, or .py files')
     args = parser.parse_args(argv)
     try:
         import_networks(args.modules)
         options = read_option_file(args.opt)
         folder = args.output or osp.join('results', check_benchmark(options).name)
+        if args.quality:
+            options = {key: value for key, value in options.items() if key not in SECTIONS}
+        if args.scale:
+            for part in (options, *options['datasets'].values(), *(options.get(s) or {} for s in SECTIONS)):
+                part.update({'scales': args.scale} if 'scales' in part else {})
         results = run(options, folder, args.modules, args.dataset, args.method)
     except (OSError, ValueError) as error:
         print(f'iarn-benchmark: {error}', file=sys.stderr)
@@ -93,22 +99,21 @@ def run(options: dict[str, Any], folder: str, modules: Sequence[str] = (), only_
     device = _device(checked.device)
     skipped: dict[str, str] = {}
     datasets = _datasets(checked, skipped)
-    with_avif = [section for section in ('lossy', 'bytes') if getattr(checked, section)]
     try:
-        if with_avif:
+        if checked.files:
             check_codec()
     except MissingCodecError as error:
-        skipped.update(dict.fromkeys(with_avif, str(error)))
+        skipped['files'] = str(error)
     methods = {}
     for name, method_options in checked.methods.items():  # all of them: mistakes show before the work
         try:
             methods[name] = build_method(name, method_options, device)
-        except (MissingWeightsError, MissingCodecError) as error:
+        except (UnavailableError, MissingCodecError) as error:
             skipped[name] = str(error)
     for name, reason in skipped.items():
         print(f'{name}: left out, {reason}', file=sys.stderr)
 
-    sections = {section: getattr(checked, section) for section in SECTIONS if section not in skipped}
+    sections = {'cycles': checked.cycles, 'files': None if 'files' in skipped else checked.files}
     records, rows = Records(osp.join(folder, 'records.jsonl')), []
     for name, method in methods.items():
         identity = fingerprint(checked.methods[name], method)
@@ -186,9 +191,7 @@ def _measure(kind: str, method: Method, images: ArbitraryScaleDataset, which: in
         return tasks.quality(method, hr, item['lq'][None].to(method.device))
     if kind == 'cycles':
         return tasks.cycles(method, hr, size, section.counts)
-    if kind == 'lossy':
-        return tasks.lossy(method, hr, size, section.formats, section.qualities)
-    return tasks.avif_of_same_size(method, hr, size)
+    return tasks.files(method, hr, size, section.formats, section.qualities)
 
 
 def _cost_jobs(name: str, options: BenchmarkOptions, threads: int, device: str,

@@ -1,4 +1,4 @@
-"""What is measured of one method on one image: quality, repeated cycles, a lossy LR, bytes; and what it costs."""
+"""What is measured of one method on one image: quality, repeated cycles, files of the LR; and its cost."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ from iarn_basicsr.ops.size import Size, lr_size, parse_scale
 
 from .methods import Method, build_method, import_networks, size_of
 
-__all__ = ['BestFit', 'avif_bytes', 'avif_of_same_size', 'cost', 'cycles', 'lossy', 'lossy_bytes', 'quality',
-           'webp_bytes']
+__all__ = ['BestFit', 'avif_bytes', 'cost', 'cycles', 'files', 'lossy_bytes', 'quality', 'webp_bytes']
 
 PSNR = {name: DEFAULT_METRICS[name] for name in ('psnr_y', 'psnr_rgb')}
 NIQE_BLOCK = 96  # pixels; side of the blocks of which NIQE takes statistics
@@ -129,13 +128,13 @@ def cycles(method: Method, hr: Tensor, size: Size, counts: Sequence[int]) -> dic
     return values
 
 
-def lossy(method: Method, hr: Tensor, size: Size, formats: Sequence[str], qualities: Sequence[int]) -> dict[str, float]:
-    """The image restored from the LR as PNG and as lossy files, beside plain files of the image of the same bytes.
+def files(method: Method, hr: Tensor, size: Size, formats: Sequence[str], qualities: Sequence[int]) -> dict[str, float]:
+    """The image restored from the LR as lossless and lossy files, beside plain files of the image of the same bytes.
 
     Returns:
-        ``hr_pixels``; for each FILE of the LR (``png``, ``jpeg 90``) ``FILE psnr_y``, ``FILE psnr_rgb`` and ``FILE
-        bytes``; for a lossy one the same of ``FILE as jpeg`` and ``FILE as avif``, a plain JPEG or AVIF of the HR image
-        with at most the bytes of the LR file, where there is one as small.
+        ``hr_pixels``; for each FILE of the LR (``png``, ``webp lossless``, ``jpeg 90``) ``FILE psnr_y``, ``FILE
+        psnr_rgb`` and ``FILE bytes``; the same of ``FILE as jpeg`` and ``FILE as avif``, a plain JPEG or AVIF of the HR
+        image with at most the bytes of the LR file, where there is one as small.
     """
     lr, original = method.downscale(hr, size), _rgb(hr)
     low = _rgb(lr)
@@ -144,34 +143,15 @@ def lossy(method: Method, hr: Tensor, size: Size, formats: Sequence[str], qualit
         found = _evaluate((image, original), (low, low), PSNR)
         return {**{f'{name} {metric}': value for metric, value in found.items()}, f'{name} bytes': len(data)}
 
-    values = {'hr_pixels': hr.shape[-2] * hr.shape[-1],
-              **measured('png', png_bytes(low), _rgb(method.upscale(lr, size_of(hr))))}
+    values: dict[str, float] = {'hr_pixels': hr.shape[-2] * hr.shape[-1]}
+    made = {'png': png_bytes(low), 'webp lossless': webp_bytes(low),
+            **{f'{form} {q}': lossy_bytes(low, form, q) for form, q in itertools.product(formats, qualities)}}
     plain = {'jpeg': BestFit(jpeg_bytes, original), 'avif': BestFit(avif_bytes, original, 0)}
-    for form, q in itertools.product(formats, qualities):
-        data, name = lossy_bytes(low, form, q), f'{form} {q}'
-        restored = method.upscale(to_tensor(decoded(data))[None].to(lr), size_of(hr))
-        values.update(measured(name, data, _rgb(restored)))
-        for codec, files in plain.items():
-            same = files.within(len(data))
+    for name, data in made.items():
+        values.update(measured(name, data, _rgb(method.upscale(to_tensor(decoded(data))[None].to(lr), size_of(hr)))))
+        for codec, best in plain.items():
+            same = best.within(len(data))
             values.update(measured(f'{name} as {codec}', same, decoded(same)) if same else {})
-    return values
-
-
-def avif_of_same_size(method: Method, hr: Tensor, size: Size) -> dict[str, float]:
-    """What a plain AVIF of the original gives with the bytes of the LR file, as PNG and as lossless WebP.
-
-    Returns:
-        ``NAME bytes`` of the LR file, ``NAME avif bytes`` and ``NAME avif``, PSNR-RGB of the AVIF by the protocol;
-        those of the AVIF are left out where none is as small.
-    """
-    low, original = _rgb(method.downscale(hr, size)), _rgb(hr)
-    files, values = BestFit(avif_bytes, original, 0), {}
-    for name, count in (('png', len(png_bytes(low))), ('webp', len(webp_bytes(low)))):
-        values[f'{name} bytes'] = float(count)
-        data = files.within(count)
-        if data:
-            values[f'{name} avif bytes'] = len(data)
-            values[f'{name} avif'] = _evaluate((decoded(data), original), (low, low), PSNR)['psnr_rgb']
     return values
 
 

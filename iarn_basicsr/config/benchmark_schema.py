@@ -13,8 +13,8 @@ from iarn_basicsr.payload import MAX_BITS
 from .schema import Count, EvalDatasetOptions, Quality, Scales
 from .sections import Options, check
 
-__all__ = ['BenchmarkOptions', 'BytesOptions', 'CostOptions', 'CyclesOptions', 'LossyOptions', 'NetOptions',
-           'PayloadOptions', 'PublishedOptions', 'check_benchmark', 'check_method']
+__all__ = ['BenchmarkOptions', 'CostOptions', 'CyclesOptions', 'FilesOptions', 'NetOptions', 'PublishedOptions',
+           'check_benchmark', 'check_method']
 
 File = Annotated[str, Meta(min_length=1, description='a weight file')]
 
@@ -23,20 +23,14 @@ File = Annotated[str, Meta(min_length=1, description='a weight file')]
 
 
 class InterpolationOptions(Options):
-    """Type ``bicubic``, ``least_squares``, ``area`` or ``lanczos``: no options."""
+    """Type ``bicubic``, ``area`` or ``lanczos``: no options."""
 
 
 class IARNMethodOptions(Options):
     """Type ``IARN``."""
 
-    weights: Annotated[File, Meta(description='released name or file')] = 'default'
-
-
-class PayloadOptions(Options):
-    """Type ``payload``: coded detail in the low bits of the LR."""
-
-    bits: Annotated[float, Meta(ge=0, le=MAX_BITS, description='of each LR sample')]
-    weights: Annotated[File, Meta(description='released name or file, or none: a bicubic LR')] = 'none'
+    weights: Annotated[File, Meta(description='released name, file, or none, which is bicubic')] = 'default'
+    bits: Annotated[float, Meta(ge=0, le=MAX_BITS, description='of each LR sample that hold coded detail')] = 0
     effort: Annotated[int, Meta(ge=0, le=10000, description='gradient steps on the LR')] = 0
 
     def __post_init__(self) -> None:
@@ -69,8 +63,7 @@ class SpandrelOptions(Options):
 
 METHODS: dict[str, type[Options]] = {
     'IARN': IARNMethodOptions, 'IRN': NetsOptions, 'SR': NetsOptions, 'spandrel': SpandrelOptions,
-    'payload': PayloadOptions,
-    **dict.fromkeys(('bicubic', 'least_squares', 'area', 'lanczos'), InterpolationOptions),
+    **dict.fromkeys(('bicubic', 'area', 'lanczos'), InterpolationOptions),
 }
 
 
@@ -86,25 +79,25 @@ class CostOptions(Options):
     repeats: Annotated[int, Meta(ge=1, le=1000, description='timed runs, of which the median counts')] = 5
 
 
-class BytesOptions(Options):
-    """``bytes``: a plain AVIF of the HR image within the bytes of the LR file. Also the base of the next two."""
+class OneDatasetOptions(Options):
+    """Base of the sections that measure one data set."""
 
     scales: Scales
     dataset: Annotated[Optional[str], Meta(description='the first one, if left out')] = None
     methods: Annotated[Optional[list[str]], Meta(description='all, if left out')] = None
 
 
-class CyclesOptions(BytesOptions, kw_only=True):
+class CyclesOptions(OneDatasetOptions, kw_only=True):
     """``cycles``: repeated down and up."""
 
     counts: Annotated[list[Annotated[int, Meta(ge=1, le=1000)]], Meta(min_length=1, description='cycles to report')]
 
 
-class LossyOptions(BytesOptions, kw_only=True):
-    """``lossy``: the image restored from a lossy file of the LR."""
+class FilesOptions(OneDatasetOptions):
+    """``files``: the LR as PNG, lossless WebP and lossy files, beside plain files of the HR image of the same bytes."""
 
-    formats: Annotated[list[Literal['jpeg', 'webp', 'avif']], Meta(min_length=1)]
-    qualities: Annotated[list[Quality], Meta(min_length=1)]
+    formats: Annotated[list[Literal['jpeg', 'webp', 'avif']], Meta(description='lossy ones')] = []
+    qualities: Annotated[list[Quality], Meta(description='of each of them')] = []
 
 
 class PublishedOptions(Options):
@@ -133,8 +126,7 @@ class BenchmarkOptions(Options):
     device: Annotated[Optional[str], Meta(description='cuda where there is one, else cpu, if left out')] = None
     cost: Optional[CostOptions] = None
     cycles: Optional[CyclesOptions] = None
-    lossy: Optional[LossyOptions] = None
-    bytes: Optional[BytesOptions] = None
+    files: Optional[FilesOptions] = None
     published: Optional[list[PublishedOptions]] = None
 
 
@@ -157,7 +149,7 @@ def check_benchmark(options: Any) -> BenchmarkOptions:
                                             'name': name})
     for name, method in found.methods.items():
         check_method(name, method)
-    for section in ('cycles', 'lossy', 'bytes'):
+    for section in ('cycles', 'files'):
         given = getattr(found, section)
         if not given:
             continue

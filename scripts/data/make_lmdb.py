@@ -7,20 +7,16 @@ so that a damaged one is found here and not in training, and its bytes are store
 pixels of the folder. ``meta_info.txt`` has BasicSR's format, ``KEY.png (height,width,3) 1``, in which ``.png`` and
 ``1`` say nothing about the bytes.
 
-The LMDB is written to OUTPUT.partial, which no loader accepts, then renamed. To resume after an interruption, a full
-disk or a repaired image, run the same command again.
+The LMDB is written to OUTPUT.partial, which no loader accepts, then renamed. After an interruption, a full disk or a
+repaired image, the same command starts again. BasicSR's own LmdbMaker reserves 1 TB.
 """
-
-# BasicSR's LmdbMaker reserves 1 TB and cannot resume.
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 from os import path as osp
-from typing import TextIO
 
 import lmdb
 from _tools import WORKERS, integer, read_ahead, report, run
@@ -31,9 +27,7 @@ from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import save_text
 
 PROGRAM = 'make_lmdb'
-COMMIT_BYTES = 64 * 2**20  # an interruption loses at most this much
 MAX_KEY = 511  # of LMDB
-LINES = 'lines.txt'  # of a half-made LMDB
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,9 +50,10 @@ def pack(args: argparse.Namespace) -> int:
     if osp.exists(output):
         return check_finished(output, names)
     partial = output + '.partial'
-    os.makedirs(partial, exist_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was interrupted
+    os.makedirs(partial)
     try:
-        failures = fill(partial, source, names, args.workers)
+        lines, failures = fill(partial, source, names, args.workers)
     except lmdb.Error as error:  # a full disk may be called 'Input/output error'
         free = shutil.disk_usage(partial).free / 2**20
         raise OSError(f'{partial!r}: {error} ({free:.1f} MiB are free on its disk)') from None
@@ -66,10 +61,8 @@ def pack(args: argparse.Namespace) -> int:
         failures.append(f'{output!r} is not complete because of the images above: repair or remove them and run the '
                         'same command again')
         return report(failures, PROGRAM)
-    lines = known_lines(partial)
-    save_text(''.join(lines[k] for k in sorted(names)), osp.join(partial, 'meta_info.txt'))
-    for leftover in (LINES, 'lock.mdb'):
-        os.unlink(osp.join(partial, leftover))
+    save_text(''.join(lines), osp.join(partial, 'meta_info.txt'))
+    os.unlink(osp.join(partial, 'lock.mdb'))
     os.replace(partial, output)
     print(f'{output}: {len(names)} images, {osp.getsize(osp.join(output, "data.mdb")) / 2**20:.1f} MiB')
     if any('.' in key for key in names):
@@ -106,14 +99,8 @@ def check_finished(output: str, names: dict[str, str]) -> int:
     return 0
 
 
-def fill(partial: str, source: ImageSource, names: dict[str, str], workers: int) -> list[str]:
-    """Store what is not stored yet; returns what could not be read.
-
-    The line of an image for ``meta_info.txt`` is on disk before the image is committed: a stored image has its line.
-    """
-    sizes = {key: osp.getsize(source.path(name)) for key, name in names.items()}
-    environment = lmdb.open(partial, map_size=sum(sizes.values()) * 5 // 4 + len(names) * 8192 + 2**24)
-    failures: list[str] = []
+def fill(partial: str, source: ImageSource, names: dict[str, str], workers: int) -> tuple[list[str], list[str]]:
+    """Store all images; returns their lines of ``meta_info.txt``, and what could not be read."""
 
     def load(key: str) -> tuple[str, str, bytes] | OSError:
         try:
@@ -123,47 +110,19 @@ def fill(partial: str, source: ImageSource, names: dict[str, str], workers: int)
         except OSError as error:
             return error
 
-    with environment, open(osp.join(partial, LINES), 'a', encoding='ascii') as lines:
-        lines.write('\n')  # after a line that an interruption may have cut short
-        done = stored(environment, sizes)
-        left = [key for key in names if key not in done]
-        batch, batch_bytes = {}, 0
-        for item in tqdm(read_ahead(load, left, workers), total=len(names), initial=len(done), unit='image'):
+    total = sum(osp.getsize(source.path(name)) for name in names.values())
+    lines, failures = [], []
+    with lmdb.open(partial, map_size=total * 5 // 4 + len(names) * 8192 + 2**24, sync=False) as environment:
+        for item in tqdm(read_ahead(load, sorted(names), workers), total=len(names), unit='image'):
             if isinstance(item, OSError):
                 failures.append(str(item))
                 continue
-            key, line, batch[key] = item
-            lines.write(line)
-            batch_bytes += len(batch[key])
-            if batch_bytes >= COMMIT_BYTES:
-                commit(environment, batch, lines)
-                batch, batch_bytes = {}, 0
-        commit(environment, batch, lines)
-    return failures
-
-
-def stored(environment: lmdb.Environment, sizes: dict[str, int]) -> set[str]:
-    """Keys that hold as many bytes as their file; images that are no longer in the folder are taken out."""
-    with environment.begin(write=True, buffers=True) as transaction:
-        lengths = {bytes(key).decode('ascii'): len(content) for key, content in transaction.cursor()}
-        for key in lengths.keys() - sizes.keys():
-            transaction.delete(key.encode('ascii'))
-    return {key for key, length in lengths.items() if sizes.get(key) == length}
-
-
-def commit(environment: lmdb.Environment, batch: dict[str, bytes], lines: TextIO) -> None:
-    lines.flush()
-    os.fsync(lines.fileno())
-    with environment.begin(write=True) as transaction:
-        for key, content in batch.items():
-            transaction.put(key.encode('ascii'), content)
-
-
-def known_lines(partial: str) -> dict[str, str]:
-    """Lines of ``meta_info.txt`` by key; the newest of a key counts."""
-    with open(osp.join(partial, LINES), encoding='ascii') as file:
-        matches = (re.fullmatch(r'(.+)\.png \(\d+,\d+,3\) 1\n?', line) for line in file)
-        return {match[1]: match[0].rstrip('\n') + '\n' for match in matches if match}
+            key, line, content = item
+            lines.append(line)
+            with environment.begin(write=True) as transaction:
+                transaction.put(key.encode('ascii'), content)
+        environment.sync(True)
+    return lines, failures
 
 
 if __name__ == '__main__':

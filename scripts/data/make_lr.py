@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from os import path as osp
 
-from _tools import claim, encode_png, images_by_stem, integer, is_below, report, run
+from _tools import claim, encode_png, images_by_stem, integer, report, run
 from tqdm import tqdm
 
 from iarn_basicsr.errors import OptionError
@@ -27,7 +27,6 @@ from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.ops.size import SIZE_RULES, lr_size, parse_scale, scale_label
 
 PROGRAM = 'make_lr'
-COLLECTION = 'datasets'  # a folder of this name holds data sets, and is none itself
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,7 +49,6 @@ def make(args: argparse.Namespace) -> int:
     images = images_by_stem([args.folder], 'HR_FOLDER', '{}.png')
     folders, there = lr_folders(args.output, args.scales), {}
     for scale, folder in folders.items():
-        check_apart(folder, args.folder)
         settings = {'scale': scale_label(scale), 'mod_crop': args.mod_crop, 'size_rule': args.size_rule}
         there[scale] = claim(folder, settings, [args.folder])
     failures, made, before = [], 0, 0
@@ -77,16 +75,6 @@ def make(args: argparse.Namespace) -> int:
     print(f'{args.output}: {made} LR images written at {", ".join(map(scale_label, folders))}, {before} were there, '
           f'{len(failures)} HR images could not be used')
     return report(failures, PROGRAM)
-
-
-def check_apart(output: str, folder: str) -> None:
-    """Refuse LR beside HR in one data set: ``datasets/Set5/LR/x2`` beside ``datasets/Set5/GTmod12``."""
-    parent = osp.dirname(osp.abspath(folder))
-    if is_below(output, folder) or not is_below(output, parent) or osp.basename(parent) == COLLECTION:
-        return
-    example = osp.join(osp.dirname(parent), 'LR', osp.basename(parent), '{scale}')
-    raise OptionError(f'-o: {output!r} lies beside the HR images in {parent!r}, and a dataset that reads that folder '
-                      f'would take the LR images for HR: choose a folder outside it, such as {example!r}')
 
 
 def lr_folders(output: str, texts: list[str]) -> dict[tuple[float, float], str]:

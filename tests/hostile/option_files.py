@@ -111,6 +111,6 @@ BENCHMARK = {
                 'EDSR': {'type': 'SR', 'nets': [{'scale': 2, 'path': 'x.pth', 'network': {'type': 'EDSR'}}]},
                 'own': {'type': 'spandrel', 'path': ['x.pth']}},
     'cost': {'hr_size': [32, 48], 'scales': [2], 'repeats': 1}, 'cycles': {'scales': [2], 'counts': [1, 3]},
-    'lossy': {'scales': [2], 'formats': ['jpeg'], 'qualities': [95], 'methods': ['bicubic'], 'dataset': 'two'},
+    'files': {'scales': [2], 'formats': ['jpeg'], 'qualities': [95], 'methods': ['bicubic'], 'dataset': 'two'},
     'published': [{'source': 'x', 'metric': 'psnr_y', 'values': {'two': {'ours': {'x2': 12.34}}}}],
 }

@@ -33,10 +33,10 @@ PUBLISHED = {'source': 'x', 'metric': 'psnr_y', 'values': {'two': {'ours': {'x2'
     ('methods.ours.weights', 5), ('methods.EDSR.nets', []), ('methods.EDSR.nets', ['x.pth']),
     ('methods.EDSR.nets', [{'scale': 99, 'path': 'x'}]),
     ('methods.EDSR.nets', [{'scale': 2, 'path': 'x', 'network': 'EDSR'}]), ('methods.own.path', [5]),
-    *[('methods.coded', {'type': 'payload', 'bits': bits}) for bits in (3.5, '2', True, math.nan)],
-    ('methods.coded', {'type': 'payload'}), ('methods.coded', {'type': 'payload', 'bits': 1, 'effort': 30}),
+    *[('methods.coded', {'type': 'IARN', 'bits': bits}) for bits in (3.5, '2', True, math.nan)],
+    ('methods.coded', {'type': 'IARN', 'weights': 'none', 'effort': 30}),
     ('cost.hr_size', [480]), ('cycles.counts', [0]), ('cycles.dataset', 'three'), ('cycles.methods', ['our']),
-    ('lossy.qualities', [500]), ('lossy.formats', ['gif']), ('bytes', {'scales': [0.5]}),
+    ('files.qualities', [500]), ('files.formats', ['gif']), ('files.scales', [0.5]),
     ('published', [{**PUBLISHED, 'metric': 'lpips'}]), ('published', [{**PUBLISHED, 'source': ''}]),
     ('published', [{**PUBLISHED, 'values': {'two': {'ours': {'x2': 'high'}}}}]),
     ('published', [{**PUBLISHED, 'values': {'two': {'ours': {'wide': 3}}}}]),
@@ -70,9 +70,9 @@ def test_missing_option(place):
 @pytest.mark.parametrize(('place', 'value'), [
     ('cost', None), ('threads', MISSING), ('published', [PUBLISHED]), ('scales', ['x1.5x3', 2.5]),
     ('methods.EDSR.nets', [{'scale': 4, 'path': 'x.pth'}]),
-    ('bytes', {'scales': [2, 'x1.5x3'], 'dataset': 'two', 'methods': ['ours']}),
-    ('methods.own', {'type': 'payload', 'bits': 3, 'weights': 'iarn_light_x1-4', 'effort': 10000}),
-    ('methods.own', {'type': 'spandrel', 'path': 'x.pth'}), ('methods.least squares (λ=0)', {'type': 'least_squares'}),
+    ('files', {'scales': [2, 'x1.5x3'], 'dataset': 'two', 'methods': ['ours']}),
+    ('methods.own', {'type': 'IARN', 'bits': 3, 'weights': 'iarn_light_x1-4', 'effort': 10000}),
+    ('methods.own', {'type': 'spandrel', 'path': 'x.pth'}), ('methods.least squares (λ=0)', {'type': 'bicubic'}),
 ])
 def test_accepted(place, value):
     options = changed(BENCHMARK, place, value)

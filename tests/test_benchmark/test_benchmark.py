@@ -12,7 +12,7 @@ import torch
 import yaml
 from helpers import make_image, tiny_net
 
-from iarn_basicsr.benchmark import plots, report, run, tasks
+from iarn_basicsr.benchmark import plots, run, tasks
 from iarn_basicsr.benchmark.methods import build_method
 from iarn_basicsr.benchmark.report import means, quality_table
 from iarn_basicsr.benchmark.run import Records, main
@@ -36,7 +36,7 @@ def options(tmp_path, image_folder):
             'bicubic': {'type': 'bicubic'},
         },
         'cycles': {'scales': [2], 'counts': [1, 3]},
-        'lossy': {'scales': [2], 'formats': ['jpeg', 'webp'], 'qualities': [90, 1], 'methods': ['bicubic']},
+        'files': {'scales': [2], 'formats': ['jpeg', 'webp'], 'qualities': [90, 1], 'methods': ['bicubic']},
         'published': [{'source': 'the paper', 'metric': 'psnr_y', 'values': {
             'two': {'ours': {'x2': 12.34}, 'others': {'x2.5': 56.78}}}}],
     }
@@ -74,30 +74,29 @@ def test_report(tmp_path, benchmark, capsys):
     assert 'gone: left out, there is no folder nowhere\n' in shown.err and '- gone: there is no folder' in text
     assert '8-bit LR, 8-bit result, border of ceil(max scale) cropped' in text and 'multiples of 12' in text
 
-    head, ours, absent, _ = table_of(shown.out, 'two PSNR-Y')
+    head, ours, absent, _ = table_of(shown.out, 'two HR, PSNR-RGB / Y')
     assert head[1:] == ['x2', 'x2.5', 'x1.5x3'] and absent == ['absent (bicubic LR)', '–', '–', '–']
     rows = [r for r in results['rows'] if r['method'] == 'ours' and r['key'][:3] == ['quality', 'two', 'x2']]
-    assert len(rows) == 2 and ours[1] == f'{np.mean([r["psnr_y"] for r in rows]):.2f}'
+    mean = quality_table(results, 'two')['x2']['ours']
+    assert len(rows) == 2 and mean['psnr_y'] == pytest.approx(np.mean([r['psnr_y'] for r in rows]))
+    assert ours[1] == f'{mean["psnr_rgb"]:.2f} / {mean["psnr_y"]:.2f}'
+    _, ours, _, bicubic = table_of(text, 'two LR, PSNR-RGB / Y')
+    assert ours[1] == f'{mean["lr_psnr_rgb"]:.2f} / {mean["lr_psnr_y"]:.2f}' and bicubic[1] == 'exact'
     for where in (shown.out, text):
         assert table_of(where, 'two, published') == [
             ['two, published', 'metric', 'x2', 'x2.5', 'x1.5x3', 'source'],
             ['ours', 'PSNR-Y', '12.34', '–', '–', 'the paper'], ['others', 'PSNR-Y', '–', '56.78', '–', 'the paper']]
-    mean = quality_table(results, 'two')['x2']
-    both = {line[0]: line for line in table_of(text, 'two PSNR-RGB / Y')}
-    assert both['two PSNR-RGB / Y'][1:3] == ['x2 HR', 'x2 LR'] and both['bicubic'][2] == 'exact'
-    assert both['ours'][1:3] == [f'{mean["ours"][k + "psnr_rgb"]:.2f} / {mean["ours"][k + "psnr_y"]:.2f}'
-                                 for k in ('', 'lr_')]
     ratio = sum(r['lr_bytes'] for r in rows) / sum(r['lr_bytes_bicubic'] for r in rows)
-    assert mean['ours']['lr_bytes_ratio'] == pytest.approx(ratio) != 1
-    assert mean['ours']['lr_bits'] == pytest.approx(8 * np.mean([r['lr_bytes'] for r in rows]) / (48 * 36))
+    assert mean['lr_bytes_ratio'] == pytest.approx(ratio) != 1
+    assert mean['lr_bits'] == pytest.approx(8 * np.mean([r['lr_bytes'] for r in rows]) / (48 * 36))
 
     with open(out / 'benchmark.csv', encoding='utf-8', newline='') as file:
         table = list(csv.DictReader(file))
     assert {r['method'] for r in table} == {'ours', 'bicubic'}
-    assert {r['what'] for r in table} == {'quality', 'cycles', 'lossy'}
+    assert {r['what'] for r in table} == {'quality', 'cycles', 'files'}
     assert [float(r['value']) for r in table if (r['method'], r['scale'], r['metric'], r['what']) == (
         'ours', 'x2', 'psnr_y', 'quality')] == [r['psnr_y'] for r in rows]
-    assert {p.name for p in out.glob('*.png')} == {'two_psnr_scale.png', 'two_psnr_bytes.png'}  # no cost was asked for
+    assert {p.name for p in out.glob('*.png')} == {'two_psnr_scale.png', 'two_psnr_lr.png'}  # no cost was asked for
 
 
 def test_rows_are_what_is_measured_of_each_image(tmp_path, benchmark):
@@ -109,19 +108,19 @@ def test_rows_are_what_is_measured_of_each_image(tmp_path, benchmark):
         expected = {('quality', s): tasks.quality(method, hr, bicubic_lr(hr, lr))
                     for s, lr in (('x2', (24, 18)), ('x2.5', (19, 14)), ('x1.5x3', (32, 12)))}
         expected['cycles', 'x2'] = tasks.cycles(method, hr, (24, 18), [1, 3])
-        expected['lossy', 'x2'] = tasks.lossy(method, hr, (24, 18), ['jpeg', 'webp'], [90, 1])
+        expected['files', 'x2'] = tasks.files(method, hr, (24, 18), ['jpeg', 'webp'], [90, 1])
         for (kind, scale), values in expected.items():
             row, = (r for r in rows if r['method'] == 'bicubic' and r['key'][:4] == [
                 kind, 'two', scale, f'image{which}.png'])
             assert {k: v for k, v in row.items() if k not in ('method', 'key')} == pytest.approx(values)
 
 
-def test_table_of_a_lossy_lr(tmp_path, benchmark):
+def test_table_of_files(tmp_path, benchmark):
     assert benchmark('--method', 'bicubic') == 0
-    row = means(results_of(tmp_path), 'lossy')['x2']['bicubic']
-    head, *lines = table_of((tmp_path / 'out/benchmark.md').read_text(), '### Lossy LR, x2')
+    row = means(results_of(tmp_path), 'files')['x2']['bicubic']
+    head, *lines = table_of((tmp_path / 'out/benchmark.md').read_text(), '### Files of the LR, x2')
     assert head == ['method', 'LR as', 'bytes', 'bits', 'restored', 'JPEG', 'AVIF']
-    assert [line[1] for line in lines] == ['png', 'jpeg 90', 'jpeg 1', 'webp 90', 'webp 1']
+    assert [line[1] for line in lines] == ['png', 'webp lossless', 'jpeg 90', 'jpeg 1', 'webp 90', 'webp 1']
     for line in lines:
         count = row[f'{line[1]} bytes']
         assert line[2:5] == [f'{count:,.0f}', f'{8 * count / row["hr_pixels"]:.3f}', ' / '.join(
@@ -130,15 +129,15 @@ def test_table_of_a_lossy_lr(tmp_path, benchmark):
 
 
 def test_a_plain_file_that_one_image_lacks_is_not_averaged():
-    rows = [{'method': 'm', 'key': ['lossy', 'two', 'x2', str(k)], 'hr_pixels': 100 * (1 + k), 'jpeg 9 bytes': 50.0,
+    rows = [{'method': 'm', 'key': ['files', 'two', 'x2', str(k)], 'hr_pixels': 100 * (1 + k), 'jpeg 9 bytes': 50.0,
              'jpeg 9 as jpeg psnr_rgb': 30.0, 'jpeg 9 as avif psnr_rgb': 20.0 + k} for k in (0, 1)]
     del rows[0]['jpeg 9 as jpeg psnr_rgb']
-    row = means({'rows': rows}, 'lossy')['x2']['m']
+    row = means({'rows': rows}, 'files')['x2']['m']
     assert 'jpeg 9 as jpeg psnr_rgb' not in row and row['jpeg 9 as avif psnr_rgb'] == 20.5
 
 
 def test_nothing_is_measured_twice(tmp_path, options, benchmark, monkeypatch):
-    options['lossy'] = None
+    options['files'] = None
     monkeypatch.setattr(run, 'draw_plots', lambda results, folder: [])
     assert benchmark() == 0
     first = (tmp_path / 'out/benchmark.md').read_text()
@@ -166,15 +165,15 @@ def test_nothing_is_measured_twice(tmp_path, options, benchmark, monkeypatch):
     assert again() == 12
     options['datasets']['two'].update(mod_crop=12, scales=[2])  # a data set may have scales of its own
     assert again() == 0
-    assert table_of((tmp_path / 'out/benchmark.md').read_text(), 'two PSNR-Y')[0] == ['two PSNR-Y', 'x2']
+    assert table_of((tmp_path / 'out/benchmark.md').read_text(), 'two HR')[0][1:] == ['x2']
 
 
 def test_every_section_has_the_size_rule_of_the_dataset(options, benchmark, monkeypatch):
     """HR of 48 x 36: at x2.5 the LR has 19 x 14 pixels, and 20 x 15 by ``ceil``."""
     options['datasets']['two']['size_rule'] = 'ceil'
     options.update(scales=[2.5], cycles={'scales': [2.5], 'counts': [1]}, methods={'bicubic': {'type': 'bicubic'}})
-    options['lossy'].update(scales=[2.5], formats=['jpeg'], qualities=[95])
-    sizes = {'quality': lambda lr: tuple(lr.shape[-2:]), 'cycles': tuple, 'lossy': tuple}
+    options['files'].update(scales=[2.5], formats=['jpeg'], qualities=[95])
+    sizes = {'quality': lambda lr: tuple(lr.shape[-2:]), 'cycles': tuple, 'files': tuple}
     monkeypatch.setattr(run, 'draw_plots', lambda results, folder: [])
     seen = []
     for section, of in sizes.items():
@@ -185,11 +184,18 @@ def test_every_section_has_the_size_rule_of_the_dataset(options, benchmark, monk
     assert len(seen) == 6 and {size for hr, size in seen if hr == (48, 36)} == {(20, 15)}
 
 
-def test_chosen_methods_and_data_sets(tmp_path, options, benchmark, capsys):
-    options['lossy']['methods'] = ['ours']  # which is not chosen
-    assert benchmark('--method', 'bicubic', '--dataset', 'two') == 0
+def test_what_the_command_line_chooses(tmp_path, options, benchmark, capsys):
+    options['files']['methods'] = ['ours']  # which is not chosen
+    options['datasets']['two']['scales'] = [4]
+    assert benchmark('--method', 'bicubic', 'absent', '--dataset', 'two', '--scale', '2', '1.5x3') == 0
     results = results_of(tmp_path)
-    assert {r['method'] for r in results['rows']} == {'bicubic'} and not results['skipped']
+    assert {(r['method'], *r['key'][:3:2]) for r in results['rows']} == {
+        ('bicubic', 'quality', 'x2'), ('bicubic', 'quality', 'x1.5x3'), ('bicubic', 'cycles', 'x2'),
+        ('bicubic', 'cycles', 'x1.5x3')}
+    assert benchmark('--method', 'bicubic', '--quality') == 0
+    assert {(r['key'][0], r['key'][2]) for r in results_of(tmp_path)['rows']} == {('quality', 'x4')}
+    assert benchmark('--scale', 'two') == 2
+    assert "scales: ['two']; expected" in capsys.readouterr().err
     assert benchmark('--method', 'bicubik') == 2
     assert "--method 'bicubik': not in the option file; did you mean 'bicubic'?" in capsys.readouterr().err
     assert benchmark('--dataset', 'gone') == 2
@@ -198,7 +204,7 @@ def test_chosen_methods_and_data_sets(tmp_path, options, benchmark, capsys):
 
 @pytest.mark.slow
 def test_cost(options, benchmark, tmp_path):
-    options.update(cost={'hr_size': [32, 48], 'scales': [2], 'repeats': 1}, scales=[2], cycles=None, lossy=None)
+    options.update(cost={'hr_size': [32, 48], 'scales': [2], 'repeats': 1}, scales=[2], cycles=None, files=None)
     del options['methods']['bicubic']
     assert benchmark() == 0
     row = next(r for r in results_of(tmp_path)['rows'] if r['key'][0] == 'cost')
@@ -211,40 +217,51 @@ def test_cost(options, benchmark, tmp_path):
 
 
 def test_coded_detail(tmp_path, options, benchmark, monkeypatch, capsys):
-    """Its columns, the section ``bytes``, the plot; without AVIF they are left out, and come with it."""
-    coded = {'type': 'payload', 'bits': 1}
-    options.update(scales=[2], cycles=None, lossy=None, bytes={'scales': [2], 'methods': ['plain 1', 'ours']}, methods={
-        'ours': options['methods']['ours'], 'coded 1': {**coded, 'weights': str(tmp_path / 'net.pth')},
-        'plain 1': coded, 'least squares': {'type': 'least_squares'}})
+    """Without AVIF it is left out, and so are files; in the plot, methods of the same weights are joined."""
+    net = str(tmp_path / 'net.pth')
+    options.update(scales=[2], cycles=None, methods={
+        'effort': {'type': 'IARN', 'weights': net, 'effort': 1}, 'coded 1': {'type': 'IARN', 'weights': net, 'bits': 1},
+        'ours': options['methods']['ours'], 'plain 1': {'type': 'IARN', 'weights': 'none', 'bits': 1},
+        'least squares': {'type': 'IARN', 'weights': 'none'}})
+    options['files']['methods'] = ['plain 1']
     with monkeypatch.context() as patch:
         patch.setattr(codec.features, 'check', lambda name: False)
         assert benchmark() == 0
-    assert {*results_of(tmp_path)['skipped']} == {'gone', 'bytes', 'coded 1', 'plain 1'}
+    assert {*results_of(tmp_path)['skipped']} == {'gone', 'files', 'coded 1', 'plain 1'}
     assert 'plain 1: left out, the payload needs Pillow with AVIF' in capsys.readouterr().err
     assert benchmark() == 0
-    results, text = results_of(tmp_path), (tmp_path / 'out/benchmark.md').read_text()
-    assert plots._payload_curves(results) == {'net.pth': {0: 'ours', 1: 'coded 1'},
-                                              'no network': {0: 'least squares', 1: 'plain 1'}}
-    assert '![two_psnr_lr.png](two_psnr_lr.png)' in text and (tmp_path / 'out/two_psnr_lr.png').is_file()
-    assert {*means(results, 'bytes')['x2']} == {'plain 1', 'ours'}
-    head, line, _ = table_of(text, '### The same bytes, x2')
-    assert head == ['method', *report.BYTES]
-    row = {r['method']: r for r in results['rows'] if r['key'][0] == 'bytes' and r['key'][3] == 'image0.png'}
-    both = quality_table(results, 'two')['x2']['ours']
-    assert line[:3] == ['ours', f'{both["psnr_rgb"]:.2f}', f'{both["lr_bytes"]:,.0f}'] and 'png avif' in row['ours']
+    results = results_of(tmp_path)
+    assert plots._chains(results) == [['ours', 'effort'], ['ours', 'coded 1'], ['least squares', 'plain 1']]
+    assert {*means(results, 'files')['x2']} == {'plain 1'}
+
+
+def test_names_in_the_plot_do_not_overlap(options):
+    """Published figures without those of their LR stand at the left edge, bicubic LR at the right one."""
+    quality = {'psnr_y': 30, 'lr_bytes': 1, 'lr_bytes_bicubic': 1, 'lr_bytes_webp': 1, 'hr_pixels': 1}
+    values = {'ours': (35.0, 42.0), 'absent': (35.1, 43.0), 'bicubic': (30.0, 100.0)}
+    published = [{'metric': metric, 'values': {'two': {'A': {'x2': a}, **({'B': {'x2': 35.2}} if b else {})}}}
+                 for metric, a, b in (('psnr_rgb', 36.0, True), ('lr_psnr_rgb', 44.0, False), ('psnr_y', 20.0, True))]
+    figure = plots._against_lr({'options': options, 'methods': list(values), 'published': published, 'rows': [
+        {'method': m, 'key': ['quality', 'two', 'x2', 'a.png'], 'psnr_rgb': hr, 'lr_psnr_rgb': lr, **quality}
+        for m, (hr, lr) in values.items()]}, 'two')
+    axes, = figure.axes
+    points = [(*line.get_xydata()[0], line.get_marker()) for line in axes.lines if line.get_marker() != 'None']
+    assert points == [(47, 30, 'o'), (42, 35, 'o'), (43, 35.1, 'o'), (39, 35.2, 'x'), (44, 36, 'x')]
+    heights = {text.get_text(): text.xy[1] for text in axes.texts}
+    assert heights['B'] == 35.2 and 35.1 < heights['absent'] == pytest.approx(heights['ours'] + 0.315)
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ['not\npublished', '42', '44', 'bicubic']
 
 
 @pytest.mark.parametrize(('change', 'message'), [
     ({'method': {}}, "unknown option 'method'; did you mean 'methods'"),
     ({'datasets': {'two': {'dataroot_gt': '.', 'meta_info_file': 'nowhere.txt'}}}, 'nowhere.txt'),
-    ({'methods': {'x': {'type': 'SR', 'nets': [{'scale': 2, 'path': 'NET', 'network': {'type': 'EDRS'}}]}},
-      'lossy': None}, "did you mean .*'EDSR'"),
+    ({'methods': {'x': {'type': 'SR', 'nets': [{'scale': 2, 'path': 'net.pth', 'network': {'type': 'EDSR'}}]}},
+      'files': None}, 'net.pth does not fit network EDSR'),
     ({'device': 'tpu'}, "device: 'tpu'; PyTorch finds here: cpu"),
 ])
-def test_mistakes_end_with_one_line(tmp_path, options, benchmark, capsys, change, message):
+def test_mistakes_end_with_one_line(tmp_path, options, benchmark, capsys, monkeypatch, change, message):
+    monkeypatch.chdir(tmp_path)
     options.update(change)
-    for method in change.get('methods', {}).values():
-        method['nets'][0]['path'] = str(tmp_path / 'net.pth')
     assert benchmark() == 2
     error = capsys.readouterr().err
     assert re.search(message, error)

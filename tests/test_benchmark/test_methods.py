@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
 
+import basicsr.archs
 import cv2
 import numpy as np
 import pytest
@@ -17,8 +20,8 @@ from torch.nn import functional as F
 
 from iarn_basicsr.archs.one_way import PaddedNet
 from iarn_basicsr.benchmark.methods import (
-    MissingWeightsError,
     SRMethod,
+    UnavailableError,
     UnsupportedSizeError,
     build_method,
     fingerprint,
@@ -29,7 +32,7 @@ from iarn_basicsr.errors import OptionError
 from iarn_basicsr.inference.compare import bicubic_roundtrip
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.ops.image import quantise
-from iarn_basicsr.ops.resample import bicubic_downscale
+from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_lr
 from iarn_basicsr.ops.size import lr_size
 from iarn_basicsr.zoo.weights import write_weights
 
@@ -54,7 +57,7 @@ def image(height: int, width: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(make_image(height, width, seed)).permute(2, 0, 1)[None] / 255
 
 
-@pytest.mark.parametrize('kind', ['bicubic', 'least_squares', 'area', 'lanczos'])
+@pytest.mark.parametrize('kind', ['bicubic', 'area', 'lanczos'])
 @settings(max_examples=10, deadline=None)
 @given(st.integers(5, 40), st.integers(5, 40), st.floats(1, 4), st.floats(1, 4))
 def test_a_flat_image_stays(kind, height, width, s_v, s_h):
@@ -68,8 +71,7 @@ def test_a_flat_image_stays(kind, height, width, s_v, s_h):
 
 def test_zero_parameter_methods_by_definition():
     hr = image(24, 36)
-    bicubic, area, squares, lanczos = (build_method(k, {'type': k})
-                                       for k in ('bicubic', 'area', 'least_squares', 'lanczos'))
+    bicubic, area, lanczos = (build_method(k, {'type': k}) for k in ('bicubic', 'area', 'lanczos'))
     rgb = (hr[0].permute(1, 2, 0) * 255).round().byte().numpy()
     ours = bicubic_roundtrip(rgb, (12, 9))
     lr = bicubic.downscale(hr, (12, 9))
@@ -77,38 +79,12 @@ def test_zero_parameter_methods_by_definition():
     assert np.array_equal((bicubic.upscale(lr, (24, 36))[0].permute(1, 2, 0) * 255).round().byte().numpy(),
                           ours.restored)
     assert (area.downscale(hr, (12, 18)) - F.avg_pool2d(hr, 2)).abs().max() <= 0.5 / 255 + 1e-6  # rounded
-    assert torch.equal(squares.downscale(hr, (12, 18)), lr_of(hr, (12, 18)))
     enlarged = cv2.resize(hr[0].permute(1, 2, 0).numpy(), (72, 48), interpolation=cv2.INTER_LANCZOS4)
     assert torch.equal(lanczos.upscale(hr, (48, 72))[0], quantise(torch.from_numpy(enlarged).permute(2, 0, 1)))
 
 
 def lr_of(hr, size):
     return quantise(bicubic_downscale(hr, size))
-
-
-def test_least_squares_keeps_its_lr():
-    """D U = I: downscaling again gives the same LR, up to the rounding of the HR image."""
-    method = build_method('m', {'type': 'least_squares'})
-    hr = 0.2 + 0.6 * image(40, 44)
-    lr = method.downscale(hr, (17, 20))
-    again = method.downscale(method.upscale(lr, (40, 44)), (17, 20))
-    assert (again - lr).abs().max() <= 1.01 / 255
-    plain = build_method('m', {'type': 'bicubic'})
-    assert (plain.downscale(plain.upscale(lr, (40, 44)), (17, 20)) - lr).abs().max() > 4 / 255
-
-
-def test_iarn_is_what_the_rescaler_makes(tmp_path):
-    tiny_net().save(tmp_path / 'net.pth')
-    method = build_method('m', {'type': 'IARN', 'weights': str(tmp_path / 'net.pth')})
-    hr = image(30, 41)
-    with torch.no_grad():
-        lr = method.downscale(hr, (20, 14))
-        restored = method.upscale(lr, (30, 41))
-    lr_, restored_ = Rescaler.load(tmp_path / 'net.pth', device='cpu').roundtrip(hr[0], size=(20, 14))
-    assert torch.allclose(lr[0], lr_, atol=1e-6)
-    assert (restored[0] - restored_).abs().max() < 1.01 / 255
-    with pytest.raises(UnsupportedSizeError, match='at scales 1 to 4'):
-        method.check((30, 41), (6, 41))
 
 
 def sr(*scales: int, multiple: int = 1) -> SRMethod:
@@ -202,7 +178,6 @@ def test_irn_between_its_scales(tmp_path):
 
 
 @pytest.mark.parametrize(('network', 'message'), [
-    ({'type': 'EDRS'}, r"methods\.m\.nets\[0\]\.network\.type: 'EDRS' is not registered .* did you mean .*'EDSR'"),
     ({'type': 'EDSR', 'feat': 3}, 'does not fit network EDSR'),
     (None, 'does not fit network IRN'),
 ])
@@ -213,13 +188,19 @@ def test_networks_that_do_not_fit(tmp_path, network, message):
         build_method('m', {'type': 'SR' if network else 'IRN', 'nets': [entry]})
 
 
-@pytest.mark.parametrize('options', [
-    {'type': 'IARN', 'weights': 'nope.pth'},
-    {'type': 'SR', 'nets': [{'scale': 2, 'path': 'nope.pth', 'network': {'type': 'EDSR'}}]},
-    {'type': 'spandrel', 'path': 'nope.pth'},
+@pytest.mark.parametrize(('options', 'message'), [
+    ({'type': 'IARN', 'weights': 'nope.pth'}, r'weights not found: nope\.pth'),
+    ({'type': 'SR', 'nets': [{'scale': 2, 'path': 'nope.pth', 'network': {'type': 'EDSR'}}]}, r'not found: nope\.pth'),
+    ({'type': 'SR', 'nets': [{'scale': 2, 'path': 'w.pth', 'network': {'type': 'EDRS'}}]},
+     r"methods\.m\.nets\[0\]\.network\.type: 'EDRS' is not registered .*--import.* did you mean .*'EDSR'"),
+    ({'type': 'spandrel', 'path': 'nope.pth'}, r'weights not found: nope\.pth'),
+    ({'type': 'spandrel', 'path': 'w.pth'}, r'needs the package spandrel \(pip install spandrel\)'),
 ])
-def test_missing_weights(options):
-    with pytest.raises(MissingWeightsError, match=r'weights not found: nope\.pth'):
+def test_what_is_not_here(tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    torch.save(Enlarge(2).state_dict(), 'w.pth')
+    with pytest.raises(UnavailableError, match=message):
         build_method('m', options)
 
 
@@ -243,32 +224,36 @@ def test_network_of_the_registry_and_fingerprint(tmp_path):
 # -------------------------------------------------------------------------------------------------- IARN and payload
 
 
-@pytest.mark.parametrize(('bits', 'effort', 'with_network'), [(0, 0, True), (1, 2, True), (2.5, 0, False)])
+@pytest.mark.parametrize(('bits', 'effort', 'with_network'), [(0, 0, True), (1, 2, True), (2.5, 0, False),
+                                                              (0, 0, False)])
 @torch.no_grad()
-def test_payload_is_what_the_rescaler_makes(tmp_path, bits, effort, with_network):
+def test_iarn_is_what_the_rescaler_makes(tmp_path, bits, effort, with_network):
     """Also of a checkpoint of a training run, of which the averaged weights count."""
     net = tiny_net(order=2)
     write_weights(tmp_path / 'net_g_latest.pth', net.arch, params=tiny_net(order=2, seed=1).state_dict(),
                   params_ema=net.state_dict())
     weights, hr, size = str(tmp_path / 'net_g_latest.pth') if with_network else 'none', image(96, 84), (48, 42)
-    options = {'type': 'payload', 'bits': bits, 'weights': weights, 'effort': effort}
+    options = {'type': 'IARN', 'bits': bits, 'weights': weights, 'effort': effort}
     method = build_method('m', options)
     assert method.two_way and method.weights == ((weights, ) if with_network else ())
     lr = method.downscale(hr, size)
     direct = Rescaler.load(weights, device='cpu', payload=bits, effort=effort)
     assert torch.equal(lr, direct.downscale(hr, size=size))
     assert torch.equal(method.upscale(lr, (96, 84)), direct.upscale(lr, size=(96, 84)))
+    assert torch.equal(lr, bicubic_lr(hr, size)) == (not with_network and not bits)
+    with pytest.raises(UnsupportedSizeError, match='at scales 1 to 4'):
+        method.check((96, 84), (23, 84))
     assert fingerprint(options, method) != fingerprint({**options, 'bits': 3}, method)
 
 
 def test_cost_of_a_payload(tmp_path):
     tiny_net(order=2).save(tmp_path / 'net.pth')
     weights = {'weights': str(tmp_path / 'net.pth')}
-    none = build_method('m', {'type': 'payload', 'bits': 2}).complexity((96, 84), (48, 42))
+    none = build_method('m', {'type': 'IARN', 'weights': 'none', 'bits': 2}).complexity((96, 84), (48, 42))
     assert none == {'params': 0, 'macs_down': 0, 'macs_up': 0}
     alone = build_method('m', {'type': 'IARN', **weights}).complexity((96, 84), (48, 42))
     for bits, effort, passes in ((0, 0, 1), (1, 0, 2), (1, 5, 18)):
-        method = build_method('m', {'type': 'payload', 'bits': bits, 'effort': effort, **weights})
+        method = build_method('m', {'type': 'IARN', 'bits': bits, 'effort': effort, **weights})
         assert method.complexity((96, 84), (48, 42)) == {**alone, 'macs_down': passes * alone['macs_down']}
 
 
@@ -305,7 +290,7 @@ def own(tmp_path, monkeypatch):
 
 def test_a_network_of_a_file_and_one_of_a_module(own):
     """Results change with the file of the network, or a run would keep what an earlier version of it measured."""
-    with pytest.raises(OptionError, match="'FileNet' is not registered with BasicSR"):
+    with pytest.raises(UnavailableError, match="'FileNet' is not registered with BasicSR"):
         build_method('mine', own)
     Path('modules').mkdir()
     Path('modules/own_module.py').write_text(NETWORK.replace('NAME', 'ModuleNet'))
@@ -319,6 +304,18 @@ def test_a_network_of_a_file_and_one_of_a_module(own):
     before = fingerprint(own, method)
     Path('my_net.py').write_text('\n')
     assert fingerprint(own, method) != before
+
+
+def test_a_network_of_a_fork_of_basicsr(own, monkeypatch):
+    """The file imports what lies beside it by the name that it has in the fork."""
+    monkeypatch.setattr(basicsr.archs, '__path__', [*basicsr.archs.__path__])
+    monkeypatch.delitem(sys.modules, 'basicsr.archs.beside', raising=False)
+    archs = Path('fork/basicsr/archs')
+    archs.mkdir(parents=True)
+    (archs / 'beside.py').write_text('NOTHING = 0\n')
+    (archs / 'file_arch.py').write_text('import basicsr.archs.beside as beside\n' + NETWORK.replace('NAME', 'FileNet'))
+    import_networks([str(archs / 'file_arch.py')])
+    assert build_method('mine', own).weights == ('w.pth', str(Path.cwd() / archs / 'file_arch.py'))
 
 
 @pytest.mark.parametrize(('text', 'message'), [

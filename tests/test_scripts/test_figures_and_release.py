@@ -30,18 +30,16 @@ def test_ablation_table(script, tmp_path, capsys):
     assert lines[-1] == '| new |  | 50.00 / 45.1 |  |  |'
 
 
-@pytest.mark.parametrize('figure', ['rescale', 'lr'])
-def test_figures(script, tmp_path, monkeypatch, capsys, figure):
+def test_figure(script, tmp_path, monkeypatch, capsys):
     module = script('figures')
     monkeypatch.setattr(module, 'photograph', lambda name: make_image(200, 210, 0))
-    monkeypatch.setattr(module, 'RESCALED', {'2': (20, 30)})
     monkeypatch.setattr(module, 'LR_DETAILS', [('a', (0.1, 0.2))])
     tiny_net().save(tmp_path / 'net.pth')
     path = tmp_path / 'figure.png'
-    assert module.main([figure, '-o', str(path), '--weights', str(tmp_path / 'net.pth')]) == 0
+    assert module.main(['lr', '-o', str(path), '--weights', str(tmp_path / 'net.pth')]) == 0
     with Image.open(path) as image:
-        assert image.size == ((3 * (300 + 10) + 150, 324) if figure == 'rescale' else (6 * 202 - 10, 216))
-    assert module.main([figure, '--weights', str(tmp_path / 'nowhere.pth')]) == 2
+        assert image.size == (6 * 202 - 10, 216)
+    assert module.main(['lr', '--weights', str(tmp_path / 'nowhere.pth')]) == 2
     assert capsys.readouterr().err.count('\n') == 1
 
 
