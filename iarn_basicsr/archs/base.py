@@ -127,8 +127,9 @@ class RescalingNet(nn.Module):
             raise WeightsError(f'{fspath(path)} holds {found}: expected a file saved by IARNModel, with arch.type '
                                f'{cls.__name__}')
         try:
-            net = cls(**{k: v for k, v in arch.items() if k != 'type'})
-            net.load_state_dict({k: v.float() for k, v in state.items()})
+            with torch.device('meta'):  # neither random numbers nor time for weights that are replaced
+                net = cls(**{k: v for k, v in arch.items() if k != 'type'}).float()
+            net.to_empty(device='cpu').load_state_dict(state)
         except (TypeError, ValueError, RuntimeError) as error:
             raise WeightsError(f'{fspath(path)}: weights and architecture options do not make an {cls.__name__}: '
                                f'{" ".join(str(error).split())[:300]}') from None
@@ -141,7 +142,7 @@ class RescalingNet(nn.Module):
     @property
     def like(self) -> Tensor:
         """A tensor (1, 3, 1, 1) of the network's precision and device; its values are arbitrary."""
-        return next(self.parameters(), torch.empty(0)).new_empty(1, 3, 1, 1)
+        return next(self.parameters(), torch.empty(0, dtype=torch.float32, device='cpu')).new_empty(1, 3, 1, 1)
 
     @property
     def arch(self) -> dict[str, Any]:

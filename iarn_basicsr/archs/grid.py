@@ -103,6 +103,7 @@ class Grid:
 
 
 @functools.lru_cache(maxsize=512)
+@torch.inference_mode(False)  # the next call of this size may be for training
 def make_grid(hr: Size, lr: Size, split: str, order: int, dtype: torch.dtype, device: torch.device,
               window: tuple[AxisWindow, AxisWindow] | None = None) -> Grid:
     """The (cached) grid between two sizes (height, width), or a (vertical, horizontal) window of it.

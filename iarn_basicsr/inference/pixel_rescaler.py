@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import math
 import numbers
-import warnings
+import os
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
 
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
@@ -39,12 +41,13 @@ _logger = logging.getLogger('iarn_basicsr')
 class PixelRescaler:
     """The base of ``Rescaler``: arrays of pixels, of sizes that are already checked. See there for the arguments."""
 
-    def __init__(self, net: IARN, *, device: str | None, tile: int | None, payload: float | str, effort: int,
+    def __init__(self, net: nn.Module, *, device: str | None, tile: int | None, payload: float | str, effort: int,
                  progress: Progress | None) -> None:
         if tile is not None and not (isinstance(tile, numbers.Integral) and tile >= SMALLEST_TILE):
             raise OptionError(f'tile {tile!r}: expected an integer number of HR pixels >= {SMALLEST_TILE}')
         if isinstance(effort, bool) or not isinstance(effort, int) or not 0 <= effort <= MOST_EFFORT:
             raise OptionError(f'effort {effort!r}: expected a number of steps from 0 to {MOST_EFFORT}')
+        net = _unwrapped(net)
         if effort and not net.blocks:
             raise OptionError(f'effort {effort}: the steps go through a network, and the weights {zoo.NONE} have none')
         if payload == 'auto':
@@ -54,7 +57,9 @@ class PixelRescaler:
         if payload:
             codec.check_codec()  # now, not after the work
         self.device = _usable_device(device if net.blocks else 'cpu')
-        self.net = net.to(self.device).eval()
+        with torch.inference_mode(False):  # in which weights would have no gradient, as effort needs it
+            self.net = copy.deepcopy(net).to(self.device, torch.float32).eval()
+        _one_thread_in_forks()
         self.tile, self.payload, self.effort, self.progress = tile, payload, effort, progress or no_progress
 
     def downscale_pixels(self, rgb: np.ndarray, size: Size, alpha: np.ndarray | None = None) -> np.ndarray:
@@ -132,7 +137,9 @@ class PixelRescaler:
         tile = self.tile or default_tile(self.net, hr, lr, free / memory)
         while True:
             try:
-                with full_float32():
+                # whatever surrounds the call; grid and network have their own precision
+                with torch.inference_mode(False), torch.autocast(self.device.type, enabled=False), self.device, \
+                        full_float32():
                     return run(tile, self.device, progress)
             except torch.cuda.OutOfMemoryError:
                 if tile // 2 < SMALLEST_TILE:
@@ -157,12 +164,33 @@ def _without_network(hr: Size, lr: Size, k: float) -> tuple[Predict, MakePull]:
     return lambda known: up_tiled(known, hr, split), pull
 
 
+def _unwrapped(net: nn.Module) -> IARN:
+    """The network inside the wrappers of torch.compile, DDP and DataParallel."""
+    inner: nn.Module | None = net
+    while inner is not None and not isinstance(inner, IARN):
+        inner = inner._modules.get('_orig_mod') or inner._modules.get('module')
+    if inner is None:
+        raise OptionError(f'net {type(net).__name__}: expected an IARN')
+    return inner
+
+
+@functools.cache
+def _one_thread_in_forks() -> None:
+    """Let processes forked from here on compute with one thread, as torch's own DataLoader does in its workers.
+
+    OpenMP's threads do not survive a fork: once a network was read or ran here, a child with several would wait for
+    them for ever.
+    """
+    if hasattr(os, 'register_at_fork'):
+        os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
+
+
 def _usable_device(name: str | None) -> torch.device:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of kinds of devices that are gone
-            device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
-            (torch.ones(1, device=device) + 1).item()  # some exist by name alone
+        name = str(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        getattr(torch, name.partition(':')[0])  # torch.device knows more kinds, and warns of those that are gone
+        device = torch.device(name)
+        (torch.ones(1, device=device) + 1).item()  # some exist by name alone
     except Exception as error:  # RuntimeError, AssertionError, ImportError: each kind of device has its own
         here = ['cpu', *(f'cuda:{k}' for k in range(torch.cuda.device_count()))]
         reason = one_line((str(error).splitlines() or [type(error).__name__])[0], 200)

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, overload
 
 import numpy as np
 import torch
+from torch import nn
 
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
@@ -65,27 +66,30 @@ class Rescaler(PixelRescaler):
     is read as. ``downscale_file`` and ``upscale_file`` write files. The LR and the restored image have 8-bit values,
     which bfloat16 does not hold: of such tensors come float32 ones.
 
+    The result is that of float32 whatever surrounds a call: autocast, other modes and defaults of torch, threads.
+    Processes that are forked once there is a ``Rescaler`` compute with one thread.
+
     What the user should know about a file is logged to ``iarn_basicsr``, and stands in ``Picture.remarks``.
 
     Args:
-        net: the network.
+        net: an ``IARN``, or one inside torch.compile, DDP or DataParallel; a float32 copy of it is kept.
         name: of its weights, written into LR files.
         device: ``cuda`` where there is one, else ``cpu``, if None.
         tile: side of a tile in HR pixels, at least 64; from the free memory if None.
         payload: bits of each LR sample, 0 to 3, that hold coded detail when downscaling; ``auto``: as many as leave the
             LR about as near to bicubic as it is, 1 with a network and 2 without. An addition of this project's; when
             upscaling a payload is found by itself.
-        effort: gradient steps on the LR when downscaling, see ``effort.refine_tiled``; 30 gain most of it.
+        effort: gradient steps on the LR when downscaling, see ``effort.refine_tiled``; 10 gain most of it.
         progress: called after every tile and every such step with the share of the picture that is done, up to 1.
 
     Raises:
         OptionError: naming the device, tile, payload or effort that cannot be used.
     """
 
-    def __init__(self, net: IARN, name: str, device: str | None = None, tile: int | None = None,
+    def __init__(self, net: nn.Module, name: str, device: str | None = None, tile: int | None = None,
                  payload: float | str = 0, effort: int = 0, progress: Progress | None = None) -> None:
         super().__init__(net, device=device, tile=tile, payload=payload, effort=effort, progress=progress)
-        self.name, self.weights_hash = name, weights_hash(net.state_dict())
+        self.name, self.weights_hash = name, weights_hash(self.net.state_dict())
 
     @classmethod
     def load(cls, weights: Path = zoo.DEFAULT, device: str | None = None, tile: int | None = None,

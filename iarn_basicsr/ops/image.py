@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from contextlib import ContextDecorator, ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -66,17 +66,51 @@ def to_pixels(x: torch.Tensor) -> np.ndarray:
     return levels.movedim(-3, -1).contiguous().cpu().numpy()
 
 
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """Context or decorator: NVIDIA GPUs convolve in float32, not in TF32, which is PyTorch's default.
+class full_float32(ContextDecorator):  # noqa: N801  (a function to its users)
+    """Context or decorator: NVIDIA GPUs compute in float32, not in TF32, in which PyTorch convolves by default.
 
     TF32 has a mantissa of 10 bits and moves a pixel by up to 1/16 of a grey level. The LR hides its detail in single
     grey levels, and one made on a GPU must restore on a CPU. cuDNN does not benchmark its algorithms inside, as it
     would start again at every new size. Other devices are unaffected.
+
+    These flags hold for the whole process: the first thread inside sets them, the last one out puts them back.
     """
-    now = torch.backends.cudnn
-    with now.flags(enabled=now.enabled, deterministic=now.deterministic, allow_tf32=False):
-        yield
+
+    _lock, _inside, _before = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with full_float32._lock:
+            if not full_float32._inside and torch.cuda.is_available():
+                full_float32._before = _without_tf32()
+            full_float32._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with full_float32._lock:
+            full_float32._inside -= 1
+            if not full_float32._inside:
+                full_float32._before.close()
+
+
+def _without_tf32() -> ExitStack:
+    """Switch TF32 off; closing the result puts back what was."""
+    cudnn, matmul, before = torch.backends.cudnn, torch.backends.cuda.matmul, ExitStack()
+
+    def put(owner: object, name: str, value: object) -> None:
+        before.callback(setattr, owner, name, getattr(owner, name))
+        setattr(owner, name, value)
+
+    put(cudnn, 'benchmark', False)
+    with suppress(RuntimeError):  # torch 2.9 has newer names; once the caller uses those, the older ones raise
+        put(cudnn, 'allow_tf32', False)
+    with suppress(RuntimeError):
+        precision = torch.get_float32_matmul_precision()
+        if precision != 'highest':
+            before.callback(torch.set_float32_matmul_precision, precision)
+            torch.set_float32_matmul_precision('highest')
+    for newer in (getattr(cudnn, 'conv', None), matmul):
+        if getattr(newer, 'fp32_precision', '') == 'tf32':
+            put(newer, 'fp32_precision', 'ieee')
+    return before
 
 
 def cpu_has_bf16() -> bool:

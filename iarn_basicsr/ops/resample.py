@@ -124,6 +124,7 @@ class AxisMap:
     window_index: torch.Tensor | None = None
 
     @classmethod
+    @torch.inference_mode(False)  # maps are kept, and the next use may be in training
     def from_matrix(cls, matrix: scipy.sparse.csr_matrix, dtype: torch.dtype, device: torch.device) -> AxisMap:
         """From a scipy matrix (n_out, n_in), rounded once to ``dtype``."""
         matrix = matrix.tocsr()

@@ -1,5 +1,7 @@
 """The quantiser and the conversions, to the bit; float32 on GPUs is switched and put back."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -64,15 +66,49 @@ def test_pixels_and_tensors():
     np.testing.assert_allclose(to_levels(x * 2 - 0.5), pixels * 2.0 - 127.5, rtol=0, atol=1e-4)
 
 
-def test_full_float32():
-    """TF32 is off inside, also in a decorated function that is called twice, and put back, also after an error."""
-    allowed = full_float32()(lambda: torch.backends.cudnn.allow_tf32)
-    before, torch.backends.cudnn.deterministic = torch.backends.cudnn.allow_tf32, True
-    with full_float32():
-        assert not torch.backends.cudnn.allow_tf32
-        assert torch.backends.cudnn.deterministic and torch.backends.cudnn.enabled
-    torch.backends.cudnn.deterministic = False
-    assert [allowed(), allowed()] == [False, False]
-    with pytest.raises(ZeroDivisionError), full_float32():
+NEWER = hasattr(torch.backends.cudnn, 'conv')  # names of torch 2.9, beside which some of the older ones raise
+
+
+def precision() -> tuple[object, ...]:
+    """All that decides in which precision a GPU computes."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    found: list[object] = [cudnn.benchmark, cudnn.deterministic]
+    for read in (lambda: cudnn.allow_tf32, lambda: matmul.allow_tf32, torch.get_float32_matmul_precision):
+        try:
+            found.append(read())
+        except RuntimeError:
+            found.append('mixed')
+    return (*found, *((cudnn.conv.fp32_precision, matmul.fp32_precision) if NEWER else ()))
+
+
+@pytest.fixture
+def _precision_restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)  # the flags are there without a GPU
+    yield
+    if NEWER:
+        torch.backends.fp32_precision = torch.backends.cuda.matmul.fp32_precision = 'none'
+    torch.set_float32_matmul_precision('highest')
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = True, False
+
+
+@pytest.mark.usefixtures('_precision_restored')
+@pytest.mark.parametrize('setting', [
+    '', 'cudnn.allow_tf32 = False', 'cudnn.benchmark = True', 'cuda.matmul.allow_tf32 = True',
+    *(['cudnn.conv.fp32_precision = "ieee"', 'cuda.matmul.fp32_precision = "tf32"', 'fp32_precision = "tf32"']
+      if NEWER else ()),
+])
+def test_full_float32(setting: str) -> None:
+    """No TF32 inside, whichever name allowed it, until the last one is out, by an error too; then all is as before."""
+    exec(setting and f'torch.backends.{setting}')
+    before, decorated = precision(), full_float32()(precision)
+    first, second = full_float32(), full_float32()  # of two threads
+    with pytest.raises(ZeroDivisionError), second:
+        with first:
+            second.__enter__()
+        inside = precision()
+        second.__exit__()
+        assert precision() == inside
         raise ZeroDivisionError
-    assert torch.backends.cudnn.allow_tf32 == before
+    assert precision() == before
+    assert [decorated(), decorated()] == [inside, inside] and precision() == before
+    assert inside[0] is False and True not in inside[2:] and not {'high', 'medium', 'tf32'} & {*inside}

@@ -113,7 +113,7 @@ DETAIL = options(
                  help='Low bits of each LR sample that hold coded detail, or auto (1 with a network, 2 with --weights '
                  'none); default: 0.'),
     click.option('--effort', type=click.IntRange(0, MOST_EFFORT), default=0, metavar='N',
-                 help='Gradient steps on the LR before it is stored: slow here, restoring costs the same; try 30 '
+                 help='Gradient steps on the LR before it is stored: slow here, restoring costs the same; try 10 '
                  '(default: 0).'))
 
 
