@@ -211,9 +211,9 @@ def test_stopped_run_resumes(tmp_path, options, pipeline, monkeypatch, reason, s
 
 def test_force_yml_is_yaml_not_code(tmp_path, options, pipeline):
     pipeline('train', write_yaml(options, tmp_path / 'train.yml'), '--force_yml', 'train:optim_g:lr=1e-4',
-             'name=__import__("os")', 'datasets:val:scales=[3]', 'train:total_iter=1', 'train:warmup_iter=-1',
+             "name=__import__('os')", 'datasets:val:scales=[3]', 'train:total_iter=1', 'train:warmup_iter=-1',
              'logger:save_checkpoint_freq=1')
-    folder = tmp_path / 'experiments' / '__import__("os")'
+    folder = tmp_path / 'experiments' / "__import__('os')"
     assert load(folder, 'training_states/1.state')['optimizers'][0]['param_groups'][0]['initial_lr'] == 1e-4
     assert set(json.loads(next((folder / 'metrics').iterdir()).read_text())['mean']) == {'x3'}
 
