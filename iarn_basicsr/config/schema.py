@@ -1,8 +1,7 @@
 """Every key of an option file, once: kind, range, default and meaning.
 
-From these classes come the check of a file, the tables of ``options/README.md`` and the JSON schema by which an editor
-completes and underlines. What BasicSR, torch or a registry checks has no range here. Keys that BasicSR reads without
-asking whether they are there have no default.
+These classes check a file, and make the tables of ``options/README.md`` and the JSON schema for editors. What BasicSR,
+torch or a registry checks has no range here. Keys that BasicSR always expects have no default.
 
     python -m iarn_basicsr.config.schema           # prints the JSON schema
     python -m iarn_basicsr.config.schema tables    # prints the tables
@@ -52,19 +51,19 @@ class IARNOptions(Options):
     num_block: Annotated[int, Meta(ge=0, le=64, description='number of coupling blocks')] = 2
     width: Annotated[int, Meta(ge=1, le=512, description='channels inside a subnet')] = 32
     subnet: Annotated[Literal['dense', 'residual'], Meta(
-        description='networks in the couplings: residual ones, or the dense blocks of IRN')] = 'residual'
+        description="kind of the couplings' networks; dense blocks are those of IRN")] = 'residual'
     num_unit: Annotated[int, Meta(ge=0, le=64, description='units of a residual subnet')] = 6
     split: Annotated[Literal['area', 'cubic', 'cubic_interp'], Meta(
-        description='how the image is split into LR and detail; the untrained LR of cubic is the bicubic LR')] = 'cubic'
+        description='how LR and detail are split; untrained, the LR of cubic is the bicubic LR')] = 'cubic'
     coupling: Annotated[Literal['lr_grid', 'hr_grid'], Meta(description='grid of the convolutions')] = 'lr_grid'
     order: Annotated[int, Meta(ge=1, le=8, description='lr_grid: functions per axis of the pooling basis')] = 3
     fold: Annotated[int, Meta(ge=1, le=8, description='hr_grid: space-to-depth factor')] = 2
-    encoding: Annotated[bool, Meta(description='tell the blocks the scale, on the HR grid the position too')] = True
+    encoding: Annotated[bool, Meta(description='give blocks the scale, on the HR grid the position too')] = True
     clamp: Annotated[float, Meta(ge=0.01, le=10, description='bound of the log-scale of a block')] = 1.0
-    init_last: Annotated[float, Meta(ge=0, le=10, description='initial gain of the last layer of a subnet')] = 0.3
-    max_scale: Annotated[float, Meta(ge=1, le=64, description='largest HR / LR that is accepted')] = 4.0
+    init_last: Annotated[float, Meta(ge=0, le=10, description="initial gain of a subnet's last layer")] = 0.3
+    max_scale: Annotated[float, Meta(ge=1, le=64, description='largest HR / LR accepted')] = 4.0
     extra_channels: Annotated[int, Meta(
-        ge=0, le=512, description='channels of the low branch beside those of the LR (lr_grid; cubic or area)')] = 13
+        ge=0, le=512, description='channels of the low branch beside the LR (lr_grid; cubic or area)')] = 13
 
     def __post_init__(self) -> None:
         if self.extra_channels and (self.coupling != 'lr_grid' or self.split == 'cubic_interp'):
@@ -87,7 +86,7 @@ class IRNOptions(Options):
 class CommonScalesOptions(Options):
     """``common_scales``."""
 
-    scales: Annotated[Scales, Meta(description='the scales, for example [2, 3, 4]')]
+    scales: Annotated[Scales, Meta(description='for example [2, 3, 4]')]
     prob: Annotated[Probability, Meta(description='share of the batches')] = 0.5
 
 
@@ -95,7 +94,7 @@ class CurriculumOptions(Options):
     """``curriculum``."""
 
     start: Annotated[float, Meta(ge=1, le=UNBOUNDED, description='the first scale')] = 2.0
-    hold: Annotated[Natural, Meta(description='iterations at it alone')] = 0
+    hold: Annotated[Natural, Meta(description='iterations at `start` alone')] = 0
     widen: Annotated[Natural, Meta(description='iterations until the full range is open')] = 0
 
 
@@ -104,7 +103,7 @@ class ShrinkOptions(Options):
 
     prob: Annotated[Probability, Meta(description='share of the patches')] = 0.5
     range: Annotated[list[Annotated[float, Meta(ge=1, le=8)]], Meta(
-        min_length=2, max_length=2, description='factors by which photographs are reduced')] = field(
+        min_length=2, max_length=2, description='factor of the reduction')] = field(
             default_factory=lambda: [1.0, 2.0])
 
     def __post_init__(self) -> None:
@@ -135,18 +134,18 @@ class DatasetOptions(Options):
     type: Annotated[Literal['ArbitraryScaleDataset'], Meta(description='')] = 'ArbitraryScaleDataset'
     phase: Annotated[Literal['train', 'val', 'test'], Meta(description='set by BasicSR')] = 'train'
     dataroot_gt: Annotated[Optional[Text], Meta(
-        description='folder of HR images **with all its sub-folders**, or `.lmdb`; none: restore given LR')] = None
+        description='folder of HR images **with all sub-folders**, or `.lmdb`; none: restore given LR')] = None
     dataroot_lq: Annotated[Optional[Text], Meta(
-        description='stored LR images; `{scale}` stands for `x2.5`, `{factor}` for `2.5`; '
-                    'none: bicubic LR made on the fly, equal to stored files to the bit')] = None
+        description='stored LR images, with `{scale}` for `x2.5` and `{factor}` for `2.5`; none: bicubic LR made on '
+                    'the fly, bit-equal to stored files')] = None
     filename_tmpl: Annotated[Text, Meta(
-        description='name of an LR file without its ending: `{}` is that of the HR file, then as above')] = '{}'
+        description="name of an LR file without ending; `{}`: the HR file's; `{scale}`, `{factor}` as above")] = '{}'
     meta_info_file: Annotated[Optional[Text], Meta(
-        description='text file with one image name a line; none: all images')] = None
+        description='text file with an image name per line; none: all images')] = None
     io_backend: Annotated[BackendOptions, Meta(description='')] = field(default_factory=BackendOptions)
     scale: Annotated[Optional[Scale], Meta(description='set by BasicSR from the top of the file')] = None
     scales: Annotated[Optional[Scales], Meta(
-        description='numbers or [vertical, horizontal] pairs: every image comes at every scale; in training, those of '
+        description='numbers or [vertical, horizontal] pairs, every image at each; in training, those of '
                     '`dataroot_lq`')] = None
     size_rule: Annotated[Literal['round', 'ceil', 'floor'], Meta(description='how a scale becomes a size')] = 'round'
     pin_memory: Annotated[Optional[bool], Meta(description="BasicSR's")] = None
@@ -181,22 +180,21 @@ class TrainDatasetOptions(DatasetOptions, kw_only=True):
     batch_size_per_gpu: Annotated[int, Meta(ge=1, le=65536, description="BasicSR's")]
     persistent_workers: Annotated[Optional[bool], Meta(description="BasicSR's")] = None
     gt_size: Annotated[Optional[Annotated[int, Meta(ge=8, le=4096)]], Meta(
-        description='HR patch in pixels (144); smaller images are extended by reflection')] = None
+        description='HR patch in pixels (144); smaller images are padded by reflection')] = None
     lq_size: Annotated[Optional[Annotated[int, Meta(ge=4, le=1024)]], Meta(
-        description='in place of `gt_size`: LR patch in pixels; the HR patch is scale times as large, so every scale '
-                    'costs about the same')] = None
+        description='instead of `gt_size`: LR patch in pixels, so that every scale costs about the same')] = None
     use_hflip: Annotated[bool, Meta(description='flips')] = True
     use_rot: Annotated[bool, Meta(description='rotation by 90 degrees')] = True
     scale_range: Annotated[
         Optional[Annotated[list[Annotated[float, Meta(ge=1, le=UNBOUNDED)]], Meta(min_length=2, max_length=2)]],
-        Meta(description='one LR size per batch is drawn from it ([1, 4])')] = None
+        Meta(description="range of a batch's scale ([1, 4])")] = None
     common_scales: Annotated[Optional[CommonScalesOptions], Meta(
-        description='a network learns exactly x2 only from batches at x2, which are rare in a range')] = None
+        description='scales drawn more often: exactly x2 is learned only at x2')] = None
     asymmetric_prob: Annotated[Probability, Meta(
         description='share of the other batches with independent axes')] = 0.0
     curriculum: Annotated[Optional[CurriculumOptions], Meta(description='one scale first, then wider')] = None
     shrink: Annotated[Optional[ShrinkOptions], Meta(
-        description='patches from reduced photographs, whose colour is as sharp as their brightness')] = None
+        description='patches from reduced photographs: their colour is as sharp as their brightness')] = None
     noise: Annotated[Optional[NoiseOptions], Meta(description='patches with Gaussian colour noise')] = None
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1, description='of all draws')] = 0
     start_iter: Annotated[Natural, Meta(description='set when a run resumes')] = 0
@@ -243,7 +241,7 @@ class EvalDatasetOptions(DatasetOptions):
     """``datasets.val``, ``datasets.test_1``, ..."""
 
     mod_crop: Annotated[int, Meta(
-        ge=1, le=1024, description='crop HR to a multiple; 12 to compare with others')] = 1
+        ge=1, le=1024, description='crop HR to a multiple; 12 as in comparisons')] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -325,16 +323,16 @@ class MetricOptions(Struct, kw_only=True):
 class JPEGOptions(Options):
     """``train.jpeg``."""
 
-    prob: Annotated[Probability, Meta(description='share of the LR images that become JPEGs')] = 1.0
+    prob: Annotated[Probability, Meta(description='share of the LR images')] = 1.0
     quality: Annotated[list[Quality], Meta(
-        min_length=2, max_length=2, description='lowest and highest; each image has its own')] = field(
+        min_length=2, max_length=2, description='range; drawn per image')] = field(
             default_factory=lambda: [60, 95])
     subsampling: Annotated[list[Literal['4:2:0', '4:4:4']], Meta(
-        min_length=1, description='of chroma; each batch has one of them')] = field(
+        min_length=1, description='of chroma; one per batch')] = field(
             default_factory=lambda: ['4:2:0', '4:4:4'])
     encoder: Annotated[Literal['libjpeg', 'diff', 'straight'], Meta(
-        description="`libjpeg`: the real encoder's pixels with the gradient of BasicSR's DiffJPEG; `diff`: DiffJPEG "
-                    'for both; `straight`: the gradient passes unchanged')] = 'libjpeg'
+        description="`libjpeg`: its pixels with the gradient of BasicSR's DiffJPEG; `diff`: DiffJPEG for both; "
+                    '`straight`: unchanged gradient')] = 'libjpeg'
 
     def __post_init__(self) -> None:
         _check_order('quality', [float(q) for q in self.quality])
@@ -344,33 +342,33 @@ class TrainOptions(Options):
     """``train`` with ``IARNModel``."""
 
     total_iter: Annotated[Count, Meta(description='iterations')]
-    optim_g: Annotated[OptimiserOptions, Meta(description='any optimiser of `torch.optim` and its arguments')]
+    optim_g: Annotated[OptimiserOptions, Meta(description='an optimiser of `torch.optim` and its arguments')]
     scheduler: Annotated[SchedulerOptions, Meta(description="one of BasicSR's")]
     pixel_opt: Annotated[LossOptions, Meta(description='loss between restored and HR image')]
     guide_opt: Annotated[Optional[LossOptions], Meta(
-        description='loss between LR and bicubic LR; more weight: a cleaner LR, less restoration')] = None
+        description='loss between LR and bicubic LR; more weight: cleaner LR, worse restoration')] = None
     luma_opt: Annotated[Optional[LossOptions], Meta(
-        description='loss on brightness (Y), beside `pixel_opt`; it moves the error into colour')] = None
+        description='loss on brightness (Y); moves the error into colour')] = None
     latent_opt: Annotated[Optional[LossOptions], Meta(
-        description='loss on the latent, the part that is not stored')] = None
+        description='loss on the latent, which is not stored')] = None
     inv_opt: Annotated[Optional[LossOptions], Meta(
-        description='`split: cubic_interp`: keeps the low branch to what the LR can hold')] = None
+        description='`split: cubic_interp`: limits the low branch to what the LR can hold')] = None
     cycle_opt: Annotated[Optional[LossOptions], Meta(
         description='loss between the LR and the LR of the 8-bit restored image')] = None
-    cycle_freq: Annotated[Count, Meta(description='`cycle_opt`: one iteration in so many has it')] = 1
+    cycle_freq: Annotated[Count, Meta(description='iterations per use of `cycle_opt`')] = 1
     perceptual_opt: Annotated[Optional[dict[str, Any]], Meta(description="BasicSR's")] = None
     warmup_iter: Annotated[int, Meta(
-        ge=-1, le=UNBOUNDED, description='iterations in which the learning rate rises; -1: none')] = -1
-    ema_decay: Annotated[float, Meta(ge=0, lt=1, description='of the averaged weights; 0: none')] = 0.0
+        ge=-1, le=UNBOUNDED, description='iterations of rising learning rate; -1: none')] = -1
+    ema_decay: Annotated[float, Meta(ge=0, lt=1, description='of averaged weights; 0: none')] = 0.0
     grad_clip: Annotated[float, Meta(ge=0, le=1e6, description='largest gradient norm; 0: no limit')] = 1.0
     grad_accumulation: Annotated[int, Meta(
-        ge=1, le=1024, description='parts in which a batch is computed, at most its images')] = 1
+        ge=1, le=1024, description='parts of a batch, at most its images')] = 1
     amp: Annotated[Literal['none', 'bf16'], Meta(
-        description='autocast to bfloat16; a CPU without its instructions trains in float32, with a warning')] = 'none'
-    cuda_graph: Annotated[Optional[bool], Meta(description='record the step on a GPU and replay it')] = None
+        description='autocast to bfloat16; a CPU without it trains in float32, with a warning')] = 'none'
+    cuda_graph: Annotated[Optional[bool], Meta(description='record the GPU step and replay it')] = None
     nonfinite_limit: Annotated[int, Meta(
-        ge=1, le=10**6, description='steps with a non-finite gradient are skipped; so many in a row end the run')] = 20
-    jpeg: Annotated[Optional[JPEGOptions], Meta(description='a JPEG between the two directions')] = None
+        ge=1, le=10**6, description='skipped steps in a row (non-finite gradient) that end the run')] = 20
+    jpeg: Annotated[Optional[JPEGOptions], Meta(description='store the LR as JPEG before restoring')] = None
 
     def __post_init__(self) -> None:
         for key in self.__struct_fields__ if self.grad_accumulation > 1 or self.cuda_graph else ():
@@ -390,23 +388,23 @@ class ValOptions(Options):
     val_freq: Annotated[Optional[Count], Meta(description='iterations between validations; needed in training')] = None
     suffix: Annotated[Optional[FileName], Meta(description='added to the names of images')] = None
     metrics: Annotated[Optional[dict[str, MetricOptions]], Meta(
-        description="BasicSR's metrics by names of your own. `compare: lr` measures the LR against the bicubic LR, "
-                    '`crop_border: auto` crops ceil(max scale). Left out: PSNR and SSIM of both, RGB and Y')] = None
+        description="BasicSR's, by any name. `compare: lr`: the LR against the bicubic LR; `crop_border: auto`: "
+                    'ceil(max scale). None: PSNR and SSIM of both, RGB and Y')] = None
     pbar: Annotated[Optional[bool], Meta(description='progress bar')] = None
     jpeg: Annotated[Optional[list[Quality]], Meta(
-        description='measure also with the LR as a JPEG (4:2:0) of each quality; rows such as `x2_jpeg90`, where '
-                    '`lr_*` is what is left of the LR')] = None
+        description='also measure with the LR as JPEG (4:2:0) of each quality: rows such as `x2_jpeg90`, `lr_*` after '
+                    'JPEG')] = None
 
 
 class PathOptions(Options):
     """``path`` with ``IARNModel``."""
 
     pretrain_network_g: Annotated[Optional[Text], Meta(
-        description='weights to start from or to test: a file, or the name of released ones')] = None
+        description='weights to start from or to test: a file or a released name')] = None
     param_key_g: Annotated[Optional[Text], Meta(
-        description='`params`, or `params_ema` for the averaged ones of a training run')] = None
-    strict_load_g: Annotated[bool, Meta(description='the file has exactly the weights of the network')] = True
-    resume_state: Annotated[Optional[Text], Meta(description='a `training_states/ITER.state` to go on from')] = None
+        description='`params`, or `params_ema` for averaged weights')] = None
+    strict_load_g: Annotated[bool, Meta(description='the file must have exactly the weights of the network')] = True
+    resume_state: Annotated[Optional[Text], Meta(description='a `training_states/ITER.state`')] = None
     ignore_resume_networks: Annotated[Optional[list[str]], Meta(description="BasicSR's")] = None
     experiments_root: Annotated[Optional[Text], Meta(description="BasicSR's")] = None
     results_root: Annotated[Optional[Text], Meta(description="BasicSR's")] = None
@@ -422,7 +420,7 @@ class WandbOptions(Options):
 class LoggerOptions(Options):
     """``logger``."""
 
-    print_freq: Annotated[Count, Meta(description='iterations between lines of the log')]
+    print_freq: Annotated[Count, Meta(description='iterations between log lines')]
     save_checkpoint_freq: Annotated[Count, Meta(description='iterations between checkpoints')]
     use_tb_logger: Annotated[bool, Meta(description='write for TensorBoard')]
     wandb: Annotated[Optional[WandbOptions], Meta(description='')] = None
@@ -442,7 +440,7 @@ class FileOptions(Options):
     datasets: Annotated[dict[str, Any], Meta(description='`train` and `val`, or `test_1`, `test_2`, ...')]
     network_g: Annotated[dict[str, Any], Meta(description='`type` and arguments of the network')]
     path: Annotated[dict[str, Any], Meta(description='weights and folders')]
-    plugin: Annotated[Any, Meta(description='by which stock BasicSR finds this package')] = None
+    plugin: Annotated[Any, Meta(description='lets stock BasicSR find this package')] = None
     scale: Annotated[Optional[Scale], Meta(description='given to every data set')] = None
     manual_seed: Annotated[Optional[Natural], Meta(description='of the initial weights')] = None
     train: Annotated[Optional[dict[str, Any]], Meta(description='losses and schedule')] = None
@@ -459,9 +457,9 @@ NETWORKS: dict[str, type[Options]] = {'IARN': IARNOptions, 'IRN': IRNOptions}
 
 
 def json_schema() -> dict[str, Any]:
-    """By which an editor completes and underlines an option file (JSON Schema, draft 2020-12).
+    """For editors, which complete and underline by it (JSON Schema, draft 2020-12).
 
-    Nothing is required: a file may be based on another. Where a type of another package is named, anything passes.
+    Nothing is required: a file may be based on another. Types of other packages accept anything.
     """
     kinds = [FileOptions, *NETWORKS.values(), TrainDatasetOptions, EvalDatasetOptions, TrainOptions, ValOptions,
              PathOptions, LoggerOptions]
@@ -475,7 +473,7 @@ def json_schema() -> dict[str, Any]:
     top = parts.pop('FileOptions')
     del top['additionalProperties']
     top['properties'].update(
-        based_on={'type': 'string', 'description': 'another option file: all that this one does not say itself'},
+        based_on={'type': 'string', 'description': 'another option file, for all keys that this one leaves out'},
         logger=reference[LoggerOptions],
         network_g={'type': 'object', 'properties': {'type': {'type': 'string', 'examples': [*NETWORKS]}},
                    'allOf': [_when('type', name, reference[kind]) for name, kind in NETWORKS.items()]},

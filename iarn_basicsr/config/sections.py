@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -179,7 +180,7 @@ def _rows(kind: type[Struct], prefix: str, leave_out: Collection[str]) -> Iterat
         if isinstance(info, inspect.Metadata):
             meaning = (info.extra_json_schema or {}).get('description', '')
         nested = isinstance(bare, inspect.StructType) and bare.cls.__struct_config__.forbid_unknown_fields
-        value = 'a section' if isinstance(bare, inspect.StructType) else words(bare)
+        value = 'section' if isinstance(bare, inspect.StructType) else re.sub('^an? ', '', words(bare))
         cells = f'`{prefix}{field.encode_name}`', value, _default(field), meaning
         yield '| ' + ' | '.join(cell.replace('|', '\\|') for cell in cells) + ' |'
         if nested:
