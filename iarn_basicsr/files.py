@@ -1,7 +1,7 @@
-"""Files: which ones hold images, and writing them so that they are either complete or not there.
+"""Files: finding images, and writing so that a file is either complete or absent.
 
-A file is written to a temporary one, ``.writing-RANDOM.ending`` in the same folder, which is then renamed. What a
-killed process left is removed a day later, when another one first writes into the folder.
+Content goes to a temporary file, ``.writing-RANDOM.ending`` in the same folder, which is then renamed. Leftovers of a
+killed process are removed a day later, when another one first writes into the folder.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def without_ending(path: str) -> str:
 
 
 class Found(NamedTuple):
-    """What there is below a folder.
+    """Contents of a folder and its sub-folders.
 
     Attributes:
         pictures: paths of readable kinds relative to the folder, sorted.
@@ -71,7 +71,7 @@ class Found(NamedTuple):
 
 
 def pictures_below(root: str, output: str | None = None) -> Found:
-    """The pictures below a folder. Links are followed, and every folder is entered once, by its own name if it has one.
+    """The pictures below a folder. Links are followed; every folder is entered once, by its real name if possible.
 
     Args:
         root: the folder.
@@ -120,8 +120,8 @@ def identity(path: str) -> tuple[int, int] | None:
 def atomic_write(path: str, write: Callable[[str], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it: an interruption leaves the old file intact.
 
-    The temporary name keeps the ending, by which image writers choose the format. A file that is replaced keeps its
-    mode; of a symbolic link, the file that it leads to is written.
+    The temporary name keeps the ending, because image writers choose the format by it. A replaced file keeps its mode;
+    a symbolic link is followed.
 
     Raises:
         OSError: naming ``path``; its ``strerror`` says why, on a full disk with the space that is free.
@@ -186,7 +186,7 @@ def save_json(content: Any, path: str) -> None:
 
 
 def _followed(path: str) -> str:
-    """The file that a path means: where a symbolic link leads to."""
+    """The target of a symbolic link, or the path itself; raises if it is not, or cannot become, a regular file."""
     target = osp.realpath(path) if osp.islink(path) else path
     if not osp.exists(target):
         if target != path:
@@ -199,7 +199,7 @@ def _followed(path: str) -> str:
 
 
 def _part_that_exists(path: str) -> str:
-    """The longest part of a path that exists, be it as a symbolic link that leads nowhere."""
+    """The longest part of a path that exists; a broken symbolic link counts."""
     while not osp.lexists(path):
         path = osp.dirname(path) or os.curdir
     return path

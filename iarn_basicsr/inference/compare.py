@@ -98,12 +98,12 @@ class Result:
         return scale_label(self.scale) + ('' if self.quality is None else f' jpeg {self.quality}')
 
     def gain(self, metric: str) -> float:
-        """What IARN is above bicubic."""
+        """IARN minus bicubic."""
         return self.ways['iarn'].metrics[metric] - self.ways['bicubic'].metrics[metric]
 
     @property
     def bytes_ratio(self) -> float:
-        """LR file, as a multiple of that of bicubic."""
+        """Bytes of the LR file over bytes of bicubic's."""
         return self.ways['iarn'].lr_bytes / self.ways['bicubic'].lr_bytes
 
 
@@ -337,7 +337,7 @@ def _layout(hr: np.ndarray, results: Sequence[Result]) -> _Layout:
 
 
 def _views(result: Result, hr: np.ndarray) -> dict[str, np.ndarray]:
-    """The original and what was restored, by the names of the template."""
+    """The original and the restored pictures, by the names in the template."""
     return {'hr': hr, **{key: way.restored for key, way in result.ways.items() if way.restored is not None}}
 
 
@@ -385,7 +385,7 @@ def _view(image: np.ndarray, factor: int = 1, exact: bool = True) -> _Image:
 
 
 def _coloured(error: np.ndarray, top: int, factor: int = 1) -> _Image:
-    """An error map as a PNG with a palette, of which ``top`` is the last colour."""
+    """An error map as a PNG with a palette that ends at error ``top``."""
     reduced = np.asarray(Image.fromarray(error).reduce(factor))
     image = Image.fromarray(np.clip(np.round(reduced * (255 / top)), 0, 255).astype(np.uint8))
     image.putpalette(colour_map().tobytes())

@@ -1,7 +1,7 @@
-"""What a picture file says beside its pixels, ``Extras``: reading it, and what a file of each kind can hold of it.
+"""``Extras``, the information beside the pixels of a picture file: reading it, and which formats hold which of it.
 
-A new size changes none of it. The resolution too stays what it was, as other programs leave it: it was meant for the
-original, and is right again when that is restored.
+Rescaling changes none of it. Even the resolution stays, as in other programs: it is right again once the original is
+restored.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Extras(msgspec.Struct, frozen=True, omit_defaults=True):
         return {name: value for name, value in asdict(self).items() if value}
 
     def held_by(self, ending: str, gray: bool) -> set[str]:
-        """Names of what a file of this kind can hold; ``gray``: whether its pixels are."""
+        """Names of the extras that a file of this kind can hold; ``gray``: whether its pixels are gray."""
         held = self.given().keys() & _HELD[ending]
         if is_jpeg(ending):
             held = {name for name in held if len(getattr(self, name)) <= _MOST_OF_JPEG[name]}
@@ -108,7 +108,7 @@ def is_gray_profile(icc: bytes) -> bool:
 
 
 def read_extras(file: Image.Image, icc: bytes | None, sideways: bool) -> tuple[Extras, list[str]]:
-    """What a loaded file says, and remarks on what is left out.
+    """The extras of a loaded file, and remarks on those left out.
 
     Args:
         file: ``info`` of a PNG holds what is ``said_by`` its chunks.
@@ -155,7 +155,7 @@ def _pair(value: Any) -> tuple[float, ...]:
 
 
 def save_options(extras: Extras, held: set[str], ending: str) -> dict[str, Any]:
-    """Options of Pillow's ``save`` that write what is ``held_by`` a file of this kind."""
+    """Options of Pillow's ``save`` that write the extras ``held_by`` a file of this kind."""
     given = {name: value for name, value in extras.given().items() if name in held}
     options = {option: given[name] for name, option in _OPTIONS.items() if name in given}
     if _HELD[ending] is _PNG:

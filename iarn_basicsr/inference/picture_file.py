@@ -1,7 +1,7 @@
 """Picture files: any common mode in, and LR files that carry what is needed to restore them.
 
 An LR file is a PNG or a lossless WebP, or a JPEG where the weights were made for it, with ``LRMetadata`` in it.
-Orientation is applied on reading; what a file says beside its pixels is kept, see ``Extras``.
+Orientation is applied on reading; other information in a file is kept, see ``Extras``.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def write_picture(picture: Picture, path: str, quality: int | None = None) -> tu
     """Write 8-bit pixels and metadata, atomically; all but JPEG losslessly.
 
     Args:
-        picture: what is written.
+        picture: with uint8 pixels.
         path: the file; its ending says of what kind it is.
         quality: of a JPEG, with halved chroma as usual; None stands for 95 with whole chroma.
 
@@ -164,14 +164,14 @@ def refuse_unwritable(picture: Picture, size: tuple[int, int], path: str) -> Non
 
 
 class _Unnumbered(io.BufferedRandom):
-    """A file that hides its number: Pillow's C code, which takes it, does not see that a full disk cuts a JPEG."""
+    """A file that hides its descriptor: given one, Pillow's C code does not notice that a full disk cuts a JPEG."""
 
     def fileno(self) -> int:
         raise io.UnsupportedOperation('fileno')
 
 
 def _options(picture: Picture, ending: str, gray: bool, quality: int | None) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """For Pillow's ``save``, and remarks on what a file of this kind cannot hold."""
+    """Options of Pillow's ``save``, and remarks on extras that a file of this kind cannot hold."""
     extras, lr = picture.extras, picture.metadata is not None
     held = extras.held_by(ending, gray) - ({'comment'} if lr and is_jpeg(ending) else set())  # its metadata's place
     options = save_options(extras, held, ending)
@@ -265,7 +265,7 @@ def _read(file: Image.Image, raw: io.BufferedReader, path: str) -> Picture:
 
 
 def _without_cmyk(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
-    """RGB in place of CMYK, by its colour profile if it has one, and the profile that goes with the result."""
+    """CMYK converted to RGB by its colour profile, if any, and the profile of the result."""
     if image.mode != 'CMYK' or not icc:
         return image, icc
     rgb = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB'))

@@ -34,7 +34,7 @@ __all__ = ['PixelRescaler']
 
 MEMORY_SHARE = 0.4  # of the memory that is free, for the tensors of one tile
 MEMORY_LIMIT = 0.4e9  # bytes; larger tiles are not faster on a CPU
-EFFORT_MEMORY = 2  # of a block, whose tensors a gradient step keeps, beside those of a restoration
+EFFORT_MEMORY = 2  # memory a block of a gradient step, which keeps all tensors, relative to a restoration
 _logger = logging.getLogger('iarn_basicsr')
 
 
@@ -125,7 +125,7 @@ class PixelRescaler:
             run: does the work, given tile, device and progress.
             hr, lr: sizes.
             first, last: share of the picture that is done before and after.
-            memory: what it takes, as a multiple of a restoration.
+            memory: need, as a multiple of a restoration.
         """
         def progress(share: float) -> None:
             self.progress(first + (last - first) * share)

@@ -54,9 +54,9 @@ class AxisTile(NamedTuple):
 
     Attributes:
         window: of the maps of the whole image.
-        lr, hr: what is kept of the result, within the LR image and within the part of the HR image that is made.
+        lr, hr: the kept part, within the LR image and within the part of the HR image that is made.
         small, large: the window, within the LR and the HR image.
-        lr_inside, hr_inside: what is kept, within the window.
+        lr_inside, hr_inside: the kept part, within the window.
     """
 
     window: AxisWindow
@@ -71,8 +71,8 @@ class AxisTile(NamedTuple):
 def _axis_tiles(n: int, m: int, tile: int, part: slice) -> list[AxisTile]:
     """Tiles of about ``tile`` HR samples that cover a part of an axis of n HR and m LR samples.
 
-    Their windows are equally large, at both ends too: the tensors of a tile then fit where those of the one before it
-    lay. With windows of many sizes the C library held 0.5 GB more after 30 tiles of 33 megapixels at x2.
+    All windows have one size, at both ends too, so that each tile's tensors fit into the memory of the one before. With
+    many sizes the C library held 0.5 GB more after 30 tiles of 33 megapixels at x2.
     """
     count, halo = math.ceil((part.stop - part.start) / tile), _halo(n, m)
     begin, end = part.start * m // n, (part.stop - 1) * m // n + 1  # LR samples that cover it

@@ -1,15 +1,15 @@
-"""Transparency: what cannot be seen must not show in what can.
+"""Transparency: keep the colours of invisible pixels out of visible ones.
 
-The network resamples straight colours, but what a viewer shows of an LR is right over any background only if its
-colours are D(alpha rgb) / D(alpha). Both agree if the colours are first blended with those around them,
+The network resamples straight colours, but an LR looks right over any background only if its colours are
+D(alpha rgb) / D(alpha). Both agree if the colours are first blended with those around them,
 
     rgb' = w rgb + (1 - w) mean,   w = alpha / largest alpha around,   mean = sum(alpha rgb) / sum(alpha) around,
 
-since w (rgb - mean) then sums to zero in every LR pixel. Opaque pixels keep their colour, and so does all in a picture
+since w (rgb - mean) then sums to zero in every LR pixel. Opaque pixels keep their colour, as do all pixels of a picture
 of constant alpha; pixels of alpha 0 take the mean.
 
-Tools that optimise files clear the colours of alpha 0. So an LR keeps nothing there: what is stored, checked and coded
-are its ``seen`` pixels, and ``whole`` gives the others colours that follow from those.
+File optimisers clear the colours of alpha 0, so an LR keeps nothing there: only its ``seen`` pixels are stored, checked
+and coded, and ``whole`` derives the other colours from them.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .size import Size
 
 __all__ = ['blended', 'seen', 'whole']
 
-_CELL = 4  # side of the cells whose means serve where there is nothing to see around a pixel, and of their cells
+_CELL = 4  # side of a cell: where nothing around a pixel is visible, it takes the mean of cells, or of cells of cells
 _STRIP = 64  # rows at a time
 
 
 def blended(rgb: np.ndarray, alpha: np.ndarray, lr: Size) -> np.ndarray:
-    """What the network should see of (H, W, 3) uint8 or uint16 pixels that become an LR of size (h, w).
+    """Colours (H, W, 3) for the network, blended with those around them; uint8 or uint16, as given.
 
     Args:
-        rgb: straight colours; they come back as they are if all are opaque.
+        rgb: straight colours, returned unchanged if all are opaque.
         alpha: (H, W) uint8.
-        lr: (h, w). An LR pixel wide is what counts as around.
+        lr: (h, w) of the LR. "Around" reaches as far as one of its pixels.
     """
     reach = math.ceil(alpha.shape[0] / lr[0]) - 1, math.ceil(alpha.shape[1] / lr[1]) - 1
     return rgb if alpha.min() == 255 else _blended(rgb, alpha, reach)
@@ -45,7 +45,7 @@ def seen(image: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
 
 
 def whole(pixels: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
-    """The image (h, w, 3) of which ``pixels`` are ``seen``, of any type; the others get the colours around them."""
+    """The inverse of ``seen``, (h, w, 3) of any type; pixels of alpha 0 get the colours around them."""
     if alpha is None or alpha.all():
         return pixels
     image = np.zeros((*alpha.shape, 3), pixels.dtype)
@@ -54,7 +54,7 @@ def whole(pixels: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
 
 
 def _blended(rgb: np.ndarray, alpha: np.ndarray, reach: tuple[int, int]) -> np.ndarray:
-    """The formula above; what is around are ``reach`` rows and columns on either side."""
+    """The formula above; "around" is ``reach`` rows and columns on either side."""
     result, height = rgb.copy(), len(rgb)
     strips = [slice(top, min(top + _STRIP, height)) for top in range(0, height, _STRIP)]
     coarse = _colours(np.concatenate([_cells(_weighted(rgb[rows], alpha[rows])) for rows in strips]))

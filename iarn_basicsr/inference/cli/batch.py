@@ -1,4 +1,4 @@
-"""Many files in one run: which are made from which, by which process, and what became of them."""
+"""Many files in one run: inputs and outputs, each process's share, and the results."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ class Batch:
                     batch.made(job, rescaler.downscale_file(job.source, job.target, scale=2))
         return int(bool(batch.failed))
 
-    Of several processes that ``torchrun`` or ``srun`` started, each plans all files and takes its share, whatever
-    exists already; process 0 tells what is wrong with the plan. What failed is logged at the end of the block.
+    Under ``torchrun`` or ``srun`` each process plans all files and takes its share, whatever exists already; process 0
+    reports errors in the plan. Failures are logged at the end of the block.
 
     Args:
         sources: files and folders.
         output: folder, or the file for a single file.
         form: ending of the files in a folder.
         overwrite: replace files that exist.
-        skip_existing: say nothing of them.
+        skip_existing: skip them silently.
         dry_run: only plan.
 
     Attributes:
-        jobs: what there is to do.
+        jobs: files to make.
         failed: a line for each file that failed.
         ending: of the files to write.
 
@@ -151,9 +151,9 @@ class Batch:
         self._passed_over = _passed_over(others, hidden)
 
     def _possible(self, jobs: list[Job]) -> list[Job]:
-        """Without those that would replace a file: an input, or what another input becomes; each input once.
+        """Each input once, without jobs that would replace an input or another job's output.
 
-        Names that differ in case or in the form of their accents are one on many systems, so here they are on all.
+        Names that differ only in case or in the form of accents are one file on many systems, so they count as one.
         """
         inputs = {identity(job.source) for job in jobs} - {None}
         planned: dict[str, Job] = {}

@@ -12,7 +12,7 @@ __all__ = ['SCHEMA', 'file_of', 'names', 'summary']
 
 PACKAGE = Path(__file__).resolve().parents[2]
 PLACES = [PACKAGE / 'options', PACKAGE.parent / 'options']  # installed; in a clone
-SCHEMA = PACKAGE / 'config' / 'option_file.schema.json'  # by which an editor completes and underlines option files
+SCHEMA = PACKAGE / 'config' / 'option_file.schema.json'  # for editors
 KINDS = ('train', 'test', 'benchmark')  # what the names start with
 
 

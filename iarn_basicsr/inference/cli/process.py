@@ -1,4 +1,4 @@
-"""``iarn`` as a process: signals, what it prints and where, and errors of the library in the words of a command."""
+"""``iarn`` as a process: signals, output streams, and the library's errors worded for the command line."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def in_words(error: BaseException, path: str = '') -> str:
 
 
 def open_streams() -> None:
-    """Put streams in place of closed ones, and make all ready for any text."""
+    """Replace closed streams, and let all of them print any text."""
     if None in (sys.stdin, sys.stdout, sys.stderr):
         while (opened := os.open(os.devnull, os.O_RDWR)) < 3:  # or the next files would take their numbers
             pass

@@ -1,5 +1,4 @@
-"""One command in many processes, which ``torchrun`` or ``srun`` started: which of them is this, and what is its share.
-"""
+"""One command in many processes started by ``torchrun`` or ``srun``: this process's rank and share."""
 
 from __future__ import annotations
 
@@ -60,7 +59,7 @@ class Process:
     @property
     def device(self) -> str | None:
         """The GPU of this process; None where it is alone, or there is no GPU."""
-        import torch  # only here: what is wrong with a command line is told sooner without
+        import torch  # only here: errors in a command line then show sooner
         if self.count == 1 or not torch.cuda.is_available():
             return None
         return f'cuda:{self.local % torch.cuda.device_count()}'
