@@ -137,7 +137,7 @@ def compare(rescaler: Rescaler, picture: Picture, scales: Sequence[Scale], netwo
     """
     for quality in jpeg:
         if type(quality) is not int or not QUALITIES[0] <= quality <= QUALITIES[1]:
-            raise OptionError(f'jpeg {quality!r}: expected a whole number from {QUALITIES[0]} to {QUALITIES[1]}')
+            raise OptionError(f'jpeg {quality!r}: expected an integer from {QUALITIES[0]} to {QUALITIES[1]}')
     if jpeg and rescaler.payload:
         raise OptionError(f'jpeg with payload {rescaler.payload:g}: low bits do not survive JPEG; leave one out')
     sizes = [rescaler.lr_size(picture.size, scale=scale) for scale in scales]

@@ -133,9 +133,9 @@ def read_extras(file: Image.Image, icc: bytes | None, sideways: bool) -> tuple[E
         found['dpi'] = tuple(round(n, 2) for n in (dpi[::-1] if sideways else dpi))  # a PNG has dots per metre
     ratio = () if dpi else _pair(info.get('aspect') or info.get('resolution') or info.get('jfif_density'))
     if ratio and ratio[0] != ratio[1]:
-        remarks.append('its pixels are not square, which is left out')
+        remarks.append('its pixels are not square: left out')
     if any(data.startswith(_JPEG_MORE_XMP) for _, data in getattr(file, 'applist', ())):
-        remarks.append('its XMP goes on in an extension, which is left out')
+        remarks.append('the extension of its XMP is left out')
     sizes = {name: sum(len(data) for _, data in value) if name == 'text' else len(value)
              for name, value in found.items()}
     for name in sizes:

@@ -198,7 +198,7 @@ DAMAGED = {
     'what Pillow does not write': ([(b'mDCV', bytes(24)), (b'cLLI', bytes(8))],
                                    'its cLLI, mDCV cannot be written and is left out'),
     'pixels that are no squares': ([(b'pHYs', struct.pack('>IIB', 4, 3, 0))],
-                                   'its pixels are not square, which is left out'),
+                                   'its pixels are not square: left out'),
     'pixels that are': ([(b'pHYs', struct.pack('>IIB', 3, 3, 0))], ''),
     'keys that Pillow would mix up': ([(b'tEXt', b'transparency\0x'), (b'tEXt', b'icc_profile\0x')], ''),
 }
@@ -291,8 +291,8 @@ def test_what_a_jpeg_has_room_for(place: Path) -> None:
 @pytest.mark.parametrize(('data', 'text'), [
     (jpeg_segments((0xe2, b'ICC_PROFILE\0\1\2' + SRGB)), 'its colour profile is damaged and is left out'),
     (jpeg_segments((0xe1, b'http://ns.adobe.com/xmp/extension/\0' + bytes(40))),
-     'its XMP goes on in an extension, which is left out'),
-    (jpeg_segments((0xe0, b'JFIF\0\1\1\0\0\2\0\1\0\0')), 'its pixels are not square, which is left out'),
+     'the extension of its XMP is left out'),
+    (jpeg_segments((0xe0, b'JFIF\0\1\1\0\0\2\0\1\0\0')), 'its pixels are not square: left out'),
     (jpeg_segments(exif=exif()), '')])
 def test_what_a_jpeg_says_that_is_not_kept(place: Path, data: bytes, text: str) -> None:
     Path('x.jpg').write_bytes(data)

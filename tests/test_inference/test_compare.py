@@ -187,7 +187,7 @@ def test_what_is_refused_before_the_work(picture: Picture, monkeypatch: pytest.M
     with pytest.raises(SizeError, match='out of range'):
         compare(rescaler, picture, [2, 9])
     for quality in (0, 101, 90.0):
-        with pytest.raises(OptionError, match=f'jpeg {quality!r}: expected a whole number from 1 to 100'):
+        with pytest.raises(OptionError, match=f'jpeg {quality!r}: expected an integer from 1 to 100'):
             compare(rescaler, picture, [2], jpeg=[90, quality])
     with pytest.raises(OptionError, match='jpeg with payload 2: low bits do not survive JPEG'):
         compare(Rescaler.load('none', device='cpu', payload=2), picture, [2], jpeg=[90])

@@ -96,7 +96,7 @@ def files(forms: str) -> Callable[[Command], Command]:
         click.option('--format', 'form', type=FORMAT, default='png', metavar='F',
                      help=f'Of files in a folder: {forms}.'),
         click.option('--dry-run', is_flag=True, help='Say what would be done.'), OVERWRITE,
-        click.option('--skip-existing', is_flag=True, help='Make only what is missing, and say nothing of the rest.'))
+        click.option('--skip-existing', is_flag=True, help='Skip existing results silently.'))
 
 
 def computing(which: str) -> Callable[[Command], Command]:
@@ -146,7 +146,7 @@ def iarn() -> None:
 
 
 @command('downscale')
-@files('png (default) or webp, both lossless; or jpg, which takes weights of its own')
+@files('png (default) or webp, both lossless; or jpg, with its own weights')
 @click.option('--scale', type=scale_of, metavar='S', help=SCALE_HELP)
 @click.option('--size', type=size_of, metavar='WxH', help='Exact LR size, width x height.')
 @click.option('--max-side', type=click.IntRange(1), metavar='N', help='Longer side of the LR image.')
