@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from itertools import accumulate
 from os import path as osp
 from typing import Any
 
@@ -132,18 +132,29 @@ def _draw_panel(axes: Any, found: Mapping[str, tuple[float, float]], published: 
         axes.plot(*zip(*(points[m] for m in chain)), color=f'C{n}', alpha=0.5)
     heights = [y for _, y in points.values()]
     step = 0.045 * (max(heights) - min(heights) + 1)
-    lowest: dict[float, float] = {}  # at either edge and between them, names are moved apart
-    for method, (x, y) in sorted(points.items(), key=lambda item: item[1][1]):
+    columns: dict[float, list[str]] = {left: [], 0: [], right: []}  # in each of which names are moved apart
+    for method in sorted(points, key=lambda m: points[m][1]):
+        x = points[method][0]
+        columns[x if x in columns else 0].append(method)
+    at: dict[str, float] = {}
+    for column, methods in columns.items():
+        at.update(zip(methods, _apart([points[m][1] for m in methods], step, centred=column != 0)))
+    for method, (x, y) in points.items():
         colour = next((f'C{n}' for n, chain in enumerate(chains) if method in chain), '0.3')
         axes.plot(x, y, 'x' if method in published else 'o', color=colour, markersize=5)
-        column = x if x in (left, right) else 0
-        at = lowest[column] = max(y, lowest.get(column, -math.inf) + step)
         side = -1 if x > left + 0.75 * (right - left) else 1
-        axes.annotate(method.removesuffix(PUBLISHED), (x, at), fontsize=8, color=colour, va='center',
+        axes.annotate(method.removesuffix(PUBLISHED), (x, at[method]), fontsize=8, color=colour, va='center',
                       textcoords='offset points', xytext=(7 * side, 0), ha='right' if side < 0 else 'left')
     ticks = {float(t): str(t) for t in range(0, int(max(known)) + 2, 2) if left + 1 < t < right - 1}
     axes.set_xticks([left, *ticks, right], ['not\npublished', *ticks.values(), 'bicubic'])
     axes.set_xlim(left - 0.8, right + 0.8)
-    axes.set_ylim(min(heights) - step, max(*heights, *lowest.values()) + step)
+    axes.set_ylim(min(*heights, *at.values()) - step, max(*heights, *at.values()) + step)
     axes.grid(alpha=0.3)
     axes.tick_params(labelsize=8)
+
+
+def _apart(heights: Sequence[float], step: float, centred: bool) -> list[float]:
+    """Ascending heights, moved upwards until they are ``step`` apart; ``centred``: as far downwards as upwards."""
+    up = [*accumulate(heights, lambda last, y: max(y, last + step))]
+    down = [*accumulate(reversed(heights), lambda last, y: min(y, last - step))][::-1]
+    return [(a + b) / 2 for a, b in zip(up, down)] if centred else up

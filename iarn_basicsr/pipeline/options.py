@@ -11,7 +11,7 @@ import torch
 from iarn_basicsr.config.option_file import override, read_option_file
 from iarn_basicsr.errors import OptionError
 
-from .registered import check_file
+from .check import check_file
 
 __all__ = ['parse_arguments', 'read_options']
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from iarn_basicsr.benchmark.run import check_benchmark
 from iarn_basicsr.config.option_file import read_option_file
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.pipeline.registered import check_file
+from iarn_basicsr.pipeline.check import check_file
 
 WORDS = st.sampled_from(['', 'abc', 'IARN', 'train', 'mean', 'auto', '2.5', 'x1.5x3', '{scale}', '{', '../x', 'a\nb',
                          '\x1b[31m', '\ud800', '~', 'null', 'none', '=1+1', 'Adam', 'L1Loss', 'type', 'name'])

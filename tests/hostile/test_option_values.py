@@ -8,7 +8,7 @@ from hostile.option_files import FOREIGN, MISSING, changed, gan, good, renamed
 
 from iarn_basicsr.config.option_file import override, read_option_file
 from iarn_basicsr.errors import OptionError
-from iarn_basicsr.pipeline.registered import check_file
+from iarn_basicsr.pipeline.check import check_file
 
 NAN, INFINITE = float('nan'), float('inf')
 

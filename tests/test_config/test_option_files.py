@@ -16,7 +16,7 @@ from helpers import ROOT
 import iarn_basicsr
 from iarn_basicsr.config.benchmark_schema import check_benchmark
 from iarn_basicsr.config.option_file import read_option_file
-from iarn_basicsr.pipeline.registered import check_file
+from iarn_basicsr.pipeline.check import check_file
 
 OPTIONS = ROOT / 'options'
 BENCHMARKS = sorted(OPTIONS.glob('benchmark*.yml'))

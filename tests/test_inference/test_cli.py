@@ -132,7 +132,7 @@ def test_region(lr: Path) -> None:
     assert read_picture('parts/lr.png').metadata is None
     assert iarn('upscale', 'lr.png', '-o', 'x.png', '--region', '9x6+20+15', '--dry-run').out == (
         'lr.png -> x.png: 16x12 -> 9x6\n')
-    for text in ('9x6', '9x6+20', '9x6-20+15', '9,6,20,15', '9x6+20+1.5'):
+    for text in ('9x6', '0x6+20+15', '9x6+20', '9x6-20+15', '9x6+2_0+15', '9,6,20,15', '9x6+20+1.5'):
         assert iarn('upscale', 'lr.png', '-o', 'x.png', '--region', text) == (
             2, '', f"iarn upscale: Invalid value for '--region': '{text}': write WIDTHxHEIGHT+X+Y, for example "
             '512x512+1024+768\n')

@@ -13,8 +13,8 @@ from iarn_basicsr.config.benchmark_schema import check_benchmark
 from iarn_basicsr.config.option_file import override, read_option_file
 from iarn_basicsr.inference.cli.commands import iarn
 from iarn_basicsr.inference.rescaler import Rescaler
+from iarn_basicsr.pipeline.check import check_file
 from iarn_basicsr.pipeline.options import parse_arguments
-from iarn_basicsr.pipeline.registered import check_file
 
 READMES = [ROOT / 'README.md', *sorted(p for folder in ('iarn_basicsr', 'options', 'scripts')
                                        for p in (ROOT / folder).rglob('README.md'))]

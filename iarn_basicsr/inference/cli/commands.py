@@ -55,11 +55,11 @@ def size_of(text: str) -> Size:
 
 def region_of(text: str) -> Region:
     """WIDTHxHEIGHT+X+Y, as (top, left, height, width)."""
-    try:
-        size, left, top = text.split('+')
-        return int(top), int(left), *size_of(size)
-    except ValueError:
-        raise click.BadParameter(f'{text!r}: write WIDTHxHEIGHT+X+Y, for example 512x512+1024+768') from None
+    numbers = re.fullmatch(r'0*([1-9]\d{0,8})x0*([1-9]\d{0,8})\+(\d{1,9})\+(\d{1,9})', text, re.ASCII | re.IGNORECASE)
+    if not numbers:
+        raise click.BadParameter(f'{text!r}: write WIDTHxHEIGHT+X+Y, for example 512x512+1024+768')
+    width, height, left, top = map(int, numbers.groups())
+    return top, left, height, width
 
 
 def scale_of(text: str) -> tuple[float, float]:
