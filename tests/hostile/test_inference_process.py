@@ -47,12 +47,12 @@ from iarn_basicsr.inference.rescaler import Rescaler
 
 work = Rescaler.downscale_pixels
 
-def late(self, rgb, size):
+def late(self, *args):
     if os.environ['RANK'] == '0' and not pathlib.Path('out/a.png').exists():
         while not pathlib.Path('out/b.png').exists():
             time.sleep(0.1)
         time.sleep(5)
-    return work(self, rgb, size)
+    return work(self, *args)
 
 Rescaler.downscale_pixels = late
 sys.exit(main(sys.argv[1:]))
