@@ -21,12 +21,12 @@ from contextlib import suppress
 from os import path as osp
 from typing import Any, NamedTuple
 
-__all__ = ['IMAGE_ENDINGS', 'Found', 'atomic_write', 'check_writable', 'identity', 'is_image', 'pictures_below',
-           'readable_endings', 'save_bytes', 'save_json', 'save_text', 'without_ending']
+__all__ = ['IMAGE_ENDINGS', 'NO_PICTURES', 'Found', 'atomic_write', 'check_writable', 'identity', 'is_image',
+           'pictures_below', 'readable_endings', 'save_bytes', 'save_json', 'save_text', 'without_ending']
 
 IMAGE_ENDINGS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff', '.ppm')  # which are written
 _HEIF_ENDINGS = ('.heic', '.heif', '.hif')  # of an optional plugin of Pillow; without it, reading says how to get it
-_NO_PICTURES = ('BUFR', 'EPS', 'GRIB', 'HDF5', 'MPEG', 'WMF')  # which Pillow names, but does not decode by itself
+NO_PICTURES = ('BUFR', 'EPS', 'GRIB', 'HDF5', 'MPEG', 'WMF')  # which Pillow opens, but does not decode by itself
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OLD = 24 * 3600  # seconds after which nobody is writing a temporary file any more
@@ -44,7 +44,7 @@ def readable_endings() -> tuple[str, ...]:
     """Endings of the pictures that can be read, in lower case and sorted: all that the installed Pillow decodes."""
     from PIL import Image
     known = {ending for ending, kind in Image.registered_extensions().items()
-             if (kind in Image.OPEN or kind == 'MPO') and kind not in _NO_PICTURES}  # an MPO is opened as a JPEG
+             if (kind in Image.OPEN or kind == 'MPO') and kind not in NO_PICTURES}  # an MPO is opened as a JPEG
     return tuple(sorted(known.union(_HEIF_ENDINGS)))
 
 

@@ -55,6 +55,8 @@ def read_option_file(path: str, key: str = '-opt', above: tuple[str, ...] = ()) 
         opt = _yaml(_text(path))
     except OSError as error:
         raise OptionError(f'{key}: {path!r} cannot be read ({error.strerror})') from None
+    except UnicodeDecodeError:
+        raise OptionError(f'{key}: {path!r} is not text in UTF-8') from None
     except ValueError as error:
         raise OptionError(f'{key}: {path!r} is not valid YAML: {error}') from None
     if not isinstance(opt, dict):

@@ -25,7 +25,7 @@ def refuse_kind(file: Image.Image, path: str) -> None:
     """Raise ``ImageError`` for an opened file of a kind that would be read wrongly."""
     tags = getattr(file, 'tag_v2', {})
     bits, formats = _numbers(tags, _BITS), _numbers(tags, _FORMAT)
-    depth = max(bits, default=32 if file.mode in ('F', 'I') and file.format not in ('PNG', 'PPM') else 8)
+    depth = max(bits, default=32 if file.mode == 'F' or (file.mode == 'I' and file.format not in ('PNG', 'PPM')) else 8)
     kind = ''
     if _SIGNED in formats:
         kind = ' with a sign'

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from iarn_basicsr.errors import ImageError, MetadataError, one_line
-from iarn_basicsr.files import IMAGE_ENDINGS, atomic_write, check_writable
+from iarn_basicsr.files import IMAGE_ENDINGS, NO_PICTURES, atomic_write, check_writable
 from iarn_basicsr.ops.jpeg import is_jpeg, jpeg_options
 
 from .deep import by_opencv, deep_pixels, refuse_kind
@@ -210,6 +210,8 @@ def _opened(raw: io.BufferedReader, path: str) -> Image.Image:
             file = Image.open(raw)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+    if file.format in NO_PICTURES:  # or Pillow would run Ghostscript, or call its absence damage
+        raise UnidentifiedImageError
     pixels = file.width * file.height
     needed, free = _READING * pixels, available_memory()
     too_large = f'{path}: {file.width}x{file.height} is too large'

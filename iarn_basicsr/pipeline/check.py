@@ -24,6 +24,7 @@ from iarn_basicsr.config.schema import (
     check_folder,
 )
 from iarn_basicsr.config.sections import check_given
+from iarn_basicsr.data.image_source import ImageSource
 from iarn_basicsr.errors import OptionError, dotted, shortened, suggestion
 
 __all__ = ['check_file']
@@ -36,7 +37,8 @@ OF_THE_MODEL = {'img', 'img2', 'compare', 'crop_border', 'better'}  # of a metri
 
 
 def check_file(opt: Mapping[str, Any], is_train: bool, *, files: bool = True) -> None:
-    """Check every key and value of an option file before anything is built or written, and with ``files`` the folders.
+    """Check every key and value of an option file before anything is built or written, and with ``files`` the folders
+    and what a ``meta_info_file`` lists.
 
     Sections of models, networks and data sets of other packages pass unread, but for names and arguments.
 
@@ -90,6 +92,8 @@ def _check_datasets(datasets: Mapping[str, Any], is_train: bool, files: bool) ->
             for key, roots in (('dataroot_gt', [values.dataroot_gt]), ('dataroot_lq', [*values.lq_roots().values()])):
                 for root in filter(None, roots if files else ()):
                     check_folder(root, values.io_backend.type, f'{section}.{key}')
+                    if values.meta_info_file and (key == 'dataroot_gt' or not values.dataroot_gt):
+                        ImageSource(root, values.io_backend.type, values.meta_info_file, f'{section}.{key}')
 
 
 def _check_val(val: Mapping[str, Any], is_train: bool) -> None:

@@ -39,6 +39,8 @@ BYTES = {
     'half.webp': (encoded('WEBP')[:600], ''),
     'half.gif': (encoded('GIF')[:2000], 'damaged'),
     'half.tif': (encoded('TIFF')[:2000], ''),
+    'page.eps': (encoded('EPS'), 'not an image, or of a kind that cannot be read'),
+    'float.pfm': (b'Pf\n2 1\n-1.0\n' + bytes(8), '32 bits a channel of floating point cannot be used'),
     'wide.png': (png_chunks((WIDE, WIDE)), f'{WIDE}x{WIDE} is too large, at most 1000 megapixels are read'),
     'wide_deep.png': (png_chunks((2**31 - 1, 2**31 - 1), depth=16), 'is too large'),
     'wide_big.tif': (tiff((WIDE, WIDE), [bytes(99)], bits=(16,), big=True), f'{WIDE}x{WIDE} is too large'),

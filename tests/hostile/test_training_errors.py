@@ -242,3 +242,11 @@ def test_worker_that_keeps_a_lock(tmp_path, image_folder, pipeline, monkeypatch,
         signal.alarm(0)
         signal.signal(signal.SIGALRM, earlier)
     assert not hung and not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize('phase', ['train', 'val'])
+def test_a_listed_picture_that_is_missing_ends_a_run_before_it_writes(tmp_path, options, ends, phase):
+    (tmp_path / 'meta.txt').write_text('nowhere.png\n', encoding='utf-8')
+    options['datasets'][phase]['meta_info_file'] = str(tmp_path / 'meta.txt')
+    assert f'datasets.{phase}.dataroot_gt: 1 of 1 images' in ends(options)
+    assert not (tmp_path / 'experiments').exists()

@@ -201,7 +201,7 @@ def test_real_registry(monkeypatch):
     assert [(name, text) for name, good, text in verify() if not good] == []
 
 
-@pytest.mark.parametrize('ending', ['safetensors', 'pth'])
+@pytest.mark.parametrize('ending', ['safetensors', 'PTH'])
 def test_export_and_back(folder, capsys, ending):
     """The hash is of names and values, whatever the file; the network is the same to the bit."""
     net = tiny_net(width=5, order=3, split='area', max_scale=3.0)

@@ -332,9 +332,9 @@ def verify(names: tuple[str, ...]) -> int:
 def export(weights: str, target: str, direction: Literal['down', 'up'] | None, hr_size: Size | None,
            scale: tuple[float, float] | None, size: Size | None, overwrite: bool) -> int:
     """Write WEIGHTS (a released name, .pth or .safetensors) as a .safetensors or .pth, or a network as .onnx."""
-    if not target.endswith(('.safetensors', '.pth', '.onnx')):
+    if not target.lower().endswith(('.safetensors', '.pth', '.onnx')):
         raise click.UsageError(f'{target}: choose a name that ends in .safetensors, .pth or .onnx')
-    is_onnx = target.endswith('.onnx')
+    is_onnx = target.lower().endswith('.onnx')
     missing = [flag for flag, given in (('--direction', direction), ('--hr-size', hr_size),
                                         ('--scale or --size', scale or size)) if bool(given) != is_onnx]
     if missing:
