@@ -22,6 +22,7 @@ from iarn_basicsr.inference.cli import main
 
 RGB = make_image(23, 31, seed=1)[..., ::-1].copy()
 DEEP = (RGB.astype(np.uint16) * 257 - np.minimum(RGB, 1) * (RGB % 7)).astype(np.uint16)  # no multiples of 257
+HEIF = b'\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf' + bytes(100)
 TIME = 60  # seconds that a command may take in this process: far more than it needs, for busy machines
 
 
@@ -112,11 +113,10 @@ def png_chunks(size: tuple[int, int], *chunks: tuple[bytes, bytes], depth: int =
 
 
 def png(pixels: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of RGB pixels, 8 or 16 bits."""
-    deep = pixels.dtype == np.uint16
-    rows = b''.join(b'\0' + row.tobytes() for row in pixels.astype('>u2' if deep else np.uint8))
-    return png_chunks((pixels.shape[1], pixels.shape[0]), *chunks, (b'IDAT', zlib.compress(rows)),
-                      depth=16 if deep else 8)
+    """A PNG of pixels (H, W) or (H, W, C) of 8 or 16 bits, also of the kinds that Pillow does not write."""
+    rows = b''.join(b'\0' + row.tobytes() for row in pixels.astype(pixels.dtype.newbyteorder('>')))
+    return png_chunks(pixels.shape[1::-1], *chunks, (b'IDAT', zlib.compress(rows)), depth=8 * pixels.itemsize,
+                      colour={(): 0, (2,): 4, (3,): 2}[pixels.shape[2:]])
 
 
 def tiff(size: tuple[int, int], strips: list[bytes], *, bits: tuple[int, ...] = (8,), photometric: int = 1,
