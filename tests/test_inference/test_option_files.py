@@ -37,7 +37,7 @@ def test_summary_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) 
                                        '# Not this.\n')
     (folder / 'test_c.yml').write_text('name: c\n# Not this.\n')
     (folder / 'README.md').write_text('# Not this.\n')
-    assert {name: option_files.summary(name) for name in option_files.names()} == {
+    assert {name: option_files.summary(path) for name, path in option_files.option_files().items()} == {
         'train_a.yml': 'Has 0.5 M parameters, and more', 'test_b.yml': 'Has one line', 'test_c.yml': ''}
 
 
@@ -62,7 +62,6 @@ def test_no_file_is_replaced_without_overwrite(folder: Path, capsys: pytest.Capt
 @pytest.mark.parametrize('arguments, message', [
     (['test_IARN_x1-4'], "no option file 'test_IARN_x1-4' comes with the package; did you mean 'test_IARN_x1-4.yml'"),
     (['../setup.py'], "no option file '../setup.py' comes with the package; known: benchmark.yml, "),
-    (['-o', 'here'], '-o and --overwrite are for copying: name the option file to copy'),
     (['--overwrite'], '-o and --overwrite are for copying: name the option file to copy')])
 def test_what_cannot_be_done_is_one_line(folder: Path, arguments: list[str], message: str,
                                          capsys: pytest.CaptureFixture) -> None:

@@ -135,8 +135,7 @@ class Remarks(logging.Handler):
 class Bar:
     """A progress bar on a terminal for a picture of several tiles or steps; gone when the picture is done."""
 
-    def __init__(self) -> None:
-        self._bar: Any = None
+    _bar: Any = None
 
     def __call__(self, share: float) -> None:
         if self._bar is None and share < 1 and sys.stderr.isatty():
