@@ -86,21 +86,6 @@ def test_the_input_is_not_overwritten(place: Path, rescaler: Rescaler) -> None:
 # ------------------------------------------------------------------------------------------------------------ weights
 
 
-def spoilt(value: float) -> dict[str, torch.Tensor]:
-    state = {k: v.clone() for k, v in tiny_net().state_dict().items()}
-    list(state.values())[-1].view(-1)[-1] = value
-    return state
-
-
-@pytest.mark.parametrize(('command', 'value', 'ending'), [('downscale', float('nan'), 'pth'),
-                                                          ('export', float('-inf'), 'safetensors')])
-def test_weights_that_are_not_finite(place: Path, command: str, value: float, ending: str) -> None:
-    write_weights(f'bad.{ending}', tiny_net().arch, params=spoilt(value))
-    line = {'downscale': ('downscale', 'good.png', '-o', 'x.png', '--scale', 2, '--weights', f'bad.{ending}'),
-            'export': ('export', f'bad.{ending}', 'x.pth')}[command]
-    refused(place, *line, code=2, says=(f'bad.{ending} is damaged: ', 'values that are not finite (NaN or infinite)'))
-
-
 @pytest.mark.parametrize('ending', ['pth', 'safetensors'])
 def test_what_is_no_weight_file(place: Path, ending: str) -> None:
     write_weights('good.' + ending, tiny_net().arch, params=tiny_net().state_dict())

@@ -141,25 +141,6 @@ def test_the_file_restores_as_the_memory_does(rescaler: Rescaler, tmp_path_facto
         assert np.array_equal(whole.alpha, bicubic_alpha(small, size, bicubic_upscale))
 
 
-def test_paths_and_pictures(rescaler: Rescaler, tmp_path: Path) -> None:
-    Image.fromarray(IMAGE).save(tmp_path / 'a.png')
-    lr = rescaler.downscale(tmp_path / 'a.png', scale=2)
-    assert isinstance(lr, Picture) and np.array_equal(lr.rgb, rescaler.downscale(IMAGE, scale=2))
-    write_picture(lr, str(tmp_path / 'lr.png'))
-    for source in (lr, tmp_path / 'lr.png', str(tmp_path / 'lr.png')):
-        assert np.array_equal(rescaler.upscale(source).rgb, rescaler.roundtrip(IMAGE, scale=2).restored)
-    trip = rescaler.roundtrip(str(tmp_path / 'a.png'), size=(9, 12))
-    assert trip.lr.size == (9, 12) and trip.restored.size == (23, 31)
-
-
-def test_profiles_travel(rescaler: Rescaler) -> None:
-    picture = Picture(IMAGE, ALPHA, 'RGB', Extras(b'icc', b'exif'))
-    lr = rescaler.downscale(picture, scale=2)
-    assert (lr.extras.icc, lr.extras.exif, lr.metadata.model, lr.metadata.mode) == (b'icc', b'exif', 'tiny', 'RGB')
-    restored = rescaler.upscale(lr)
-    assert (restored.extras.icc, restored.extras.exif, restored.metadata) == (b'icc', b'exif', None)
-
-
 def test_a_gray_profile_waits_in_the_metadata(rescaler: Rescaler, tmp_path: Path) -> None:
     """The LR of a gray picture is RGB, where a profile for gray would be wrong."""
     paths = [str(tmp_path / name) for name in ('a.png', 'lr.png', 'restored.png', 'restored.webp')]
@@ -242,7 +223,7 @@ def test_the_network_sees_only_what_a_region_needs(rescaler: Rescaler, monkeypat
     ((0, 20, 23, 12), r'region \(top 0, left 20, height 23, width 12\): expected at least one pixel, and all inside '
      'the picture, whose height is 23 and width 31'),
     ((-1, 0, 5, 5), 'top -1, left 0'), ((0, -1, 5, 5), 'left -1'), ((19, 0, 5, 5), 'top 19'),
-    ((3, 3, 0, 5), 'height 0'), ((3, 3, 5, -2), 'width -2'), ((23, 0, 1, 1), 'top 23'),
+    ((3, 3, 0, 5), 'height 0'), ((3, 3, 5, -2), 'width -2'),
     ((1.5, 0, 5, 5), r'region \(1.5, 0, 5, 5\) is not \(top, left, height, width\) in whole pixels'),
     ((0, 0, 5), r'region \(0, 0, 5\) is not'), ('1234', "region '1234' is not"), (5, 'region 5 is not'),
     ((), r'region \(\) is not'), ((0, 0, 5, -10**5000), 'a number too long to be shown is not'),
@@ -275,33 +256,12 @@ def test_what_is_no_image(rescaler: Rescaler, image: Any, message: str) -> None:
         rescaler.downscale(image, scale=2)
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    ({}, 'give one of scale, size and max_side, not none'),
-    ({'scale': 2, 'size': (9, 12)}, 'give one of scale, size and max_side, not scale and size'),
-    ({'scale': 'two'}, "scale 'two' is not understood"),
-    ({'scale': 5}, r'LR size 5x6 is out of range for HR 23x31 .*between 5x7 and 23x31'),
-    ({'size': (9.5, 12)}, r'LR size \(9.5, 12\) is not \(height, width\) in whole pixels'),
-])
-def test_what_is_no_lr_size(rescaler: Rescaler, arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        rescaler.downscale(IMAGE, **arguments)
-
-
-@pytest.mark.parametrize(('change', 'message'), [
-    ({'weights': 'f' * 16, 'model': 'other'},
-     r"it was made with the weights 'other' \(f{16}\), these are 'tiny' \(\w{16}\); restore it with those, or try "
-     'with force=True'),
-    ({'lr_size': (13, 16)},
-     r'it is 16x12 but was made 16x13 \(width x height\): it was resized, turned or cropped since, '),
-    ({'checksum': '00000000'}, 'it was edited or recompressed since it was made, .* force=True tries'),
-])
-def test_lr_that_does_not_fit(rescaler: Rescaler, change: dict[str, Any], message: str) -> None:
+def test_lr_of_other_weights(rescaler: Rescaler) -> None:
     lr = rescaler.downscale(Picture(IMAGE), scale=2)
-    lr.metadata = msgspec.structs.replace(lr.metadata, **change)
-    for call in (rescaler.upscale, rescaler.restored_size):
-        with pytest.raises(ValueError, match=message):
-            call(lr)
-    assert rescaler.upscale(lr, force=True).size == rescaler.restored_size(lr, force=True) == (23, 31)
+    lr.metadata = msgspec.structs.replace(lr.metadata, weights='f' * 16, model='other')
+    with pytest.raises(ValueError, match=r"weights 'other' \(f{16}\), these are 'tiny' .*, or try with force=True"):
+        rescaler.upscale(lr)
+    assert rescaler.upscale(lr, force=True).size == (23, 31)
     lr = rescaler.downscale(Picture(IMAGE), scale=2)
     renamed = Rescaler(tiny_net(), 'another name', device='cpu')  # the same weights
     assert np.array_equal(renamed.upscale(lr).rgb, rescaler.upscale(lr).rgb)
@@ -310,11 +270,6 @@ def test_lr_that_does_not_fit(rescaler: Rescaler, change: dict[str, Any], messag
 def test_lr_without_metadata(rescaler: Rescaler) -> None:
     with pytest.raises(ValueError, match=r'no IARN metadata: .*; give size=\(H, W\)'):
         rescaler.upscale(Picture(IMAGE))
-    broken = Picture(IMAGE, no_metadata='its IARN metadata are damaged (x)')
-    for size, force in ((None, False), (None, True), ((30, 40), False)):
-        with pytest.raises(ValueError, match=r'damaged \(x\); to enlarge rather than restore it, give size=\(H, W\)'):
-            rescaler.upscale(broken, size, force)
-    assert rescaler.upscale(broken, (30, 40), force=True).size == (30, 40)
 
 
 def test_errors_name_the_file(rescaler: Rescaler, tmp_path: Path) -> None:
@@ -333,8 +288,11 @@ def test_max_side(rescaler: Rescaler) -> None:
     for size in ((23, 31), (31, 23), (97, 64), (1000, 999)):
         for side in (max(size) // 3, max(size) - 1, 2000):
             assert max(rescaler.lr_size(size, max_side=side)) == min(side, max(size))
-    with pytest.raises(ValueError, match='max_side 0: expected an integer >= 1'):
-        rescaler.lr_size((23, 31), max_side=0)
+    for arguments, message in (({'max_side': 0}, 'max_side 0: expected an integer >= 1'),
+                               ({}, 'give one of scale, size and max_side, not none'),
+                               ({'scale': 2, 'size': (9, 12)}, 'give one of .* not scale and size')):
+        with pytest.raises(ValueError, match=message):
+            rescaler.lr_size((23, 31), **arguments)
 
 
 def test_remarks_are_logged_and_carried(rescaler: Rescaler, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
