@@ -245,6 +245,8 @@ def _read(file: Image.Image, raw: BinaryIO, chunks: Chunks | None, path: str) ->
     orientation = orientation if file.format == 'TIFF' else orientation_of(file)
     icc = file.info.get('icc_profile')
     deep = deep_pixels(file, raw, orientation)
+    if chunks is not None:
+        raw.close()  # the copy of a PNG in memory
     if deep:
         picture = Picture(*deep)
     else:

@@ -114,13 +114,19 @@ def state() -> dict[str, Any]:
     }
 
 
+def slowly(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Another thread has its turn before it."""
+    return lambda *given, **options: (time.sleep(0.01), work(*given, **options))[1]
+
+
 @pytest.mark.parametrize('options', [{'effort': 1}, {'payload': 1}, {'weights': 'none', 'payload': 2}], ids=str)
 def test_no_call_changes_what_others_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                          options: dict[str, Any]) -> None:
     """Neither alone nor from many threads at once."""
-    alpha, decode = Picture(RGB, RGB[..., 0].copy()), cv2.imdecode
+    alpha = Picture(RGB, RGB[..., 0].copy())
     cv2.imwrite(str(tmp_path / 'deep.png'), RGB.astype(np.uint16) * 257)
-    monkeypatch.setattr(cv2, 'imdecode', lambda *given: (time.sleep(0.01), decode(*given))[1])  # another's turn
+    for owner, name in ((cv2, 'imdecode'), (Image, 'open')):
+        monkeypatch.setattr(owner, name, slowly(getattr(owner, name)))
     barrier, given = threading.Barrier(THREADS), {'weights': weights(), 'device': 'cpu', **options}
 
     def work(number: int, alone: bool = False) -> list[np.ndarray]:

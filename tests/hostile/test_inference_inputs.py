@@ -1,4 +1,4 @@
-"""Inputs that are no pictures, or only half of one: one line that names the file, soon, and nothing is left behind."""
+"""Inputs, devices and weights that are none, or only half of one: one line, soon, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile.inference_tools import DEEP, encoded, in_time, png, png_chunks, refused, tiff
+from helpers import tiny_net
+from hostile.inference_tools import DEEP, contents, encoded, in_time, png, png_chunks, refused, tiff, weights
 
+from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.inference import picture_file as files
 from iarn_basicsr.inference.picture_file import read_picture
+from iarn_basicsr.inference.rescaler import Rescaler
+from iarn_basicsr.zoo.weights import read_weights, write_weights
 
 WIDE = 60000  # 3.6 gigapixels
 COMMANDS = {
@@ -100,3 +104,40 @@ def test_names_that_are_no_text(place: Path) -> None:
     Path(name).write_bytes(png(DEEP))
     with in_time():
         assert np.array_equal(read_picture(name).rgb, DEEP)
+
+
+@pytest.mark.parametrize('device', ['meta', 'mkldnn', 'cuda:99', '\x1b[2J'])
+def test_devices(place: Path, device: str) -> None:
+    """Some exist by name alone."""
+    refused(place, 'downscale', 'good.png', '-o', 'x.png', '--scale', 2, '--device', device, code=2,
+            says=('iarn downscale: device ', 'cannot be used (', '); here are: cpu'))
+
+
+def test_the_input_is_not_overwritten(place: Path) -> None:
+    os.symlink('good.png', 'link.png')
+    os.link('good.png', 'hard.png')
+    rescaler, before = Rescaler.load(weights(), device='cpu'), contents(place)
+    for target in ('good.png', './good.png', place / 'good.png', 'link.png', 'hard.png'):
+        with pytest.raises(OptionError, match=r'\.png: the output would replace the input, name another file'):
+            rescaler.downscale_file('good.png', target, scale=2)
+        with pytest.raises(OptionError, match=r'\.png: the output would replace the input, name another file'):
+            rescaler.upscale_file('good.png', target, size=(46, 62))
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize('ending', ['pth', 'safetensors'])
+def test_what_is_no_weight_file(place: Path, ending: str) -> None:
+    write_weights('good.' + ending, tiny_net().arch, params=tiny_net().state_dict())
+    whole = Path('good.' + ending).read_bytes()
+    for k, data in enumerate([b'', b'hello', whole[:len(whole) // 2], whole[:-1], bytes(1000),
+                              whole[:100] + whole[90:]]):
+        Path('bad.' + ending).write_bytes(data)
+        with pytest.raises(WeightsError, match=rf'^bad\.{ending}') as error, in_time():
+            read_weights('bad.' + ending)
+        assert '\n' not in str(error.value) and len(str(error.value)) < 600, k
+    os.mkfifo('pipe.' + ending)
+    with pytest.raises(WeightsError, match=rf'pipe\.{ending}: cannot be read \(it is no regular file\)'), in_time():
+        read_weights('pipe.' + ending)
+    for path in ('pipe.' + ending, '/dev/zero', '.'):
+        refused(place, 'downscale', 'good.png', '-o', 'x.png', '--scale', 2, '--weights', path, code=2,
+                says=(f'weights {path!r}: no such file',))

@@ -344,3 +344,10 @@ def test_large_pictures_are_not_copied_whole(tmp_path: Path, mode: str) -> None:
                        (lambda: channel_mean(picture.rgb), 1500 * 1200),
                        (lambda: eight_bit(picture.rgb.astype(np.uint16)), 3 * picture.rgb.nbytes)):
         assert peak(work)[1] < made + strip
+
+
+def test_16_bits_that_opencv_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / 'x.png').write_bytes(png(DEEP))
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: None)
+    with pytest.raises(ImageError, match=r'x\.png: damaged \(16-bit pixels cannot be decoded\)'):
+        read_picture(str(tmp_path / 'x.png'))

@@ -19,7 +19,7 @@ from PIL import Image
 
 from iarn_basicsr import Rescaler as exported  # noqa: N813
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.errors import IARNError
+from iarn_basicsr.errors import IARNError, OptionError
 from iarn_basicsr.inference import SMALLEST_TILE, memory
 from iarn_basicsr.inference import pixel_rescaler as module
 from iarn_basicsr.inference.extras import Extras
@@ -84,6 +84,16 @@ def test_tensors(rescaler: Rescaler, dtype: torch.dtype) -> None:
     assert np.abs(as_array(lr.float()).astype(int) - expected).max() <= (2 if dtype == torch.float16 else 0)
     if dtype == torch.float32:
         assert np.array_equal(as_array(restored), rescaler.upscale(expected, size=(23, 31)))
+
+
+def test_bfloat16_does_not_lose_what_is_hidden(rescaler: Rescaler) -> None:
+    """It holds no 8-bit values: what is made of it is float32, and so restores as the memory does."""
+    given = TENSOR.bfloat16()
+    lr, restored = rescaler.roundtrip(given, scale=2)
+    expected_lr, expected = rescaler.roundtrip(given.float(), scale=2)
+    assert lr.dtype == restored.dtype == torch.float32
+    assert torch.equal(lr, expected_lr) and torch.equal(restored, expected)
+    assert torch.equal(lr, (lr * 255).round() / 255) and not torch.equal(lr, lr.bfloat16().float())
 
 
 def test_batches_and_gradients(rescaler: Rescaler) -> None:
@@ -256,6 +266,27 @@ def test_what_is_no_image(rescaler: Rescaler, image: Any, message: str) -> None:
         rescaler.downscale(image, scale=2)
 
 
+def test_sizes_and_scales(rescaler: Rescaler) -> None:
+    sizes = [(None, 60), (float('inf'), 60), (float('nan'), 60), (60, 10**5000), (60, 60, 60), 'ab', 60,
+             np.array([60.5, 80]), (0, 0), (True, 'x'), (60j, 80)]
+    for size in sizes:
+        for work in (lambda size=size: rescaler.downscale(IMAGE, size=size),
+                     lambda size=size: rescaler.upscale(IMAGE, size=size)):
+            with pytest.raises(IARNError, match='size'):
+                work()
+    for scale in (float('inf'), 10**400, -2, (2, float('nan')), (None, 2), '2x', (1, 2, 3), b'2', {2}, 1e300):
+        with pytest.raises(IARNError, match=r'scale|size'):
+            rescaler.downscale(IMAGE, scale=scale)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize('tile', [63, 64.5, float('nan'), '64', True])
+def test_tiles(tile: Any) -> None:
+    """A tile of one pixel would take a thousand times as long."""
+    with pytest.raises(OptionError, match=r'tile .*: expected an integer number of HR pixels >= 64'):
+        Rescaler(tiny_net(), 'tiny', device='cpu', tile=tile)
+    assert Rescaler(tiny_net(), 'tiny', device='cpu', tile=np.int64(64)).downscale(IMAGE, scale=2).shape == (12, 16, 3)
+
+
 def test_lr_of_other_weights(rescaler: Rescaler) -> None:
     lr = rescaler.downscale(Picture(IMAGE), scale=2)
     lr.metadata = msgspec.structs.replace(lr.metadata, weights='f' * 16, model='other')
@@ -273,11 +304,11 @@ def test_lr_without_metadata(rescaler: Rescaler) -> None:
 
 
 def test_errors_name_the_file(rescaler: Rescaler, tmp_path: Path) -> None:
-    path = str(tmp_path / 'a.png')
+    path = tmp_path / 'a.png'
     for there, message in ((False, 'no such file'), (True, '(no IARN metadata|LR size)')):
         for call in (lambda: rescaler.upscale(path), lambda: rescaler.upscale_file(path, 'x.png'),
                      lambda: rescaler.downscale(path, scale=9)):
-            with pytest.raises(ValueError, match=f'^{re.escape(path)}: {message}'):
+            with pytest.raises(ValueError, match=f'^{re.escape(str(path))}: {message}'):
                 call()
         if not there:
             Image.fromarray(IMAGE).save(path)
