@@ -144,36 +144,27 @@ def compare(rescaler: Rescaler, picture: Picture, scales: Sequence[Scale], netwo
     if network:
         network.to(rescaler.device)
     hr, results = eight_bit(picture.rgb), []
-    for scale, size in zip(scales, sizes):
-        made, cubic = rescaler.downscale(hr, size=size), bicubic_downscale_tiled(hr, size)
-        for stored_as in (None, *jpeg):
-            ways = _ways(rescaler, hr, picture.mode == 'L', made, cubic, network, stored_as)
-            results.append(Result(parse_scale(scale), stored_as, ways, rescaler.name, rescaler.weights_hash,
-                                  network.file if network else None))
-    return results
-
-
-def _ways(rescaler: Rescaler, hr: np.ndarray, gray: bool, made: np.ndarray, made_by_bicubic: np.ndarray,
-          network: SpandrelNet | None, quality: int | None) -> dict[str, Way]:
-    """What is restored from both LR images, as PNG or as JPEG of a quality."""
-    hr_size = hr.shape[0], hr.shape[1]
-    (lr, lr_bytes), (cubic, cubic_bytes) = _stored(made, quality), _stored(made_by_bicubic, quality)
 
     def way(name: str, lr: np.ndarray, lr_bytes: int, restored: np.ndarray | None) -> Way:
         if restored is None:
             return Way(name, lr, lr_bytes, None, {})
-        if gray and name != 'bicubic':  # which is gray as it is
+        if picture.mode == 'L':
             restored = np.repeat(channel_mean(restored)[..., None], 3, 2)
-        restored_bgr, hr_bgr, lr_bgr, reference = (cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-                                                   for rgb in (restored, hr, lr, made_by_bicubic))
-        return Way(name, lr, lr_bytes, restored,
-                   evaluate((restored_bgr, hr_bgr), (lr_bgr, reference), DEFAULT_METRICS))
+        bgr = [cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR) for rgb in (restored, hr, lr, reference)]
+        return Way(name, lr, lr_bytes, restored, evaluate((bgr[0], bgr[1]), (bgr[2], bgr[3]), DEFAULT_METRICS))
 
-    ways = {'bicubic': way('bicubic', cubic, cubic_bytes, bicubic_upscale_tiled(cubic, hr_size))}
-    if network:
-        ways['network'] = way(f'{network.architecture} x{network.scale}', cubic, cubic_bytes,
-                              _restored_by(network, cubic, hr_size))
-    return {**ways, 'iarn': way('IARN', lr, lr_bytes, rescaler.upscale(lr, size=hr_size))}
+    for scale, size in zip(scales, sizes):
+        made, reference = rescaler.downscale(hr, size=size), bicubic_downscale_tiled(hr, size)
+        for stored_as in (None, *jpeg):
+            lr, cubic = _stored(made, stored_as), _stored(reference, stored_as)
+            ways = {'bicubic': way('bicubic', *cubic, bicubic_upscale_tiled(cubic[0], picture.size))}
+            if network:
+                ways['network'] = way(f'{network.architecture} x{network.scale}', *cubic,
+                                      _restored_by(network, cubic[0], picture.size))
+            ways['iarn'] = way('IARN', *lr, rescaler.upscale(lr[0], size=picture.size))
+            results.append(Result(parse_scale(scale), stored_as, ways, rescaler.name, rescaler.weights_hash,
+                                  network.file if network else None))
+    return results
 
 
 def _stored(lr: np.ndarray, quality: int | None) -> tuple[np.ndarray, int]:

@@ -13,8 +13,7 @@ UNKNOWN = 4e9  # bytes, where nothing is said
 def available_memory(root: str = '/') -> float:
     """Free bytes: of this machine, or of the control group (a container, a batch job) that allows less.
 
-    Args:
-        root: where ``proc`` and ``sys`` are found.
+    ``root`` is where ``proc`` and ``sys`` are found.
     """
     fields = _fields(Path(root) / 'proc/meminfo')
     machine = fields['MemAvailable:'] * 1024 if 'MemAvailable:' in fields else UNKNOWN

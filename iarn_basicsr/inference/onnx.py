@@ -24,11 +24,7 @@ NEEDED = ('onnx', 'onnxscript', 'onnxruntime')
 class OneDirection(nn.Module):
     """One direction of a network between two sizes. RGB in [0, 1]; the result is neither rounded nor clamped.
 
-    Args:
-        net: the network.
-        direction: ``down``: (1, 3, H, W) -> (1, 3, h, w), or ``up``, back.
-        hr: (H, W).
-        lr: (h, w).
+    ``down``: (1, 3, H, W) -> (1, 3, h, w) for ``hr`` (H, W) and ``lr`` (h, w); ``up``: back.
 
     Raises:
         SizeError: if the LR size is out of range.

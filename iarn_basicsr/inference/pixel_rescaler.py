@@ -87,9 +87,7 @@ class PixelRescaler:
         """A part of the restored image (H, W, 3) uint8 of ``size``, from an LR (h, w, 3) uint8 or uint16.
 
         Args:
-            rgb: the LR.
-            size: of the original.
-            part: what is restored of it. A payload without a network needs the whole image: it is restored and cut.
+            part: what is restored. A payload without a network needs the whole image: it is restored and cut.
             payload: bits of each sample that hold coded detail; None where only the pixels say it.
             remark: receives why a payload could not be used, in one line.
             alpha: of the LR, (h, w) uint8; pixels where it is 0 make no difference.
@@ -131,11 +129,7 @@ class PixelRescaler:
                   first: float = 0, last: float = 1, memory: float = 1) -> np.ndarray:
         """``run`` with the tile that fits; on a GPU that runs out of memory, with half of it, and so on.
 
-        Args:
-            run: does the work, given tile, device and progress.
-            hr, lr: sizes.
-            first, last: share of the picture that is done before and after.
-            memory: need, as a multiple of a restoration.
+        It takes the picture from the share ``first`` to ``last``, and ``memory`` times that of a restoration.
         """
         def progress(share: float) -> None:
             self.progress(first + (last - first) * share)

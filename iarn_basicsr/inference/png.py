@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Optional
 
+from .memory import available_memory
+
 __all__ = ['COLOUR_CHUNKS', 'LARGEST', 'Chunks', 'open_pixels', 'said_by']
 
 Chunks = list[tuple[str, Optional[bytes]]]  # name and data; no data where the checksum is wrong
@@ -34,6 +36,8 @@ def open_pixels(path: str) -> Iterator[tuple[BinaryIO, Chunks | None]]:
             yield file, None
             return
         size, name = os.fstat(file.fileno()).st_size, b''
+        if size > available_memory():
+            raise MemoryError
         pixels, chunks = io.BytesIO(), Chunks()
         pixels.write(file.read(len(_MAGIC)))
         while name != b'IEND' and (head := file.read(8)):

@@ -14,6 +14,7 @@ from hostile.inference_tools import DEEP, contents, encoded, in_time, png, png_c
 
 from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.inference import picture_file as files
+from iarn_basicsr.inference import png as png_module
 from iarn_basicsr.inference.picture_file import read_picture
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.zoo.weights import read_weights, write_weights
@@ -96,6 +97,8 @@ def test_memory_is_the_limit_where_it_is_less(place: Path, monkeypatch: pytest.M
     for command in COMMANDS.values():
         refused(place, *command('wide.png'), says=(
             'wide.png: 20000x20000 is too large, reading it takes 4.0 GB of memory and 2.0 GB are free',))
+    monkeypatch.setattr(png_module, 'available_memory', lambda: 10)
+    refused(place, 'info', 'good.png', says=('good.png: not enough memory to read it',))
 
 
 def test_names_that_are_no_text(place: Path) -> None:

@@ -48,13 +48,7 @@ class Batch:
     Under ``torchrun`` or ``srun`` each process plans all files and takes its share, whatever exists already; process 0
     reports errors in the plan. Failures are logged at the end of the block.
 
-    Args:
-        sources: files and folders.
-        output: folder, or the file for a single file.
-        form: ending of the files in a folder.
-        overwrite: replace files that exist.
-        skip_existing: skip them silently.
-        dry_run: only plan.
+    The arguments are those of the commands, see ``commands.files``.
 
     Attributes:
         jobs: files to make.

@@ -98,10 +98,9 @@ def drop(stream: TextIO) -> None:
 
 
 class Remarks(logging.Handler):
-    """Prints what the library logs to standard error; remarks on files at the end, each once however many it concerns.
+    """Prints what the library logs to standard error, after the name of the command.
 
-    Args:
-        name: of the command, before each line.
+    Remarks on files come at the end, each once however many files it concerns.
     """
 
     def __init__(self, name: str) -> None:

@@ -17,17 +17,11 @@ __all__ = ['Process', 'even_shares', 'pixels_of']
 
 @dataclass(frozen=True)
 class Process:
-    """This process among those of a run.
-
-    Attributes:
-        rank: its number, from 0.
-        count: how many there are.
-        local: its number among those on this machine.
-    """
+    """This process among those of a run."""
 
     rank: int = 0
     count: int = 1
-    local: int = 0
+    local: int = 0  # rank among those on this machine
 
     @classmethod
     def of_environment(cls) -> Process:
