@@ -52,7 +52,12 @@ def deep_pixels(file: Image.Image, raw: BinaryIO, orientation: int) -> tuple[np.
     tags = getattr(file, 'tag_v2', {})
     bits = _numbers(tags, _BITS)
     if not by_opencv(file):
-        return _gray(file, 65535 // (2**max(bits, default=16) - 1), tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
+        gray, clear = np.asarray(file).astype(np.uint16), file.info.get('transparency')
+        alpha = np.where(gray == clear, 0, 255).astype(np.uint8) if isinstance(clear, int) else None
+        factor = 65535 // (2**max(bits, default=16) - 1)
+        gray = np.minimum(gray.astype(np.uint32) * factor, 65535).astype(np.uint16) if factor > 1 else gray
+        gray = 65535 - gray if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else gray
+        return np.repeat(gray[..., None], 3, 2), alpha, 'L'
     depth, colour = max(bits, default=8), 0
     if file.format == 'PNG':
         raw.seek(24)
@@ -67,14 +72,6 @@ def deep_pixels(file: Image.Image, raw: BinaryIO, orientation: int) -> tuple[np.
     if extra == (_MULTIPLIED,):
         rgb = np.minimum(np.round(rgb * (np.float32(65535) / np.maximum(alpha, 1)[..., None])), 65535).astype(np.uint16)
     return rgb, (alpha >> 8).astype(np.uint8), 'L' if colour == 4 else 'RGB'
-
-
-def _gray(file: Image.Image, factor: int, negative: bool) -> tuple[np.ndarray, np.ndarray | None, str]:
-    gray = np.asarray(file).astype(np.uint16)
-    clear = file.info.get('transparency')
-    alpha = np.where(gray == clear, 0, 255).astype(np.uint8) if isinstance(clear, int) else None
-    gray = np.minimum(gray.astype(np.uint32) * factor, 65535).astype(np.uint16) if factor > 1 else gray
-    return np.repeat((65535 - gray if negative else gray)[..., None], 3, 2), alpha, 'L'
 
 
 def _numbers(tags: object, tag: int) -> tuple[int, ...]:
