@@ -385,16 +385,7 @@ def _naming(picture: Picture) -> Iterator[None]:
 
 
 def _rescale_array(image: np.ndarray | torch.Tensor, work: Callable[[np.ndarray], np.ndarray]) -> Any:
-    """What ``work`` makes of an image, as the kind of array that the image is; never the image itself.
-
-    Args:
-        image: numpy (H, W, 3) uint8 or uint16, or a float tensor (3, H, W) or (N, 3, H, W) in [0, 1]. Of a bfloat16
-            tensor, which does not hold 8-bit values, comes a float32 one.
-        work: (H, W, 3) uint8 or uint16 -> uint8.
-
-    Raises:
-        OptionError: if the image is of another kind.
-    """
+    """What ``work`` makes of an image, uint8 or uint16 -> uint8, as an array of its kind; never the image itself."""
     if isinstance(image, torch.Tensor):
         if image.dim() == 4 and len(image):
             return torch.stack([_rescale_array(one, work) for one in image])

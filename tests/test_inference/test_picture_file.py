@@ -114,20 +114,6 @@ def test_every_kind_that_pillow_decodes_is_read(tmp_path: Path) -> None:
     assert not {'.pfm', '.pdf', '.eps', '.ps', '.mpg', '.h5', '.grib', '.bufr', '.wmf'} & set(readable_endings())
 
 
-@pytest.mark.parametrize('name', ['x.png', 'x.tif'])
-@pytest.mark.parametrize('channels', [1, 3, 4])
-def test_16_bits(tmp_path: Path, name: str, channels: int) -> None:
-    deep = np.dstack([DEEP, ALPHA.astype(np.uint16) * 257])
-    given_ = {1: deep[..., 1], 3: deep[..., 2::-1], 4: deep[..., [2, 1, 0, 3]]}[channels]
-    cv2.imwrite(str(tmp_path / name), given_)
-    picture = read_picture(str(tmp_path / name))
-    assert picture.rgb.dtype == np.uint16 and picture.mode == ('L' if channels == 1 else 'RGB')
-    assert np.array_equal(picture.rgb, np.repeat(DEEP[..., 1:2], 3, 2) if channels == 1 else DEEP)
-    assert (DEEP % 257).any()
-    if channels == 4:
-        assert np.array_equal(picture.alpha, ALPHA)
-
-
 def test_16_bit_kinds_that_pillow_reads_as_8(tmp_path: Path) -> None:
     clear = int(DEEP[0, 0, 1])
     for name, data in {

@@ -33,7 +33,6 @@ from iarn_basicsr.zoo.weights import weights_hash
 IMAGE = make_image(23, 31, seed=1)[..., ::-1].copy()
 TENSOR = torch.from_numpy(IMAGE.copy()).permute(2, 0, 1).float() / 255
 ALPHA = make_image(23, 31, seed=5)[..., 0].copy()
-GRAY_ICC = bytes(16) + b'GRAY' + bytes(200)
 
 
 @pytest.fixture(scope='module')
@@ -149,35 +148,6 @@ def test_the_file_restores_as_the_memory_does(rescaler: Rescaler, tmp_path_facto
         small = bicubic_alpha(source.alpha, lr.size, bicubic_downscale)
         assert np.array_equal(found.alpha, small)
         assert np.array_equal(whole.alpha, bicubic_alpha(small, size, bicubic_upscale))
-
-
-def test_a_gray_profile_waits_in_the_metadata(rescaler: Rescaler, tmp_path: Path) -> None:
-    """The LR of a gray picture is RGB, where a profile for gray would be wrong."""
-    paths = [str(tmp_path / name) for name in ('a.png', 'lr.png', 'restored.png', 'restored.webp')]
-    Image.fromarray(IMAGE).convert('L').save(paths[0], icc_profile=GRAY_ICC)
-    rescaler.downscale_file(paths[0], paths[1], scale=2)
-    with Image.open(paths[1]) as file:
-        assert file.mode == 'RGB' and 'icc_profile' not in file.info
-    rescaler.upscale_file(paths[1], paths[2])
-    with Image.open(paths[2]) as file:
-        assert file.mode == 'L' and file.info['icc_profile'] == GRAY_ICC
-    restored = rescaler.upscale_file(paths[1], paths[3])
-    with Image.open(paths[3]) as file:  # WebP has no gray
-        assert 'icc_profile' not in file.info
-    assert restored.remarks == ('its colour profile cannot go into a .webp file: left out',)
-
-
-@pytest.mark.parametrize('mode', ['RGBA', 'LA', 'RGB'])
-def test_opaque_alpha_comes_back(rescaler: Rescaler, tmp_path: Path, mode: str) -> None:
-    """WebP drops an alpha channel that is opaque; the metadata says that there was one."""
-    paths = [str(tmp_path / name) for name in ('a.png', 'lr.webp', 'restored.png')]
-    Image.fromarray(IMAGE).convert('L' if mode == 'LA' else 'RGB').convert(mode).save(paths[0])
-    rescaler.downscale_file(paths[0], paths[1], scale=2)
-    rescaler.upscale_file(paths[1], paths[2])
-    with Image.open(paths[2]) as file:
-        assert file.mode == mode and (mode == 'RGB' or file.getextrema()[-1] == (255, 255))
-    part = rescaler.upscale(paths[1], region=(1, 2, 3, 4))
-    assert part.alpha is None if mode == 'RGB' else part.alpha.shape == (3, 4)
 
 
 # ----------------------------------------------------------------------------------------------- a part of the picture
