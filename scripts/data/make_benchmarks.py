@@ -26,12 +26,11 @@ from collections.abc import Iterator
 from os import path as osp
 from pathlib import Path
 
-from _tools import run
+from _tools import command, run
 
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import is_image, save_bytes
 
-PROGRAM = 'make_benchmarks'
 COUNTS = {'Set5': 5, 'Set14': 14, 'B100': 100, 'Urban100': 100, 'BSDS400/train': 200, 'BSDS400/test': 200}
 SELFEXSR = re.compile(r'(Set5|Set14|BSD100|Urban100)/image_SRF_2/([\w-]+)_SRF_2_HR(\.png)$')
 BSDS500 = re.compile(r'(?:^|images/)(train|test|val)/([\w-]+)(\.jpg)$')
@@ -40,14 +39,13 @@ SETS = {'BSD100': 'B100', 'val': 'B100', 'train': 'BSDS400/train', 'test': 'BSDS
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command('make_benchmarks', __doc__)
     parser.add_argument('source', metavar='ARCHIVE_OR_FOLDER', help='of SelfExSR or BSDS500')
     parser.add_argument('-o', '--output', default='datasets', help='folder of all data sets (default: %(default)s)')
-    return run(make, parser.parse_args(argv), PROGRAM)
+    return run(make, parser, argv)
 
 
-def make(args: argparse.Namespace) -> int:
+def make(args: argparse.Namespace) -> list[str]:
     """Write all sets that the source has, once all of them are known to be complete."""
     sets: dict[str, dict[str, bytes]] = {}
     for name, content in members(args.source):
@@ -74,7 +72,7 @@ def make(args: argparse.Namespace) -> int:
         for file, content in new.items():
             save_bytes(content, str(folder / file))
         print(f'{folder}: {len(files)} images, {len(new)} of them written now')
-    return 0
+    return []
 
 
 def members(source: str) -> Iterator[tuple[str, bytes]]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from os import path as osp
 
-from _tools import claim, encode_png, images_by_stem, integer, report, run
+from _tools import claim, command, encode_png, images_by_stem, integer, run
 from tqdm import tqdm
 
 from iarn_basicsr.errors import OptionError
@@ -26,13 +26,10 @@ from iarn_basicsr.ops.image import to_pixels, to_tensor
 from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.ops.size import SIZE_RULES, lr_size, parse_scale, scale_label
 
-PROGRAM = 'make_lr'
-
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command('make_lr', __doc__)
     parser.add_argument('folder', metavar='HR_FOLDER', help='folder of HR images, sub-folders included')
     parser.add_argument('-o', '--output', required=True, help='LR folder, with {scale} or {factor} in its path')
     parser.add_argument('--scales', nargs='+', required=True, metavar='SCALE', help='such as 1.5 2 1.5x3 (vertical x '
@@ -41,10 +38,10 @@ def main(argv: list[str] | None = None) -> int:
                         help='crop HR to a multiple first (default: no)')
     parser.add_argument('--size-rule', choices=sorted(SIZE_RULES), default='round', help='of LR sizes (default round)')
     parser.add_argument('--compression', type=integer(0, 9), default=3, help='of the PNG files (default 3)')
-    return run(make, parser.parse_args(argv), PROGRAM)
+    return run(make, parser, argv)
 
 
-def make(args: argparse.Namespace) -> int:
+def make(args: argparse.Namespace) -> list[str]:
     """Write all LR images that are missing."""
     images = images_by_stem([args.folder], 'HR_FOLDER', '{}.png')
     folders, there = lr_folders(args.output, args.scales), {}
@@ -74,7 +71,7 @@ def make(args: argparse.Namespace) -> int:
         made += len(missing)
     print(f'{args.output}: {made} LR images written at {", ".join(map(scale_label, folders))}, {before} were there, '
           f'{len(failures)} HR images could not be used')
-    return report(failures, PROGRAM)
+    return failures
 
 
 def lr_folders(output: str, texts: list[str]) -> dict[tuple[float, float], str]:

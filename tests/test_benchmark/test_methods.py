@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
-from helpers import make_image, tiny_net
+from helpers import picture, tiny_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -31,7 +31,7 @@ from iarn_basicsr.benchmark.run import main
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.inference.compare import bicubic_roundtrip
 from iarn_basicsr.inference.rescaler import Rescaler
-from iarn_basicsr.ops.image import quantise
+from iarn_basicsr.ops.image import quantise, to_pixels
 from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_lr
 from iarn_basicsr.ops.size import lr_size
 from iarn_basicsr.zoo.weights import write_weights
@@ -53,10 +53,6 @@ class Enlarge(nn.Module):
         return F.pixel_shuffle(self.conv(x), self.scale)
 
 
-def image(height: int, width: int, seed: int = 0) -> torch.Tensor:
-    return torch.from_numpy(make_image(height, width, seed)).permute(2, 0, 1)[None] / 255
-
-
 @pytest.mark.parametrize('kind', ['bicubic', 'area', 'lanczos'])
 @settings(max_examples=10, deadline=None)
 @given(st.integers(5, 40), st.integers(5, 40), st.floats(1, 4), st.floats(1, 4))
@@ -70,14 +66,11 @@ def test_a_flat_image_stays(kind, height, width, s_v, s_h):
 
 
 def test_zero_parameter_methods_by_definition():
-    hr = image(24, 36)
+    hr = picture(24, 36)
     bicubic, area, lanczos = (build_method(k, {'type': k}) for k in ('bicubic', 'area', 'lanczos'))
-    rgb = (hr[0].permute(1, 2, 0) * 255).round().byte().numpy()
-    ours = bicubic_roundtrip(rgb, (12, 9))
-    lr = bicubic.downscale(hr, (12, 9))
-    assert np.array_equal((lr[0].permute(1, 2, 0) * 255).round().byte().numpy(), ours.lr)
-    assert np.array_equal((bicubic.upscale(lr, (24, 36))[0].permute(1, 2, 0) * 255).round().byte().numpy(),
-                          ours.restored)
+    ours, lr = bicubic_roundtrip(to_pixels(hr)[0], (12, 9)), bicubic.downscale(hr, (12, 9))
+    assert np.array_equal(to_pixels(lr)[0], ours.lr)
+    assert np.array_equal(to_pixels(bicubic.upscale(lr, (24, 36)))[0], ours.restored)
     assert (area.downscale(hr, (12, 18)) - F.avg_pool2d(hr, 2)).abs().max() <= 0.5 / 255 + 1e-6  # rounded
     enlarged = cv2.resize(hr[0].permute(1, 2, 0).numpy(), (72, 48), interpolation=cv2.INTER_LANCZOS4)
     assert torch.equal(lanczos.upscale(hr, (48, 72))[0], quantise(torch.from_numpy(enlarged).permute(2, 0, 1)))
@@ -95,17 +88,13 @@ def sr(*scales: int, multiple: int = 1) -> SRMethod:
 def test_one_way_network():
     method = sr(2, 4)
     assert not method.two_way
-    hr = image(24, 36)
+    hr = picture(24, 36)
     lr = method.downscale(hr, (12, 18))
     assert torch.equal(lr, lr_of(hr, (12, 18)))  # bicubic, whatever the network
     assert torch.equal(method.upscale(lr, (24, 36)), lr.repeat_interleave(2, -1).repeat_interleave(2, -2))
     for size in [(10, 12), (24, 36), (24, 12)]:  # x2.4x3, x1, x1x3
         restored = method.upscale(method.downscale(hr, size), (24, 36))
-        assert restored.shape == hr.shape
-        assert ((restored * 255) - (restored * 255).round()).abs().max() < 1e-4
-
-
-def test_the_smallest_network_that_reaches_the_scale():
+        assert restored.shape == hr.shape and torch.equal(restored, quantise(restored))
     for lr, k in (((24, 36), 2), ((12, 18), 2), ((11, 18), 4), ((12, 9), 4), ((6, 9), 4)):
         assert sr(4, 2).factor((24, 36), lr) == k
     with pytest.raises(UnsupportedSizeError, match=r'no network for a scale of 4\.8; there are x2, x4'):
@@ -115,7 +104,7 @@ def test_the_smallest_network_that_reaches_the_scale():
 @torch.no_grad()
 def test_sizes_that_the_scale_does_not_divide(tmp_path):
     """33 x 45 at x4 is 8 x 11 by the one rule, a true ratio over 4: all methods still serve it."""
-    hr, size = image(33, 45), lr_size((33, 45), 4)
+    hr, size = picture(33, 45), lr_size((33, 45), 4)
     assert max(33 / size[0], 45 / size[1]) > 4
     tiny_net().save(tmp_path / 'net.pth')
     ours = build_method('m', {'type': 'IARN', 'weights': str(tmp_path / 'net.pth')})
@@ -127,7 +116,7 @@ def test_sizes_that_the_scale_does_not_divide(tmp_path):
 
 @torch.no_grad()
 def test_extending_to_a_window_is_cut_off_again():
-    lr = lr_of(image(22, 34), (11, 17))
+    lr = lr_of(picture(22, 34), (11, 17))
     seen = []
     method = sr(2, multiple=8)
     method.nets[2].net.register_forward_pre_hook(lambda net, args: seen.append(args[0]))
@@ -165,7 +154,7 @@ def irn(tmp_path, *scales):
 def test_irn_between_its_scales(tmp_path):
     method = irn(tmp_path, 2, 4)
     assert method.two_way
-    hr, net = image(24, 36), method.nets[2]
+    hr, net = picture(24, 36), method.nets[2]
     lr = method.downscale(hr, (12, 18))
     assert torch.equal(lr, quantise(net.downscale(hr, (12, 18)).lr))
     assert torch.equal(method.upscale(lr, (24, 36)), quantise(net.upscale(lr, (24, 36))))
@@ -177,20 +166,8 @@ def test_irn_between_its_scales(tmp_path):
         assert method.complexity((24, 36), size)['macs_up'] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(('network', 'message'), [
-    ({'type': 'EDSR', 'feat': 3}, 'does not fit network EDSR'),
-    (None, 'does not fit network IRN'),
-])
-def test_networks_that_do_not_fit(tmp_path, network, message):
-    torch.save(Enlarge(2).state_dict(), tmp_path / 'w.pth')
-    entry = {'scale': 2, 'path': str(tmp_path / 'w.pth'), 'network': network}
-    with pytest.raises(OptionError, match=message):
-        build_method('m', {'type': 'SR' if network else 'IRN', 'nets': [entry]})
-
-
 @pytest.mark.parametrize(('options', 'message'), [
     ({'type': 'IARN', 'weights': 'nope.pth'}, r'weights not found: nope\.pth'),
-    ({'type': 'SR', 'nets': [{'scale': 2, 'path': 'nope.pth', 'network': {'type': 'EDSR'}}]}, r'not found: nope\.pth'),
     ({'type': 'SR', 'nets': [{'scale': 2, 'path': 'w.pth', 'network': {'type': 'EDRS'}}]},
      r"methods\.m\.nets\[0\]\.network\.type: 'EDRS' is not registered .*--import.* did you mean .*'EDSR'"),
     ({'type': 'spandrel', 'path': 'nope.pth'}, r'weights not found: nope\.pth'),
@@ -202,6 +179,8 @@ def test_what_is_not_here(tmp_path, monkeypatch, options, message):
     torch.save(Enlarge(2).state_dict(), 'w.pth')
     with pytest.raises(UnavailableError, match=message):
         build_method('m', options)
+    with pytest.raises(OptionError, match='does not fit network IRN'):
+        build_method('m', {'type': 'IRN', 'nets': [{'scale': 2, 'path': 'w.pth'}]})
 
 
 def test_network_of_the_registry_and_fingerprint(tmp_path):
@@ -212,7 +191,7 @@ def test_network_of_the_registry_and_fingerprint(tmp_path):
     torch.save({'params': net.state_dict()}, tmp_path / 'w.pth')
     options = {'type': 'SR', 'nets': [{'scale': 2, 'path': str(tmp_path / 'w.pth'), 'network': network}]}
     method = build_method('m', options)
-    lr = lr_of(image(16, 20), (8, 10))
+    lr = lr_of(picture(16, 20), (8, 10))
     with torch.no_grad():
         assert torch.equal(method.upscale(lr, (16, 20)), quantise(net(lr)))
     before = fingerprint(options, method)
@@ -232,7 +211,7 @@ def test_iarn_is_what_the_rescaler_makes(tmp_path, bits, effort, with_network):
     net = tiny_net(order=2)
     write_weights(tmp_path / 'net_g_latest.pth', net.arch, params=tiny_net(order=2, seed=1).state_dict(),
                   params_ema=net.state_dict())
-    weights, hr, size = str(tmp_path / 'net_g_latest.pth') if with_network else 'none', image(96, 84), (48, 42)
+    weights, hr, size = str(tmp_path / 'net_g_latest.pth') if with_network else 'none', picture(96, 84), (48, 42)
     options = {'type': 'IARN', 'bits': bits, 'weights': weights, 'effort': effort}
     method = build_method('m', options)
     assert method.two_way and method.weights == ((weights, ) if with_network else ())
