@@ -87,8 +87,9 @@ def write(image: np.ndarray, message: bytes, codec: int, k: float) -> np.ndarray
             number, digit = np.divmod(number, np.uint64(r))
             samples[column] = _cells(samples[column], np.uint8(r)) + digit.astype(np.uint8)
     if rest.size:
+        h, w, c = image.shape
         raise OptionError(f'a message of {len(message)} bytes does not fit: at {k:g} bits a sample this image holds '
-                          f'{capacity(*image.shape, k)}')
+                          f'{capacity(h, w, c, k)}')
     head = _HEAD.pack(_MAGIC | VERSION, codec << 6 | eighths - 1, len(message))
     header = np.unpackbits(np.frombuffer(head + _CRC.pack(zlib.crc32(head + message)), np.uint8))
     samples[:_HEADER_SAMPLES] = samples[:_HEADER_SAMPLES] & 0xFE | header
