@@ -11,13 +11,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from basicsr.archs.srresnet_arch import MSRResNet
 from basicsr.utils.registry import ARCH_REGISTRY
-from helpers import picture, tiny_net
+from helpers import picture, randomised, tiny_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from iarn_basicsr.archs.irn import IRN
 from iarn_basicsr.archs.one_way import PaddedNet
 from iarn_basicsr.benchmark.methods import (
     SRMethod,
@@ -32,25 +34,9 @@ from iarn_basicsr.errors import OptionError
 from iarn_basicsr.inference.compare import bicubic_roundtrip
 from iarn_basicsr.inference.rescaler import Rescaler
 from iarn_basicsr.ops.image import quantise, to_pixels
-from iarn_basicsr.ops.resample import bicubic_downscale, bicubic_lr
+from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.ops.size import lr_size
 from iarn_basicsr.zoo.weights import write_weights
-
-
-class Enlarge(nn.Module):
-    """Enlarges by replication after a 3x3 convolution that is the identity: its result is known."""
-
-    def __init__(self, scale: int) -> None:
-        super().__init__()
-        self.scale = scale
-        self.conv = nn.Conv2d(3, 3 * scale**2, 3, padding=1)
-        nn.init.zeros_(self.conv.weight)
-        nn.init.zeros_(self.conv.bias)
-        for c in range(3):
-            self.conv.weight.data[c * scale**2:(c + 1) * scale**2, c, 1, 1] = 1
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.pixel_shuffle(self.conv(x), self.scale)
 
 
 @pytest.mark.parametrize('kind', ['bicubic', 'area', 'lanczos'])
@@ -76,12 +62,8 @@ def test_zero_parameter_methods_by_definition():
     assert torch.equal(lanczos.upscale(hr, (48, 72))[0], quantise(torch.from_numpy(enlarged).permute(2, 0, 1)))
 
 
-def lr_of(hr, size):
-    return quantise(bicubic_downscale(hr, size))
-
-
 def sr(*scales: int, multiple: int = 1) -> SRMethod:
-    return SRMethod({k: PaddedNet(Enlarge(k), k, multiple) for k in scales}, (), torch.device('cpu'))
+    return SRMethod({k: PaddedNet(nn.Upsample(scale_factor=k), k, multiple) for k in scales}, (), torch.device('cpu'))
 
 
 @torch.no_grad()
@@ -90,7 +72,7 @@ def test_one_way_network():
     assert not method.two_way
     hr = picture(24, 36)
     lr = method.downscale(hr, (12, 18))
-    assert torch.equal(lr, lr_of(hr, (12, 18)))  # bicubic, whatever the network
+    assert torch.equal(lr, bicubic_lr(hr, (12, 18)))  # bicubic, whatever the network
     assert torch.equal(method.upscale(lr, (24, 36)), lr.repeat_interleave(2, -1).repeat_interleave(2, -2))
     for size in [(10, 12), (24, 36), (24, 12)]:  # x2.4x3, x1, x1x3
         restored = method.upscale(method.downscale(hr, size), (24, 36))
@@ -116,7 +98,7 @@ def test_sizes_that_the_scale_does_not_divide(tmp_path):
 
 @torch.no_grad()
 def test_extending_to_a_window_is_cut_off_again():
-    lr = lr_of(picture(22, 34), (11, 17))
+    lr = bicubic_lr(picture(22, 34), (11, 17))
     seen = []
     method = sr(2, multiple=8)
     method.nets[2].net.register_forward_pre_hook(lambda net, args: seen.append(args[0]))
@@ -128,22 +110,10 @@ def test_extending_to_a_window_is_cut_off_again():
         method.check((8, 34), (4, 17))
 
 
-def test_operations_of_a_one_way_network():
-    """One 3x3 convolution from 3 to 3 k^2 channels on the LR grid: 27 * 3 per HR pixel at its own scale."""
-    cost = sr(2, 4).complexity((48, 48), (24, 24))
-    assert cost == {'params': 27 * 12 + 12, 'macs_down': 0, 'macs_up': pytest.approx(81)}
-    assert sr(2).complexity((45, 45), (30, 30))['macs_up'] == pytest.approx(27 * 12 * (30 / 45)**2)
-
-
 def irn(tmp_path, *scales):
-    from iarn_basicsr.archs.irn import IRN
     entries = []
     for k in scales:
-        torch.manual_seed(k)
-        net = IRN(scale=k, num_block=1, width=4)
-        for parameter in net.parameters():
-            if parameter.requires_grad:
-                parameter.data.add_(0.02 * torch.randn_like(parameter))
+        net = randomised(IRN(scale=k, num_block=1, width=4), 0.02)
         torch.save({f'module.{n}': v for n, v in net.state_dict().items()}, tmp_path / f'{k}.pth')
         entries.append({'scale': k, 'path': str(tmp_path / f'{k}.pth'),
                         'network': {'type': 'IRN', 'scale': k, 'num_block': 1, 'width': 4}})
@@ -176,7 +146,7 @@ def test_irn_between_its_scales(tmp_path):
 def test_what_is_not_here(tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    torch.save(Enlarge(2).state_dict(), 'w.pth')
+    torch.save(nn.Linear(2, 3).state_dict(), 'w.pth')
     with pytest.raises(UnavailableError, match=message):
         build_method('m', options)
     with pytest.raises(OptionError, match='does not fit network IRN'):
@@ -184,14 +154,12 @@ def test_what_is_not_here(tmp_path, monkeypatch, options, message):
 
 
 def test_network_of_the_registry_and_fingerprint(tmp_path):
-    from basicsr.archs.srresnet_arch import MSRResNet
-
     network = {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 2}
     net = MSRResNet(num_feat=4, num_block=1, upscale=2)
     torch.save({'params': net.state_dict()}, tmp_path / 'w.pth')
     options = {'type': 'SR', 'nets': [{'scale': 2, 'path': str(tmp_path / 'w.pth'), 'network': network}]}
     method = build_method('m', options)
-    lr = lr_of(picture(16, 20), (8, 10))
+    lr = bicubic_lr(picture(16, 20), (8, 10))
     with torch.no_grad():
         assert torch.equal(method.upscale(lr, (16, 20)), quantise(net(lr)))
     before = fingerprint(options, method)
@@ -262,8 +230,8 @@ def own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path / 'modules'))
     monkeypatch.setattr(ARCH_REGISTRY, '_obj_map', dict(ARCH_REGISTRY._obj_map))
-    body = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))
-    torch.save({f'body.{k}': v for k, v in body.state_dict().items()}, 'w.pth')
+    conv = nn.Conv2d(3, 12, 3, padding=1)
+    torch.save({f'body.0.{k}': v for k, v in conv.state_dict().items()}, 'w.pth')
     return {'type': 'SR', 'nets': [{'scale': 2, 'path': 'w.pth', 'network': {'type': 'FileNet'}}]}
 
 
@@ -279,7 +247,8 @@ def test_a_network_of_a_file_and_one_of_a_module(own):
     assert 'ModuleNet' in ARCH_REGISTRY
     method = build_method('mine', own)
     assert method.complexity((32, 48), (16, 24)) == {'params': 27 * 12 + 12, 'macs_down': 0,
-                                                     'macs_up': pytest.approx(81)}
+                                                     'macs_up': pytest.approx(81)}  # 27 * 3 at its own scale
+    assert method.complexity((45, 45), (30, 30))['macs_up'] == pytest.approx(27 * 12 * (30 / 45)**2)
     before = fingerprint(own, method)
     Path('my_net.py').write_text('\n')
     assert fingerprint(own, method) != before
