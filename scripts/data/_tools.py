@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from os import path as osp
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,16 +114,21 @@ def encode_png(image: np.ndarray, compression: int) -> bytes:
     return cv2.imencode('.png', bgr, [cv2.IMWRITE_PNG_COMPRESSION, compression])[1].tobytes()
 
 
-def read_ahead(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """``map`` in threads (OpenCV releases the interpreter's lock), in order, at most 2 x workers items ahead."""
-    pool = ThreadPoolExecutor(workers)
+def read_ahead(function: Callable[[T], R], items: Iterable[T], workers: int, failures: list[str]) -> Iterator[R]:
+    """``map`` in threads (OpenCV releases the interpreter's lock), in order, at most 2 x workers items ahead.
+
+    Items for which it raises ``OSError`` are passed over, and the reasons put into ``failures``.
+    """
+    pool, queue = ThreadPoolExecutor(workers), iter(items)
     try:
-        waiting = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
+        waiting = deque(pool.submit(function, item) for item in islice(queue, 2 * workers))
         while waiting:
-            yield waiting.popleft().result()
+            try:
+                result = waiting.popleft().result()
+            except OSError as error:
+                failures.append(str(error))
+            else:
+                yield result
+            waiting.extend(pool.submit(function, item) for item in islice(queue, 1))
     finally:
         pool.shutdown(cancel_futures=True)

@@ -51,20 +51,14 @@ def extract(args: argparse.Namespace) -> list[str]:
     left = {stem: image for stem, image in images.items() if not finished(stem, *image, window, there)}
     failures, made = [], 0
 
-    def cut(stem: str) -> tuple[str, list[bytes] | OSError]:
+    def cut(stem: str) -> tuple[str, list[bytes]]:
         source, name = left[stem]
-        try:
-            image = source.read(name)
-        except OSError as error:
-            return stem, error
+        image = source.read(name)
         rows, columns = (starts(n, *window) for n in image.shape[:2])
         return stem, [encode_png(image[y:y + args.crop, x:x + args.crop], args.compression)
                       for y in rows for x in columns]
 
-    for stem, pieces in tqdm(read_ahead(cut, left, args.workers), total=len(left), unit='image'):
-        if isinstance(pieces, OSError):
-            failures.append(str(pieces))
-            continue
+    for stem, pieces in tqdm(read_ahead(cut, left, args.workers, failures), total=len(left), unit='image'):
         for index, content in enumerate(pieces, 1):
             save_bytes(content, osp.join(args.output, NAME.format(stem, index)))
         made += len(pieces)

@@ -49,9 +49,8 @@ def make(args: argparse.Namespace) -> list[str]:
     """Write all sets that the source has, once all of them are known to be complete."""
     sets: dict[str, dict[str, bytes]] = {}
     for name, content in members(args.source):
-        match = SELFEXSR.search(name) or BSDS500.search(name)
-        if match:
-            sets.setdefault(SETS.get(match[1], match[1]), {})[match[2] + match[3]] = content
+        match = wanted(name)
+        sets.setdefault(SETS.get(match[1], match[1]), {})[match[2] + match[3]] = content
     if not sets:
         raise OptionError(f'{args.source!r} holds neither data/SET/image_SRF_2 (SelfExSR) nor images/train, test and '
                           'val (BSDS500)')
@@ -75,17 +74,21 @@ def make(args: argparse.Namespace) -> list[str]:
     return []
 
 
+def wanted(name: str) -> re.Match[str] | None:
+    """Set, name and ending of a file that belongs to one."""
+    return SELFEXSR.search(name) or BSDS500.search(name)
+
+
 def members(source: str) -> Iterator[tuple[str, bytes]]:
     """(name with /, content) of the files of a folder or an archive that belong to a set.
 
     Raises:
         OptionError: if the source is missing, not an archive, or damaged.
     """
-    wanted = (SELFEXSR.search, BSDS500.search)
     if osp.isdir(source):
         for path in sorted(Path(source).rglob('*')):
             name = path.relative_to(source).as_posix()
-            if any(search(name) for search in wanted) and path.is_file():
+            if wanted(name) and path.is_file():
                 yield name, path.read_bytes()
         return
     if not osp.isfile(source):
@@ -94,12 +97,12 @@ def members(source: str) -> Iterator[tuple[str, bytes]]:
         if zipfile.is_zipfile(source):
             with zipfile.ZipFile(source) as archive:
                 for name in archive.namelist():
-                    if any(search(name) for search in wanted):
+                    if wanted(name):
                         yield name, archive.read(name)
             return
         with tarfile.open(source) as archive:
             for member in archive:
-                if member.isfile() and any(search(member.name) for search in wanted):
+                if member.isfile() and wanted(member.name):
                     yield member.name, archive.extractfile(member).read()
             while archive.fileobj.read(2**20):  # the checksum of a .tgz follows the last member
                 pass

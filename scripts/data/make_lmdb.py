@@ -79,27 +79,21 @@ def pack(args: argparse.Namespace) -> list[str]:
 def fill(partial: str, images: dict[str, tuple[ImageSource, str]], workers: int) -> tuple[list[str], list[str]]:
     """Store all images; returns their lines of ``meta_info.txt``, and what could not be read."""
 
-    def load(key: str) -> tuple[str, str, bytes] | OSError:
+    def load(key: str) -> tuple[str, str, bytes]:
         source, name = images[key]
         path = source.path(name)
-        try:
-            height, width, channels = source.read(name).shape
-            if not cv2.haveImageReader(path):
-                return OSError(f'{path!r}: OpenCV, which decodes an LMDB in training, does not know this kind: save it '
-                               'as a PNG')
-            with open(path, 'rb') as file:
-                return key, f'{key}.png ({height},{width},{channels}) 1\n', file.read()
-        except OSError as error:
-            return error
+        height, width, channels = source.read(name).shape
+        if not cv2.haveImageReader(path):
+            raise OSError(f'{path!r}: OpenCV, which decodes an LMDB in training, does not know this kind: save it as '
+                          'a PNG')
+        with open(path, 'rb') as file:
+            return key, f'{key}.png ({height},{width},{channels}) 1\n', file.read()
 
     total = sum(osp.getsize(source.path(name)) for source, name in images.values())
     lines, failures = [], []
     with lmdb.open(partial, map_size=total * 5 // 4 + len(images) * 8192 + 2**24, sync=False) as environment:
-        for item in tqdm(read_ahead(load, sorted(images), workers), total=len(images), unit='image'):
-            if isinstance(item, OSError):
-                failures.append(str(item))
-                continue
-            key, line, content = item
+        loaded = read_ahead(load, sorted(images), workers, failures)
+        for key, line, content in tqdm(loaded, total=len(images), unit='image'):
             lines.append(line)
             with environment.begin(write=True) as transaction:
                 transaction.put(key.encode('ascii'), content)

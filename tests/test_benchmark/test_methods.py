@@ -168,9 +168,6 @@ def test_network_of_the_registry_and_fingerprint(tmp_path):
     assert fingerprint(options, method) != before
 
 
-# -------------------------------------------------------------------------------------------------- IARN and payload
-
-
 @pytest.mark.parametrize(('bits', 'effort', 'with_network'), [(0, 0, True), (1, 2, True), (2.5, 0, False),
                                                               (0, 0, False)])
 @torch.no_grad()
@@ -202,9 +199,6 @@ def test_cost_of_a_payload(tmp_path):
     for bits, effort, passes in ((0, 0, 1), (1, 0, 2), (1, 5, 18)):
         method = build_method('m', {'type': 'IARN', 'bits': bits, 'effort': effort, **weights})
         assert method.complexity((96, 84), (48, 42)) == {**alone, 'macs_down': passes * alone['macs_down']}
-
-
-# ----------------------------------------------------------------------------------------------- networks of one's own
 
 
 NETWORK = """

@@ -42,9 +42,6 @@ def save(net: nn.Module, path: Path) -> str:
     return str(path)
 
 
-# ------------------------------------------------------------------------------------------------------- computing
-
-
 @pytest.mark.parametrize(('kind', 'options', 'scale'), [
     ('Compact', {'upscale': 3}, 3), ('ESRGAN', {'in_nc': 12, 'scale': 4, 'shuffle_factor': 2}, 2),
     ('DnCNN', {'in_nc': 3, 'out_nc': 3}, 1),
@@ -92,9 +89,6 @@ def test_reach_and_resize():
     assert torch.equal(resized(x, (6, 9)), bicubic_downscale(x, (6, 9)))
     assert torch.equal(resized(x, (24, 30)), bicubic_upscale(x, (24, 30)))
     assert torch.equal(resized(x, (6, 30)), bicubic_upscale(bicubic_downscale(x, (6, 18)), (6, 30)))
-
-
-# ---------------------------------------------------------------------------------------------------------- refused
 
 
 def test_weights_that_fit_no_network(tmp_path):

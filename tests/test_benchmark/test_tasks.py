@@ -27,9 +27,6 @@ def rgb_of(image: torch.Tensor) -> np.ndarray:
     return to_pixels(image)[0]
 
 
-# -------------------------------------------------------------------------------------------------------------- codecs
-
-
 @pytest.mark.parametrize('form', ['jpeg', 'webp', 'avif'])
 def test_quality_and_format_are_those_asked_for(form):
     rgb = make_image(*SIZE, 0)
@@ -45,9 +42,6 @@ def test_quality_and_format_are_those_asked_for(form):
 def test_the_best_that_fits():
     lengths = [len(tasks.best_fit(lambda q: bytes(10 * q), budget, 1)) for budget in (9, 10, 425, 429, 1000, 5000)]
     assert lengths == [0, 10, 420, 420, 1000, 1000]
-
-
-# ------------------------------------------------------------------------------------------------------------- quality
 
 
 @torch.no_grad()
@@ -79,9 +73,6 @@ def test_bits_trade_the_lr_for_the_hr():
     assert low[0] == 100 and low == sorted(low, reverse=True)
     assert far[0] == 0 and far == sorted(far)
     assert restored[2] > restored[0] + 1
-
-
-# -------------------------------------------------------------------------------------------------------------- others
 
 
 def test_cycles_of_a_projection_and_of_a_blur():
