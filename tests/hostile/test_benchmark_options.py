@@ -8,7 +8,6 @@ import math
 import pytest
 from hostile.option_files import BENCHMARK, MISSING, changed, renamed
 
-from iarn_basicsr.benchmark.run import main
 from iarn_basicsr.config.benchmark_schema import check_benchmark
 from iarn_basicsr.errors import OptionError
 
@@ -76,14 +75,3 @@ def test_accepted(place, value):
     before = copy.deepcopy(options)
     check_benchmark(options)
     assert options == before
-
-
-@pytest.mark.parametrize(('text', 'words'), [
-    (b'- a', 'is not an option file'), (b'name: 5', 'name: 5; expected text')])
-def test_the_command_ends_with_one_line(tmp_path, monkeypatch, capsys, text, words):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'options.yml').write_bytes(text)
-    assert main(['-opt', 'options.yml']) == 2
-    shown = capsys.readouterr()
-    assert shown.out == '' and shown.err.startswith('iarn-benchmark: ') and shown.err.count('\n') == 1
-    assert words in shown.err and [p.name for p in tmp_path.iterdir()] == ['options.yml']
