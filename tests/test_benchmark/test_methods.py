@@ -98,9 +98,7 @@ def test_sizes_that_the_scale_does_not_divide(tmp_path):
 
 @torch.no_grad()
 def test_extending_to_a_window_is_cut_off_again():
-    lr = bicubic_lr(picture(22, 34), (11, 17))
-    seen = []
-    method = sr(2, multiple=8)
+    lr, seen, method = bicubic_lr(picture(22, 34), (11, 17)), [], sr(2, multiple=8)
     method.nets[2].net.register_forward_pre_hook(lambda net, args: seen.append(args[0]))
     assert torch.equal(method.upscale(lr, (22, 34)), sr(2).upscale(lr, (22, 34)))
     assert seen[0].shape[-2:] == (16, 24)
