@@ -237,7 +237,7 @@ def test_lr_goes_on(script, hr, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(('output', 'scales', 'message'), [
     ('lr', ['2', '3'], 'put {scale}'),
     ('lr_{skale}', ['2'], 'the only placeholders'),
-    ('lr', ['two'], 'not understood'),
+    ('lr', ['two'], "scales: ['two']; expected"),
     ('hr/{scale}', ['2'], 'inside the input folder'),
 ])
 def test_lr_refuses(script, hr, output, scales, message, capsys):
