@@ -16,6 +16,7 @@ import yaml
 from hypothesis import settings
 
 from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.ops.image import to_tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2'
@@ -33,6 +34,11 @@ def make_image(height: int, width: int, seed: int) -> np.ndarray:
     image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     cv2.circle(image, (width // 2, height // 2), height // 4, (250, 20, 90), -1)
     return image
+
+
+def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """``make_image`` as networks take it: (1, 3, H, W) in [0, 1]."""
+    return to_tensor(make_image(height, width, seed))[None]
 
 
 def train_options(hr: Path, name: str = 'run') -> dict[str, Any]:

@@ -181,8 +181,8 @@ def test_options_are_checked_without_building_the_model(make_options):
             ({'train': {'cuda_graph': True}}, 'train.cuda_graph: true needs datasets.train.lq_size'),
             ({'train': {'grad_accumulation': 3}}, 'train.grad_accumulation: 3 parts'),
             ({'path': {'pretrain_network_g': 'none.pth'}}, "weights 'none.pth': no such file"),
-            ({'path': {'pretrain_network_g': 'iarn_x1-4'}, 'network_g': Whole(type='IARN', num_block=3)},
-             'network_g.num_block: 3, but iarn_x1-4 was made with 8')):
+            ({'path': {'pretrain_network_g': 'iarn_light_x1-4'}, 'network_g': Whole(type='IARN', num_block=3)},
+             'network_g.num_block: 3, but iarn_light_x1-4 was made with 4')):
         with pytest.raises(IARNError, match=message):
             check_model(make_options(**sections))
     state = torch.get_rng_state()
