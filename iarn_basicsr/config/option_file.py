@@ -21,12 +21,34 @@ from iarn_basicsr.files import save_text
 
 __all__ = ['copy_option_file', 'override', 'read_option_file']
 
+MOST_BYTES = 10**6  # of a file, and
+MOST_VALUES = 10**5  # of YAML, as if its aliases were written out
 _FLOAT = re.compile(r'^[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+$')  # 1e-4: a number to YAML 1.2 and to people
 _BASED_ON = 'based_on'
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML with ``1e-4`` as a number, and the tag that names this package."""
+    """Plain YAML with ``1e-4`` as a number, and the tag that names this package.
+
+    It counts values as if aliases were written out: a few lines of aliases to aliases can stand for billions.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.count = 0
+        self.counts: dict[int, int] = {}  # by the identity of a node
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        before, is_alias = self.count, self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if is_alias:
+            self.count += self.counts.get(id(node), 1)
+        else:
+            self.count += 1
+            self.counts[id(node)] = self.count - before
+        if self.count > MOST_VALUES:
+            raise yaml.composer.ComposerError(None, None, f'more than {MOST_VALUES} values, with aliases written out')
+        return node
 
 
 def _plugin_tag(loader: yaml.Loader, suffix: str, node: yaml.Node) -> str:
@@ -51,6 +73,8 @@ def read_option_file(path: str, key: str = '-opt', above: tuple[str, ...] = ()) 
     if not osp.isfile(path):
         there = 'is a folder, name an option file' if osp.isdir(path) else 'does not exist'
         raise OptionError(f'{key}: {path!r} {there} (current directory {os.getcwd()})')
+    if osp.getsize(path) > MOST_BYTES:
+        raise OptionError(f'{key}: {path!r} is no option file: it has more than {MOST_BYTES} bytes')
     try:
         opt = _yaml(_text(path))
     except OSError as error:
