@@ -1,4 +1,4 @@
-"""Images of a folder or an LMDB by name, through BasicSR's file clients."""
+"""Images of a folder or an LMDB by name."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import os
 import re
 from contextlib import suppress
 from os import path as osp
+from typing import Any
 
 import cv2
 import lmdb
 import numpy as np
-from basicsr.utils import FileClient
 
-from iarn_basicsr.compat import patch_basicsr
-from iarn_basicsr.config.schema import check_folder
 from iarn_basicsr.errors import ImageError, OptionError
 from iarn_basicsr.files import pictures_below
 from iarn_basicsr.inference.picture_file import eight_bit, read_picture
@@ -22,6 +20,7 @@ __all__ = ['ImageSource', 'jpeg_is_whole']
 
 _SIZE = re.compile(r'\s+\(\d+(, ?\d+)+\).*$')  # what BasicSR's meta files say of an image after its name
 _MARKER = re.compile(rb'\xff[^\x00\xff\xd0-\xd8]', re.DOTALL)  # not stuffing, filling, a restart, nor the beginning
+_environments: dict[str, tuple[int, Any]] = {}  # real path of an LMDB -> (process, environment)
 
 
 class ImageSource:
@@ -41,28 +40,26 @@ class ImageSource:
 
     def __init__(self, root: str, backend: str, meta_info_file: str | None, key: str) -> None:
         self.root, self.backend, self.key = str(root), backend, key
-        self._client: FileClient | None = None  # opened on first use, in the process that uses it
-        self._client_pid = -1
-        check_folder(self.root, backend, key)
+        if not osp.isdir(self.root):
+            raise OptionError(f'{key}: {self.root!r} does not exist or is not a folder (current directory '
+                              f'{os.getcwd()}): write the path of a folder of images or of an .lmdb')
+        if (backend == 'lmdb') != self.root.rstrip('/\\').endswith('.lmdb'):
+            raise OptionError(f'{key}: {self.root!r} does not fit io_backend.type {backend!r}: a path that ends in '
+                              '.lmdb goes with lmdb, any other folder with disk')
         self.names = self._listed(meta_info_file) if meta_info_file else self._found()
         self._known = frozenset(self.names)
         if not self.names:
             raise OptionError(f'{key}: no image in {self.root!r}')
+        missing: list[str] = []
         if backend == 'lmdb':
-            self._check_listed(meta_info_file or osp.join(self.root, 'meta_info.txt'), self._missing_keys())
+            with _environment(self.root).begin() as transaction, transaction.cursor() as cursor:
+                missing = [name for name in self.names if not cursor.set_key(name.encode())]
         elif meta_info_file:
-            self._check_listed(meta_info_file, [n for n in self.names if not osp.exists(self.path(n))])
-
-    def _check_listed(self, meta_info_file: str, missing: list[str]) -> None:
+            missing = [name for name in self.names if not osp.exists(self.path(name))]
         if missing:
-            raise OptionError(f'{self.key}: {len(missing)} of {len(self.names)} images that {meta_info_file!r} lists '
-                              f'are not in {self.root!r}, the first is {missing[0]!r}')
-
-    def _missing_keys(self) -> list[str]:
-        """Listed images that are not in the LMDB."""
-        environment = next(iter(self._open().client._client.values()))
-        with environment.begin() as transaction, transaction.cursor() as cursor:
-            return [name for name in self.names if not name.isascii() or not cursor.set_key(name.encode('ascii'))]
+            listing = meta_info_file or osp.join(self.root, 'meta_info.txt')
+            raise OptionError(f'{key}: {len(missing)} of {len(self.names)} images that {listing!r} lists are not in '
+                              f'{self.root!r}, the first is {missing[0]!r}')
 
     def _listed(self, meta_info_file: str) -> list[str]:
         """Names from a text file in UTF-8, with or without a byte-order mark."""
@@ -101,12 +98,13 @@ class ImageSource:
             OSError: naming the file, or the LMDB and key, if it is missing, cut short or cannot be decoded.
         """
         where = f'key {name!r} of {self.root!r}' if self.backend == 'lmdb' else repr(self.path(name))
-        if self._client is None or self._client_pid != os.getpid():
-            self._client, self._client_pid = self._open(), os.getpid()
-        if self.backend == 'disk' and osp.exists(self.path(name)) and not osp.isfile(self.path(name)):
-            raise OSError(f'{self.key}: image {where} is no regular file')  # reading a pipe may never end
         try:
-            content = self._client.get(self.path(name))
+            if self.backend == 'lmdb':
+                with _environment(self.root).begin() as transaction:
+                    content = transaction.get(name.encode())
+            else:
+                with open(self.path(name), 'rb') as file:
+                    content = file.read()
         except FileNotFoundError:
             content = None
         except lmdb.Error as error:
@@ -124,11 +122,29 @@ class ImageSource:
         raise OSError(f'{self.key}: image {where} cannot be decoded ({len(content)} bytes): '
                       'the file is damaged or not an image')
 
-    def _open(self) -> FileClient:
-        if self.backend == 'disk':
-            return FileClient('disk')
-        patch_basicsr()  # scripts come here without the plugin
-        return FileClient('lmdb', db_paths=self.root)
+
+def _environment(path: str) -> Any:
+    """An open LMDB: one for each path and process, because LMDB can be opened once, and not be used across a fork.
+
+    Raises:
+        OSError: if it is damaged.
+    """
+    real_path = osp.realpath(path)
+    process, environment = _environments.get(real_path, (0, None))
+    if process != os.getpid():
+        if environment is not None:
+            environment.close()  # inherited by fork: this closes the child's copy only
+        try:
+            environment = lmdb.open(path, readonly=True, lock=False, readahead=False)
+        except lmdb.Error as error:
+            raise OSError(f'{path}: not an LMDB, or it is damaged ({error})') from None
+        data = osp.join(path, 'data.mdb')
+        expected = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
+        if osp.isfile(data) and osp.getsize(data) < expected:  # beyond its end a page would be a bus error
+            environment.close()
+            raise OSError(f'{data} is cut short: it has {osp.getsize(data)} bytes of {expected}; copy or make it again')
+        _environments[real_path] = os.getpid(), environment
+    return environment
 
 
 def jpeg_is_whole(content: bytes) -> bool:

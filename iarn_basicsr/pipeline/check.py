@@ -21,7 +21,6 @@ from iarn_basicsr.config.schema import (
     TrainOptions,
     ValOptions,
     check,
-    check_folder,
 )
 from iarn_basicsr.config.sections import check_given
 from iarn_basicsr.data.image_source import ImageSource
@@ -58,7 +57,7 @@ def check_file(opt: Mapping[str, Any], is_train: bool, *, files: bool = True) ->
                 (check_given if from_weights and key == 'network_g' else check)(
                     key, NETWORKS[network['type']], {k: v for k, v in network.items() if k != 'type'})
     check('path', PathOptions, _known(top.path, PathOptions, ours))
-    _check_datasets(top.datasets, is_train, files)
+    datasets = _check_datasets(top.datasets, is_train)
     if is_train:
         check('logger', LoggerOptions, top.logger)
     if ours and is_train:
@@ -67,6 +66,11 @@ def check_file(opt: Mapping[str, Any], is_train: bool, *, files: bool = True) ->
     if ours and (top.val is not None or not is_train):
         check('val', ValOptions, top.val)
         _check_val(top.val or {}, is_train)
+    for section, data in datasets.items() if files else ():
+        for key, roots in (('dataroot_gt', [data.dataroot_gt]), ('dataroot_lq', data.lq_roots().values())):
+            listed = data.meta_info_file if key == 'dataroot_gt' or not data.dataroot_gt else None
+            for root in filter(None, roots):
+                ImageSource(root, data.io_backend.type, listed, f'{section}.{key}')
 
 
 def _known(options: Mapping[str, Any], kind: type[Options], strict: bool) -> Mapping[str, Any]:
@@ -75,25 +79,22 @@ def _known(options: Mapping[str, Any], kind: type[Options], strict: bool) -> Map
     return options if strict else {k: v for k, v in options.items() if k in known or not isinstance(k, str)}
 
 
-def _check_datasets(datasets: Mapping[str, Any], is_train: bool, files: bool) -> None:
-    """Every data set, by the names that BasicSR's pipelines know."""
+def _check_datasets(datasets: Mapping[str, Any], is_train: bool) -> dict[str, Any]:
+    """Every data set, by the names that BasicSR's pipelines know; returns the options of ours by section."""
     phases = ('train', 'val') if is_train else ('train', 'val', 'test')  # a training file can be tested
     if is_train and 'train' not in datasets:
         raise OptionError('datasets: train is missing')
     if not is_train and not datasets.keys() - {'train'}:
         raise OptionError('datasets: nothing to test; expected test_1, test_2, ...')
+    ours = {}
     for phase, options in datasets.items():
         section, kind = dotted('datasets', phase), phase.partition('_')[0]
         if kind not in phases or (kind == 'train' != phase):
             raise OptionError(f'{section}: no data set of this name is read; {suggestion(phase, phases)}')
         _named(section, options, DATASET_REGISTRY)
         if options['type'] == 'ArbitraryScaleDataset':
-            values = check(section, TrainDatasetOptions if kind == 'train' else EvalDatasetOptions, options)
-            for key, roots in (('dataroot_gt', [values.dataroot_gt]), ('dataroot_lq', [*values.lq_roots().values()])):
-                for root in filter(None, roots if files else ()):
-                    check_folder(root, values.io_backend.type, f'{section}.{key}')
-                    if values.meta_info_file and (key == 'dataroot_gt' or not values.dataroot_gt):
-                        ImageSource(root, values.io_backend.type, values.meta_info_file, f'{section}.{key}')
+            ours[section] = check(section, TrainDatasetOptions if kind == 'train' else EvalDatasetOptions, options)
+    return ours
 
 
 def _check_val(val: Mapping[str, Any], is_train: bool) -> None:
