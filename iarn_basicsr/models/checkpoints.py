@@ -100,18 +100,14 @@ class Checkpoints(SRModel):
         fill(net, state, file, strict=strict)
 
     @master_only
-    def save_network(self, net: Any, net_label: str, current_iter: int, param_key: Any = 'params') -> None:
-        """BasicSR's ``params`` and ``params_ema``, and ``arch``, from which the network can be rebuilt."""
-        nets = net if isinstance(net, list) else [net]
-        keys = param_key if isinstance(param_key, list) else [param_key]
-        bare = [self.get_bare_model(wrapped) for wrapped in nets]
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Weights with the architecture, and the state that a resumed run needs; at the end (-1) weights alone."""
+        net, path = self.get_bare_model(self.net_g), self.opt['path']
+        weights = {'params': net.state_dict()}
+        if hasattr(self, 'net_g_ema'):
+            weights['params_ema'] = self.net_g_ema.state_dict()
         name = 'latest' if current_iter == -1 else current_iter
-        write_weights(osp.join(self.opt['path']['models'], f'{net_label}_{name}.pth'), bare[0].arch,
-                      **{key: one.state_dict() for key, one in zip(keys, bare)})
-
-    @master_only
-    def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """What a resumed run needs beside the weights."""
+        write_weights(osp.join(path['models'], f'net_g_{name}.pth'), net.arch, **weights)
         if current_iter == -1:
             return
         # PyTorch before 2.4 loads no Counter where nothing is executed
@@ -119,7 +115,7 @@ class Checkpoints(SRModel):
                       for s in self.schedulers]
         save_torch({'epoch': epoch, 'iter': current_iter, 'optimizers': [o.state_dict() for o in self.optimizers],
                     'schedulers': schedulers, 'skipped': self.skipped},
-                   osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+                   osp.join(path['training_states'], f'{current_iter}.state'))
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Resume from a state with the schedule of the option file, so that a run may be made longer.

@@ -99,24 +99,11 @@ def _ctrl_c_ends_at_once(program: str) -> Iterator[None]:
 
 @contextmanager
 def _logging_to_terminal(program: str) -> Iterator[None]:
-    """Print what the package logs, and say once if a log cannot be written, on a full disk for example."""
-    failed: set[logging.Handler] = set()
-    stock = logging.Handler.handleError
-
-    def handle_error(self: logging.Handler, record: logging.LogRecord) -> None:
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            stock(self, record)
-        elif self not in failed:
-            failed.add(self)
-            print_now(f'the log cannot be written: {error}')
-
+    """Print what the package logs."""
     logger, terminal = logging.getLogger('iarn_basicsr'), logging.StreamHandler()
     terminal.setFormatter(logging.Formatter(f'{program}: %(message)s'))
     logger.addHandler(terminal)
-    logging.Handler.handleError = handle_error  # type: ignore[method-assign]
     try:
         yield
     finally:
-        logging.Handler.handleError = stock  # type: ignore[method-assign]
         logger.removeHandler(terminal)

@@ -72,13 +72,12 @@ def test_nothing_trained_yet(options, ends, tmp_path):
 
 
 @pytest.mark.parametrize(('program', 'sections', 'message'), [
-    ('train', {'network_g': {'max_scale': 2.0}}, 'datasets.train.scale_range: x3 is out of range for network_g'),
     ('train', {'num_gpu': 2}, 'num_gpu: 2 without a launcher'),
     ('train', {'path': {'pretrain_network_g': 'bare.pth'}}, 'bare.pth does not fit network_g: '),
-    ('test', {'path': {'pretrain_network_g': 'bare.pth'}}, 'bare.pth does not fit network_g: '),
     ('test', {'network_g': {'max_scale': 2.5}, 'scale': 3, 'path': {'pretrain_network_g': 'bare.pth'}},
      'datasets.test_1.scale: x3 is out of range for network_g'),
-    ('test', {}, "path.pretrain_network_g: no weights to test: "),
+    ('train', {'datasets': {'val': {'name': 'val', 'type': 'ArbitraryScaleDataset', 'dataroot_gt': 'experiments',
+                                    'scales': [2]}}}, "datasets.val.dataroot_gt: no image in 'experiments'"),
 ])
 def test_what_the_model_would_refuse_leaves_all_as_it_is(tmp_path, options, ends, monkeypatch, program, sections,
                                                          message):
@@ -99,19 +98,26 @@ def test_what_the_model_would_refuse_leaves_all_as_it_is(tmp_path, options, ends
 
 
 def test_design_that_only_the_weights_say(tmp_path, options, pipeline):
-    """``type`` alone, of either network: training starts from the file, and a test takes it."""
-    IRN(scale=2, num_block=1, width=4).save(tmp_path / 'irn.pth')
+    """``type`` alone: training starts from the file, and a test takes it."""
+    path = {'pretrain_network_g': str(tmp_path / 'irn.pth')}
+    IRN(scale=2, num_block=1, width=4).save(path['pretrain_network_g'])
     options['datasets']['train'].update(scale_range=[2, 2], asymmetric_prob=0)
     options['datasets']['val']['scales'] = [2]
     options['train']['total_iter'] = 1
-    for kind, weights in (('IRN', str(tmp_path / 'irn.pth')), ('IARN', 'iarn_light_x1-4')):
-        options.update(network_g={'type': kind}, path={'pretrain_network_g': weights}, name=kind)
-        pipeline('test', write_yaml(as_test(options, pretrain_network_g=weights), tmp_path / 'test.yml'))
-        assert (tmp_path / 'results' / kind / 'metrics' / f'val_{kind}.json').exists()
-    options.update(network_g={'type': 'IRN'}, path={'pretrain_network_g': str(tmp_path / 'irn.pth')}, name='irn')
+    options.update(network_g={'type': 'IRN'}, path=path)
+    pipeline('test', write_yaml(as_test(options, **path), tmp_path / 'test.yml'))
+    assert (tmp_path / 'results' / 'run' / 'metrics' / 'val_run.json').exists()
     pipeline('train', write_yaml(options, tmp_path / 'train.yml'))
-    trained = torch.load(tmp_path / 'experiments' / 'irn' / 'models' / 'net_g_latest.pth', weights_only=True)
-    assert trained['arch']['scale'] == 2 and trained['arch']['num_block'] == 1
+    arch = load(tmp_path / 'experiments' / 'run', 'models/net_g_latest.pth')['arch']
+    assert arch['scale'] == 2 and arch['num_block'] == 1
+
+
+def test_runs_of_one_name_in_the_same_second(tmp_path, options, ends, monkeypatch):
+    """The second one cannot put the folder of the first one away."""
+    monkeypatch.setattr('basicsr.utils.misc.get_time_str', lambda: 'now')
+    for folder in ('run', 'run_archived_now'):
+        (tmp_path / 'experiments' / folder / 'models').mkdir(parents=True)
+    assert "name: 'run': another run of this name has started in the same second" in ends(options)
 
 
 def test_debug_without_validation_and_without_a_state(tmp_path, options, pipeline):
@@ -143,7 +149,8 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, image_folder, pipelin
     """To the bit, resumed at the end of an epoch and in the middle of one, whatever the random generators hold."""
     options = train_options(image_folder('hr', [(32, 40), (24, 26), (20, 30), (18, 18)]), 'whole')
     options['datasets']['train'].update(dataset_enlarge_ratio=1.5, curriculum={'start': 2, 'hold': 1, 'widen': 4})
-    options['train'].update(total_iter=7, scheduler={'type': 'MultiStepLR', 'milestones': [2, 5], 'gamma': 0.5})
+    options['train'].update(total_iter=7, scheduler={'type': 'MultiStepLR', 'milestones': [2, 5], 'gamma': 0.5},
+                            grad_accumulation=2, jpeg={'prob': 0.8, 'quality': [30, 95]})
     options['logger']['save_checkpoint_freq'] = 7
     whole, parts = tmp_path / 'experiments' / 'whole', tmp_path / 'experiments' / 'parts'
     pipeline('train', write_yaml(options, tmp_path / 'whole.yml'))
