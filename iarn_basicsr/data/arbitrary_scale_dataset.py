@@ -18,7 +18,7 @@ from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.ops.size import Size, lr_size, scale_label
 
 from .augment import shrunk, source_size, with_noise
-from .image_source import ImageSource
+from .image_source import image_sources
 from .schedule import Draw, ScaleSchedule, batches_per_epoch, epoch_draws, generator
 
 __all__ = ['ArbitraryScaleDataset']
@@ -55,11 +55,7 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         self.options, self.scales = o, [*(o.scales or ())]
         if self.train:
             self.schedule, self.batch_size = ScaleSchedule(o), o.batch_size_per_gpu
-        self.gt = ImageSource(o.dataroot_gt, o.io_backend.type, o.meta_info_file, f'{self.name}.dataroot_gt') \
-            if o.dataroot_gt else None
-        meta = None if self.gt else o.meta_info_file
-        self.lq = {scale: ImageSource(root, o.io_backend.type, meta, f'{self.name}.dataroot_lq')
-                   for scale, root in o.lq_roots().items()}
+        self.gt, self.lq = image_sources(o, self.name)
         self.names = self.gt.names if self.gt else next(iter(self.lq.values())).names
 
     def __len__(self) -> int:

@@ -12,11 +12,12 @@ import cv2
 import lmdb
 import numpy as np
 
+from iarn_basicsr.config.schema import DatasetOptions
 from iarn_basicsr.errors import ImageError, OptionError
 from iarn_basicsr.files import pictures_below
 from iarn_basicsr.inference.picture_file import eight_bit, read_picture
 
-__all__ = ['ImageSource', 'jpeg_is_whole']
+__all__ = ['ImageSource', 'image_sources', 'jpeg_is_whole']
 
 _SIZE = re.compile(r'\s+\(\d+(, ?\d+)+\).*$')  # what BasicSR's meta files say of an image after its name
 _MARKER = re.compile(rb'\xff[^\x00\xff\xd0-\xd8]', re.DOTALL)  # not stuffing, filling, a restart, nor the beginning
@@ -121,6 +122,14 @@ class ImageSource:
                 return eight_bit(read_picture(self.path(name)).rgb)
         raise OSError(f'{self.key}: image {where} cannot be decoded ({len(content)} bytes): '
                       'the file is damaged or not an image')
+
+
+def image_sources(options: DatasetOptions, section: str) -> tuple[ImageSource | None, dict[str, ImageSource]]:
+    """HR images, if there are some, and the LR images by the name of their scale; raises as ``ImageSource`` does."""
+    gt, kind, meta = options.dataroot_gt, options.io_backend.type, options.meta_info_file
+    return (ImageSource(gt, kind, meta, f'{section}.dataroot_gt') if gt else None,
+            {scale: ImageSource(root, kind, None if gt else meta, f'{section}.dataroot_lq')
+             for scale, root in options.lq_roots().items()})
 
 
 def _environment(path: str) -> Any:

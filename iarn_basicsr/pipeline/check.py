@@ -23,7 +23,6 @@ from iarn_basicsr.config.schema import (
     check,
 )
 from iarn_basicsr.config.sections import check_given
-from iarn_basicsr.data.image_source import ImageSource
 from iarn_basicsr.errors import OptionError, dotted, shortened, suggestion
 
 __all__ = ['check_file']
@@ -35,11 +34,13 @@ SCHEDULERS = {'MultiStepLR': lr_scheduler.MultiStepRestartLR, 'MultiStepRestartL
 OF_THE_MODEL = {'img', 'img2', 'compare', 'crop_border', 'better'}  # of a metric: given or read by IARNModel
 
 
-def check_file(opt: Mapping[str, Any], is_train: bool, *, files: bool = True) -> None:
-    """Check every key and value of an option file before anything is built or written, and with ``files`` the folders
-    and what a ``meta_info_file`` lists.
+def check_file(opt: Mapping[str, Any], is_train: bool) -> dict[str, Any]:
+    """Check every key and value of an option file before anything is built or written.
 
     Sections of models, networks and data sets of other packages pass unread, but for names and arguments.
+
+    Returns:
+        the options of our data sets by section.
 
     Raises:
         OptionError: for the first that is wrong: key, value, what would be right and what is near.
@@ -66,11 +67,7 @@ def check_file(opt: Mapping[str, Any], is_train: bool, *, files: bool = True) ->
     if ours and (top.val is not None or not is_train):
         check('val', ValOptions, top.val)
         _check_val(top.val or {}, is_train)
-    for section, data in datasets.items() if files else ():
-        for key, roots in (('dataroot_gt', [data.dataroot_gt]), ('dataroot_lq', data.lq_roots().values())):
-            listed = data.meta_info_file if key == 'dataroot_gt' or not data.dataroot_gt else None
-            for root in filter(None, roots):
-                ImageSource(root, data.io_backend.type, listed, f'{section}.{key}')
+    return datasets
 
 
 def _known(options: Mapping[str, Any], kind: type[Options], strict: bool) -> Mapping[str, Any]:
