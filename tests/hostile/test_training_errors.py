@@ -9,13 +9,13 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
-import lmdb
 import pytest
-from helpers import make_image, train_options, write_yaml
+from helpers import make_image, make_lmdb, train_options, write_yaml
 from torch._utils import ExceptionWrapper
 
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
@@ -65,18 +65,13 @@ def test_end_of_a_jpeg(flags):
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Path:
+def database(tmp_path: Path, image_folder: Callable[..., Path]) -> Path:
     """An LMDB of two images."""
-    folder = tmp_path / 'hr.lmdb'
-    with lmdb.open(str(folder), map_size=2**24) as environment, environment.begin(write=True) as transaction:
-        for name in ('a', 'b'):
-            transaction.put(name.encode(), png() * 20)
-    (folder / 'meta_info.txt').write_text('a.png (32,40,3) 1\nb.png (32,40,3) 1\n')
-    return folder
+    return make_lmdb(image_folder('hr', [(64, 80)] * 2), tmp_path / 'hr.lmdb')
 
 
 @pytest.mark.parametrize(('size', 'message'), [(-1, '{}/data.mdb is cut short'), (100, '{}: not an LMDB, or it is dam'),
-                                              (None, "image key 'a' of '{}' cannot be decoded")])
+                                              (None, "image key 'image0' of '{}' cannot be decoded")])
 def test_damaged_lmdb(database, size, message):
     file = database / 'data.mdb'
     if size is not None:
@@ -84,13 +79,13 @@ def test_damaged_lmdb(database, size, message):
     else:
         file.write_bytes(file.read_bytes().replace(b'PNG', b'png'))
     with pytest.raises(OSError, match=re.escape(message.replace('{}', str(database)))):
-        ImageSource(str(database), 'lmdb', None, 'key').read('a')
+        ImageSource(str(database), 'lmdb', None, 'key').read('image0')
 
 
 def test_lmdb_without_a_listed_image(database, tmp_path):
     """By its own list or another."""
     for name in ('hr.lmdb/meta_info.txt', 'list.txt'):
-        (tmp_path / name).write_text('a.png (32,40,3) 1\nä.png\n', encoding='utf-8')
+        (tmp_path / name).write_text('image0.png (64,80,3) 1\nä.png\n', encoding='utf-8')
         with pytest.raises(OptionError, match=f"1 of 2 images that '.*{name}' lists are not in .* the first is 'ä'"):
             ImageSource(str(database), 'lmdb', str(tmp_path / 'list.txt') if name == 'list.txt' else None, 'key')
 

@@ -76,14 +76,11 @@ def test_based_on_chain_and_folders(read, tmp_path):
         'lr': 2e-4, 'betas': [0.9, 0.99], 'amp': None, 'luma_opt': {'type': 'MSELoss'}}}
 
 
-def test_plugin_line_is_text(read):
-    name = 'iarn_basicsr.nothing.here'
-    assert read(own=f"plugin: !!python/name:{name} ''\n") == {'plugin': name}
-
-
-def test_numbers_as_people_write_them(read):
-    opt = read(own='a: 1e-4\nb: !!float 1e-4\nc: [5e3, x1e3]\nd: {e: -1.5E+2}\nname: IARN_4k5\n')
-    assert opt == {'a': 1e-4, 'b': 1e-4, 'c': [5000.0, 'x1e3'], 'd': {'e': -150.0}, 'name': 'IARN_4k5'}
+def test_numbers_as_people_write_them_and_the_plugin_as_text(read):
+    opt = read(own='a: 1e-4\nb: !!float 1e-4\nc: [5e3, x1e3]\nd: {e: -1.5E+2}\nname: IARN_4k5\n'
+               "plugin: !!python/name:iarn_basicsr.nothing.here ''\n")
+    assert opt == {'a': 1e-4, 'b': 1e-4, 'c': [5000.0, 'x1e3'], 'd': {'e': -150.0}, 'name': 'IARN_4k5',
+                   'plugin': 'iarn_basicsr.nothing.here'}
 
 
 def test_encodings(read, tmp_path):

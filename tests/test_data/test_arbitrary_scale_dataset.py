@@ -3,12 +3,12 @@
 import pickle
 
 import cv2
-import lmdb
 import numpy as np
 import pytest
 import torch
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.data.data_sampler import EnlargedSampler
+from helpers import make_lmdb
 
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.data.schedule import Draw
@@ -21,17 +21,6 @@ TRAIN = {'name': 'd', 'phase': 'train', 'type': 'ArbitraryScaleDataset', 'gt_siz
          'batch_size_per_gpu': 4, 'num_worker_per_gpu': 0}
 STORED = {key: value for key, value in TRAIN.items() if key != 'scale_range'}  # for training on stored LR images
 EVAL = {'name': 'd', 'phase': 'val', 'type': 'ArbitraryScaleDataset'}
-
-
-def make_lmdb(folder, path):
-    """An LMDB in BasicSR's layout."""
-    env = lmdb.open(str(path), map_size=2**24)
-    with env.begin(write=True) as txn, open(path / 'meta_info.txt', 'w') as meta:
-        for file in sorted(folder.glob('*.png')):
-            txn.put(file.stem.encode(), file.read_bytes())
-            height, width, _ = cv2.imread(str(file)).shape
-            meta.write(f'{file.stem}.png ({height},{width},3) 1\n')
-    env.close()
 
 
 def read(path):
