@@ -139,7 +139,7 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         folder, base = osp.split(name if source.backend == 'lmdb' else osp.splitext(name)[0])
         stem = osp.join(folder, filled(self.options.filename_tmpl, scale, base))
         lq_name = stem if source.backend == 'lmdb' else stem + osp.splitext(name)[1]
-        if source.backend == 'disk' and lq_name not in source:
+        if source.backend == 'disk' and not osp.exists(source.path(lq_name)):
             lq_name = stem + '.png'  # HR may be JPEG; an LR image worth restoring is lossless
         image, path = source.read(lq_name), source.path(lq_name)
         if image.shape[:2] != tuple(size):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from os import path as osp
 from typing import Any
 
@@ -21,7 +22,6 @@ __all__ = ['ImageSource', 'image_sources', 'jpeg_is_whole']
 
 _SIZE = re.compile(r'\s+\(\d+(, ?\d+)+\).*$')  # what BasicSR's meta files say of an image after its name
 _MARKER = re.compile(rb'\xff[^\x00\xff\xd0-\xd8]', re.DOTALL)  # not stuffing, filling, a restart, nor the beginning
-_environments: dict[str, tuple[int, Any]] = {}  # real path of an LMDB -> (process, environment)
 
 
 class ImageSource:
@@ -47,46 +47,41 @@ class ImageSource:
         if (backend == 'lmdb') != self.root.rstrip('/\\').endswith('.lmdb'):
             raise OptionError(f'{key}: {self.root!r} does not fit io_backend.type {backend!r}: a path that ends in '
                               '.lmdb goes with lmdb, any other folder with disk')
-        self.names = self._listed(meta_info_file) if meta_info_file else self._found()
-        self._known = frozenset(self.names)
-        if not self.names:
-            raise OptionError(f'{key}: no image in {self.root!r}')
-        missing: list[str] = []
-        if backend == 'lmdb':
-            with _environment(self.root).begin() as transaction, transaction.cursor() as cursor:
-                missing = [name for name in self.names if not cursor.set_key(name.encode())]
-        elif meta_info_file:
-            missing = [name for name in self.names if not osp.exists(self.path(name))]
-        if missing:
-            listing = meta_info_file or osp.join(self.root, 'meta_info.txt')
-            raise OptionError(f'{key}: {len(missing)} of {len(self.names)} images that {listing!r} lists are not in '
-                              f'{self.root!r}, the first is {missing[0]!r}')
-
-    def _listed(self, meta_info_file: str) -> list[str]:
-        """Names from a text file in UTF-8, with or without a byte-order mark."""
-        if not osp.isfile(meta_info_file):
-            raise OptionError(f'{self.key}: meta_info_file {meta_info_file!r} does not exist')
-        try:
-            with open(meta_info_file, encoding='utf-8-sig') as file:
-                names = [_SIZE.sub('', line.strip()) for line in file if line.strip()]
-        except UnicodeDecodeError:
-            raise OptionError(f'{self.key}: meta_info_file {meta_info_file!r} is not text in UTF-8') from None
-        return [_without_ending(n) for n in names] if self.backend == 'lmdb' else names
-
-    def _found(self) -> list[str]:
-        if self.backend == 'disk':
+        listing = meta_info_file or (osp.join(self.root, 'meta_info.txt') if backend == 'lmdb' else '')
+        if listing and not meta_info_file and not osp.isfile(listing):
+            raise OptionError(f'{key}: {self.root!r} has no meta_info.txt: make the LMDB with '
+                              "scripts/data/make_lmdb.py or BasicSR's create_lmdb.py")
+        if listing:
+            self.names = self._listed(listing) if meta_info_file else sorted(self._listed(listing))
+        else:
             found = pictures_below(self.root)
             for error in found.unreadable:
                 raise error
-            return sorted(found.pictures, key=_without_ending)  # the order of an LMDB of the same images
-        meta = osp.join(self.root, 'meta_info.txt')
-        if not osp.isfile(meta):
-            raise OptionError(f'{self.key}: {self.root!r} has no meta_info.txt: make the LMDB with '
-                              'scripts/data/make_lmdb.py or BasicSR\'s create_lmdb.py')
-        return sorted(self._listed(meta))
+            self.names = sorted(found.pictures, key=osp.splitext)  # the order of an LMDB of the same images
+        if not self.names:
+            raise OptionError(f'{key}: no image in {self.root!r}')
+        missing = self._missing() if listing else []
+        if missing:
+            raise OptionError(f'{key}: {len(missing)} of {len(self.names)} images that {listing!r} lists are not in '
+                              f'{self.root!r}, the first is {missing[0]!r}')
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._known
+    def _listed(self, listing: str) -> list[str]:
+        """Names from a text file in UTF-8, with or without a byte-order mark."""
+        try:
+            with open(listing, encoding='utf-8-sig') as file:
+                names = [_SIZE.sub('', line.strip()) for line in file if line.strip()]
+        except OSError as error:
+            raise OptionError(f'{self.key}: meta_info_file {listing!r} cannot be read ({error.strerror})') from None
+        except UnicodeDecodeError:
+            raise OptionError(f'{self.key}: meta_info_file {listing!r} is not text in UTF-8') from None
+        return [osp.splitext(name)[0] for name in names] if self.backend == 'lmdb' else names
+
+    def _missing(self) -> list[str]:
+        """The names that are not there."""
+        if self.backend == 'disk':
+            return [name for name in self.names if not osp.exists(self.path(name))]
+        with _database(self.root) as transaction, transaction.cursor() as cursor:
+            return [name for name in self.names if not cursor.set_key(name.encode())]
 
     def path(self, name: str) -> str:
         """Full path of an image on disk; the key of one in an LMDB."""
@@ -101,7 +96,7 @@ class ImageSource:
         where = f'key {name!r} of {self.root!r}' if self.backend == 'lmdb' else repr(self.path(name))
         try:
             if self.backend == 'lmdb':
-                with _environment(self.root).begin() as transaction:
+                with _database(self.root) as transaction:
                     content = transaction.get(name.encode())
             else:
                 with open(self.path(name), 'rb') as file:
@@ -132,28 +127,24 @@ def image_sources(options: DatasetOptions, section: str) -> tuple[ImageSource | 
              for scale, root in options.lq_roots().items()})
 
 
-def _environment(path: str) -> Any:
-    """An open LMDB: one for each path and process, because LMDB can be opened once, and not be used across a fork.
+@contextmanager
+def _database(path: str) -> Iterator[Any]:
+    """A transaction of an LMDB, which is opened for it alone (0.1 ms): LMDB must not be used across a fork.
 
     Raises:
         OSError: if it is damaged.
     """
-    real_path = osp.realpath(path)
-    process, environment = _environments.get(real_path, (0, None))
-    if process != os.getpid():
-        if environment is not None:
-            environment.close()  # inherited by fork: this closes the child's copy only
-        try:
-            environment = lmdb.open(path, readonly=True, lock=False, readahead=False)
-        except lmdb.Error as error:
-            raise OSError(f'{path}: not an LMDB, or it is damaged ({error})') from None
+    try:
+        environment = lmdb.open(path, readonly=True, lock=False, readahead=False)
+    except lmdb.Error as error:
+        raise OSError(f'{path}: not an LMDB, or it is damaged ({error})') from None
+    with environment:
         data = osp.join(path, 'data.mdb')
         expected = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
         if osp.isfile(data) and osp.getsize(data) < expected:  # beyond its end a page would be a bus error
-            environment.close()
             raise OSError(f'{data} is cut short: it has {osp.getsize(data)} bytes of {expected}; copy or make it again')
-        _environments[real_path] = os.getpid(), environment
-    return environment
+        with environment.begin() as transaction:
+            yield transaction
 
 
 def jpeg_is_whole(content: bytes) -> bool:
@@ -167,7 +158,3 @@ def jpeg_is_whole(content: bytes) -> bool:
             return True
         place += int.from_bytes(content[place:place + 2], 'big')  # a segment, which may hold a whole JPEG
     return False
-
-
-def _without_ending(name: str) -> str:
-    return osp.splitext(name)[0]

@@ -105,7 +105,7 @@ def in_worker(error: Exception) -> Exception:
 @pytest.mark.parametrize(('error', 'line'), [
     (OptionError('train.x: 3; expected 2'), 'train.x: 3; expected 2'), (OSError('a: b: c'), 'a: b: c'),
     (SizeError('no such size', (1, 1), (2, 2), (3, 3)), 'no such size'), (KeyError('a bug'), None), (TypeError(), None),
-    (RuntimeError('a bug'), None),
+    (FloatingPointError('20 steps'), '20 steps'), (RuntimeError('a bug'), None),
 ])
 def test_line_of_an_error(place, error, line):
     assert one_line(place(error)) == line

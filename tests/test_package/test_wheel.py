@@ -13,6 +13,7 @@ import tarfile
 import venv
 import zipfile
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import basicsr
@@ -100,8 +101,10 @@ def test_metadata(built):
     assert requires['Requires-Python'] == '>=3.9'
     basicsr = next(r for r in requires.get_all('Requires-Dist') if r.startswith('basicsr'))
     assert basicsr.replace(' ', '').replace("'", '"') == 'basicsr>=1.4.2;python_version<"3.13"'
-    assert {line.split()[0] for line in commands.decode().splitlines() if '=' in line} == {
-        'iarn', 'iarn-train', 'iarn-test', 'iarn-benchmark'}
+    lines = [line.split(' = ') for line in commands.decode().splitlines() if '=' in line]
+    points = [EntryPoint(*line, 'console_scripts') for line in lines]
+    assert sorted(p.name for p in points) == ['iarn', 'iarn-benchmark', 'iarn-test', 'iarn-train']
+    assert all(callable(p.load()) for p in points)
 
 
 def test_pictures_and_option_files(python, tmp_path):
