@@ -57,15 +57,6 @@ def test_prefetching_thread_hands_over_an_error():
 WITHOUT_HOOK = [f for f in sys.meta_path if getattr(f, '__name__', '') != 'StandIns']  # an installed copy's, or ours
 
 
-def found(name: str, path: list[str]) -> Any:
-    """The module that the hook finds."""
-    spec = stand_ins.StandIns.find_spec(name, path)
-    assert spec and spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_filters_of_scipy_2(monkeypatch):
     """``scipy.ndimage.filters`` is gone there; BasicSR's NIQE and its landmarks import it."""
     find = PathFinder.find_spec
@@ -87,7 +78,9 @@ def test_filters_of_scipy_2(monkeypatch):
 def test_version_of_a_fresh_checkout(tmp_path):
     (tmp_path / 'VERSION').write_text('1.4.2\n')
     (tmp_path / 'basicsr').mkdir()
-    module = found('basicsr.version', [str(tmp_path / 'basicsr')])
+    spec: Any = stand_ins.StandIns.find_spec('basicsr.version', [str(tmp_path / 'basicsr')])
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
     assert (module.__version__, module.version_info, module.__gitsha__) == ('1.4.2', (1, 4, 2), 'unknown')
 
 

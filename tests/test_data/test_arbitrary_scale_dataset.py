@@ -48,18 +48,6 @@ def test_mod_crop(image_folder):
     assert torch.equal(dataset[0]['gt'], read(folder / 'image0.png')[:, :24, :36])
 
 
-def test_sub_folders_upper_case_and_other_files(image_folder):
-    folder = image_folder('hr', [(20, 20)])
-    image_folder('hr/inner.v2', [(20, 20)])
-    (folder / '.DS_Store').write_bytes(b'\0')
-    (folder / 'broken').symlink_to('nowhere')
-    (folder / 'notes.txt').write_text('not an image')
-    cv2.imwrite(str(folder / 'shout.jpg'), np.zeros((20, 20, 3), np.uint8))
-    (folder / 'shout.jpg').rename(folder / 'SHOUT.JPG')
-    dataset = ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(folder), 'scales': [2]})
-    assert dataset.names == ['SHOUT.JPG', 'image0.png', 'inner.v2/image0.png']
-
-
 def test_gray_and_16_bit_images_become_rgb(tmp_path):
     cv2.imwrite(str(tmp_path / 'gray.png'), np.full((12, 12), 77, np.uint8))
     cv2.imwrite(str(tmp_path / 'deep.png'), np.full((12, 12, 3), 77 * 257, np.uint16))

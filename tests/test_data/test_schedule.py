@@ -50,10 +50,6 @@ def test_every_image_is_drawn_equally_often_and_epochs_differ():
     assert not {d[1] for d in first} & {d[1] for d in second}
 
 
-def test_small_dataset_still_fills_a_batch():
-    assert len(list(epoch_draws(3, 1, 16, 1, 0, 0, 0))) == 16
-
-
 def test_scale_covers_the_range_uniformly_and_a_share_is_asymmetric():
     schedule = scale_schedule(asymmetric_prob=0.25)
     scales = np.array([schedule.scale(step) for step in range(1, 2001)])
