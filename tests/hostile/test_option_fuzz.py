@@ -5,7 +5,7 @@ import random
 
 import pytest
 import yaml
-from hostile.option_files import BENCHMARK, gan, good
+from hostile.option_files import BENCHMARK, FOREIGN, good
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +25,7 @@ VALUES = st.recursive(PLAIN, lambda v: st.lists(v, max_size=3) | st.dictionaries
 CHECKS = {
     'train': (good('train'), lambda o: check_file(o, True)),
     'test': (good('test'), lambda o: check_file(o, False)),
-    'ESRGANModel': (gan(), lambda o: check_file(o, True)),
+    'SRModel': (FOREIGN, lambda o: check_file(o, True)),
     'benchmark': (BENCHMARK, check_benchmark),
 }
 
