@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 from helpers import train_options
 
-__all__ = ['BENCHMARK', 'FOREIGN', 'MISSING', 'changed', 'good']
+__all__ = ['BENCHMARK', 'FOREIGN', 'MISSING', 'changed', 'good', 'renamed']
 
 MISSING = object()
 
@@ -42,6 +42,16 @@ def changed(options, place, value):
         del section[key]
     else:
         section[key] = value
+    return options
+
+
+def renamed(options, place, name):
+    """The options with a key of another name."""
+    *sections, key = place.split('.')
+    section = options
+    for part in sections:
+        section = section[part]
+    section[name] = section.pop(key)
     return options
 
 
