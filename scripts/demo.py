@@ -48,10 +48,6 @@ PATIENCE = 60  # seconds for a training that is told to stop to save
 ITERATION = re.compile(r'iter:\s*([\d,]+), lr:')  # in BasicSR's log
 
 
-class TrainingError(IARNError):
-    """The training ended with an error."""
-
-
 def restore(folder: Path) -> None:
     """The photograph there and back with the released weights, as files, with a figure."""
     start = time.monotonic()
@@ -78,7 +74,7 @@ def train(folder: Path) -> None:
     """Train on the photographs of scikit-image and print what it gave.
 
     Raises:
-        TrainingError: if the training fails; its log says why.
+        IARNError: if the training fails; its log says why.
     """
     run = folder / 'experiments' / NAME
     first = newest_iteration(run)
@@ -93,7 +89,7 @@ def train(folder: Path) -> None:
     done = newest_iteration(run)
     weights = run / 'models' / f'net_g_{done}.pth'
     if not weights.exists():
-        raise TrainingError(f'training was stopped before it saved weights; log: {folder / "train.log"}')
+        raise IARNError(f'training was stopped before it saved weights; log: {folder / "train.log"}')
     trained, hr = Rescaler.load(weights), read_picture(PHOTOGRAPH).rgb
     torch.manual_seed(0)
     untrained = Rescaler(IARN(**trained.net.hparams), 'untrained')
@@ -111,8 +107,7 @@ def command(words: list[str], folder: Path) -> None:
     Ctrl-C does not reach it directly; it is told to stop and given time to save.
     """
     log = folder / 'train.log'
-    hidden = None if '-opt' in words else True  # None: where the output is no terminal
-    with open(log, 'ab') as output, tqdm(total=ITERATIONS, unit='it', leave=False, disable=hidden) as bar:
+    with open(log, 'ab') as output, tqdm(total=ITERATIONS, unit='it', leave=False, disable=None) as bar:
         start = output.tell()
         process = subprocess.Popen([sys.executable, *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=output,
                                    stderr=subprocess.STDOUT, start_new_session=True)
@@ -131,7 +126,7 @@ def command(words: list[str], folder: Path) -> None:
                 process.wait()
             raise
     if process.returncode:
-        raise TrainingError(f'training failed (exit code {process.returncode}); its log says why: {log}')
+        raise IARNError(f'training failed (exit code {process.returncode}); its log says why: {log}')
 
 
 def main(argv: list[str] | None = None) -> int:

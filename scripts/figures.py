@@ -77,11 +77,11 @@ def details(hr: np.ndarray, lr: np.ndarray, restored: np.ndarray, corner: tuple[
             (f'bicubic down and up, {psnr(cubic, hr):.2f} dB', cut(cubic))]
 
 
-def lr_details(rescaler: Rescaler, scales: tuple[str, ...]) -> Iterator[list[Panel]]:
+def lr_details(rescaler: Rescaler) -> Iterator[list[Panel]]:
     """A row for each detail; for each scale the bicubic LR, the LR of IARN, and their difference."""
     for name, corner in LR_DETAILS:
         hr, row = photograph(name), []
-        for scale in map(parse_scale, scales):
+        for scale in map(parse_scale, ('2', '4')):
             size = lr_size(hr.shape[:2], scale)
             cubic, lr = bicubic_roundtrip(hr, size).lr, rescaler.downscale(hr, size=size)
             y, x = (min(round(share * n), n - LR_SIDE) for share, n in zip(corner, size))
@@ -92,10 +92,10 @@ def lr_details(rescaler: Rescaler, scales: tuple[str, ...]) -> Iterator[list[Pan
         yield row
 
 
-def ablation(experiments: Path, dataset: str = 'Set5') -> list[str]:
-    """Markdown: PSNR-Y restored / of the LR against bicubic, of every run and scale."""
+def ablation(experiments: Path) -> list[str]:
+    """Markdown: PSNR-Y restored / of the LR against bicubic on Set5, of every run and scale."""
     runs = json.loads(RESULTS.read_text(encoding='utf-8'))
-    for path in sorted(experiments.glob(f'ablation_*/metrics/{dataset}_{ITERATION}.json')):
+    for path in sorted(experiments.glob(f'ablation_*/metrics/Set5_{ITERATION}.json')):
         runs[path.parents[1].name] = json.loads(path.read_text(encoding='utf-8'))['mean']
     lines = [f'| run | {" | ".join(SCALES)} |', '|---|' + '---:|' * len(SCALES)]
     for name, run in runs.items():
@@ -116,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         print('\n'.join(ablation(args.experiments)))
         return 0
     try:
-        image = sheet(list(lr_details(Rescaler.load(args.weights), ('2', '4'))), zoom=4)
+        image = sheet(list(lr_details(Rescaler.load(args.weights))), zoom=4)
         atomic_write(args.output, partial(image.save, format='PNG', optimize=True))
     except (IARNError, OSError) as error:
         print(f'figures: {error}', file=sys.stderr)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import multiprocessing
 import random
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Callable
 
 import cv2
@@ -14,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.utils import logger as basicsr_logger
-from helpers import make_image, train_options, write_yaml
+from helpers import ROOT, make_image, train_options, write_yaml
 
 import iarn_basicsr.plugin  # noqa: F401  (makes basicsr importable and registers)
 
@@ -48,6 +52,22 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Loads a script, with its folder on the path as when it is run: script('data/make_lr')."""
+    before = set(sys.modules)
+
+    def load(name: str) -> ModuleType:
+        path = ROOT / 'scripts' / name
+        monkeypatch.syspath_prepend(str(path.parent))
+        return importlib.import_module(path.name)
+
+    yield load
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], '__file__', None) or '').startswith(str(ROOT / 'scripts')):
+            del sys.modules[name]
 
 
 @pytest.fixture

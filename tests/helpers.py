@@ -17,6 +17,7 @@ import yaml
 from hypothesis import settings
 
 from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.ops.image import to_tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCHRUN = '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2'
@@ -44,6 +45,11 @@ def make_lmdb(folder: Path, path: Path) -> Path:
     lines = [f'{file.name} ({",".join(map(str, cv2.imread(str(file)).shape))}) 1\n' for file in folder.glob('*.png')]
     (path / 'meta_info.txt').write_text(''.join(lines), encoding='utf-8')
     return path
+
+
+def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """``make_image`` as networks take it: (1, 3, H, W) in [0, 1]."""
+    return to_tensor(make_image(height, width, seed))[None]
 
 
 def train_options(hr: Path, name: str = 'run') -> dict[str, Any]:

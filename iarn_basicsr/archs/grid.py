@@ -105,16 +105,17 @@ class Grid:
 @functools.lru_cache(maxsize=512)
 @torch.inference_mode(False)  # the next call of this size may be for training
 def make_grid(hr: Size, lr: Size, split: str, order: int, dtype: torch.dtype, device: torch.device,
-              window: tuple[AxisWindow, AxisWindow] | None = None) -> Grid:
+              window: tuple[AxisWindow, AxisWindow] | None = None, dense: bool = False) -> Grid:
     """The (cached) grid between two sizes (height, width), or a (vertical, horizontal) window of it.
 
-    ``split`` is the pair (D, U), one of ``ops.resample.PAIRS``, and ``order`` K of the pooling basis.
+    ``split`` is the pair (D, U), one of ``ops.resample.PAIRS``, and ``order`` K of the pooling basis; with ``dense``
+    every matrix is one block.
 
     Raises:
         OptionError: for an unknown pair or an LR size that is out of range.
     """
     window = window or (AxisWindow(0, hr[0], 0, lr[0]), AxisWindow(0, hr[1], 0, lr[1]))
-    vertical, horizontal = (_axis(n, m, split, order, dtype, device, part) for n, m, part in zip(hr, lr, window))
+    vertical, horizontal = (_axis(n, m, split, order, dtype, device, part, dense) for n, m, part in zip(hr, lr, window))
     offsets = [torch.from_numpy(position_offset(n, m)[part.hr_start:part.hr_stop]).to(device, dtype)
                for n, m, part in zip(hr, lr, window)]
     ratios = torch.tensor([m / n for n, m in zip(hr, lr)], dtype=dtype, device=device)
@@ -123,12 +124,12 @@ def make_grid(hr: Size, lr: Size, split: str, order: int, dtype: torch.dtype, de
 
 @functools.lru_cache(maxsize=512)
 def _axis(n: int, m: int, split: str, order: int, dtype: torch.dtype, device: torch.device,
-          window: AxisWindow) -> Axis:
+          window: AxisWindow, dense: bool) -> Axis:
     hr, lr = slice(window.hr_start, window.hr_stop), slice(window.lr_start, window.lr_stop)
     cells = slice(lr.start * order, lr.stop * order)
     (d, u), (p, q) = _pair(split, n, m, drop_tolerance(dtype)), _pooling(n, m, order)
     parts = d[lr, hr], u[hr, lr], p[cells, hr], q[hr, cells]
-    return Axis(hr.stop - hr.start, lr.stop - lr.start, *(AxisMap.from_matrix(m, dtype, device) for m in parts))
+    return Axis(hr.stop - hr.start, lr.stop - lr.start, *(AxisMap.from_matrix(m, dtype, device, dense) for m in parts))
 
 
 _pair = functools.lru_cache(maxsize=8)(pair_matrices)  # whole axes are large; the last few sizes serve many windows
@@ -146,7 +147,7 @@ class PaddedGrid:
     LR-grid network keeps zero padding zero in every step, so the padded image gives the same result as the image.
 
     Args:
-        largest: (H, W), the size of every HR tensor; no axis longer than ``DENSE_LIMIT``, nor ``order`` times ``lr``.
+        largest: (H, W), the size of every HR tensor.
         lr, split, order, dtype, device: as in ``make_grid``.
 
     Attributes:
@@ -156,7 +157,8 @@ class PaddedGrid:
 
     def __init__(self, largest: Size, lr: Size, split: str, order: int, dtype: torch.dtype,
                  device: torch.device) -> None:
-        self._of = functools.partial(make_grid, lr=lr, split=split, order=order, dtype=dtype, device=device)
+        self._of = functools.partial(make_grid, lr=lr, split=split, order=order, dtype=dtype, device=device,
+                                     dense=True)
         self._axes = [_PaddedAxis(n, m, order, dtype, device) for n, m in zip(largest, lr)]
         unknown = [torch.full((n, ), math.nan, dtype=dtype, device=device) for n in largest]
         encoding = ScaleEncoding(unknown[0], unknown[1], torch.zeros(2, dtype=dtype, device=device))

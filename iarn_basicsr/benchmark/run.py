@@ -218,19 +218,18 @@ class Records:
         self.path = path
         self._values: dict[Key, dict[str, Any]] = {}
         os.makedirs(osp.dirname(osp.abspath(path)), exist_ok=True)
-        with open(path, 'a+', encoding='utf-8') as file:
+        with open(path, 'ab+') as file:
             file.seek(0)
-            length = 0
-            for n, line in enumerate(file.read().splitlines(keepends=True), 1):
-                if not line.endswith('\n'):
-                    file.truncate(length)
-                    break
-                length += len(line.encode())
-                try:
-                    record = json.loads(line)
-                    self._values[tuple(record['key'])] = record['values']
-                except (json.JSONDecodeError, KeyError, TypeError):
-                    raise ValueError(f'{path}, line {n} is damaged: remove it, or the file to start anew') from None
+            content = file.read()
+            whole = content[:content.rfind(b'\n') + 1]
+            if whole != content:
+                file.truncate(len(whole))
+        for n, line in enumerate(whole.splitlines(), 1):
+            try:
+                record = json.loads(line)
+                self._values[tuple(record['key'])] = record['values']
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(f'{path}, line {n} is damaged: remove it, or the file to start anew') from None
 
     def get(self, key: Key, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The values of a key; computed and stored first, or why there are none, if they are not there."""

@@ -20,16 +20,17 @@ from PIL import Image
 from torch import Tensor
 
 from iarn_basicsr.inference.picture_file import png_bytes
-from iarn_basicsr.metrics.colour import calculate_ciede2000
-from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, border_of, evaluate
+from iarn_basicsr.metrics.rescaling import DEFAULT_METRICS, evaluate
 from iarn_basicsr.ops.image import full_float32, quantise, to_pixels, to_tensor
 from iarn_basicsr.ops.jpeg import decoded, jpeg_bytes
 from iarn_basicsr.ops.size import Size, lr_size, parse_scale
 
 from .methods import Method, build_method, import_networks, size_of
 
-__all__ = ['BestFit', 'avif_bytes', 'cost', 'cycles', 'files', 'lossy_bytes', 'quality', 'webp_bytes']
+__all__ = ['avif_bytes', 'best_fit', 'cost', 'cycles', 'files', 'lossy_bytes', 'quality', 'webp_bytes']
 
+QUALITY = {**DEFAULT_METRICS, 'lr_ciede2000': {'type': 'calculate_ciede2000', 'compare': 'lr'},
+           'lr_ciede2000_p99': {'type': 'calculate_ciede2000', 'compare': 'lr', 'percentile': 99}}
 PSNR = {name: DEFAULT_METRICS[name] for name in ('psnr_y', 'psnr_rgb')}
 NIQE_BLOCK = 96  # pixels; side of the blocks of which NIQE takes statistics
 NIQE_BLOCKS = 4  # fewer blocks give no statistics: smaller LR images have no NIQE
@@ -39,7 +40,7 @@ def lossy_bytes(rgb: np.ndarray, form: str, quality: int) -> bytes:
     """A ``jpeg``, ``webp`` or ``avif`` file of an image (H, W, 3) uint8, as programs write it: with halved chroma."""
     if form == 'jpeg':
         return jpeg_bytes(rgb, quality)
-    return _saved(rgb, form, quality=quality, **({'max_threads': 1} if form == 'avif' else {}))
+    return _saved(rgb, form, quality=quality, max_threads=1)  # of AVIF; WebP has no such option, and ignores it
 
 
 def avif_bytes(rgb: np.ndarray, quality: int) -> bytes:
@@ -59,29 +60,17 @@ def _saved(rgb: np.ndarray, form: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-class BestFit:
-    """The files of one image (H, W, 3) uint8 by one codec, each made once: the best that fits into a number of bytes.
-
-    Args:
-        make: the file of an image at a quality: ``jpeg_bytes`` or ``avif_bytes``.
-        rgb: the image.
-        lowest: quality; the highest is 100.
-    """
-
-    def __init__(self, make: Callable[[np.ndarray, int], bytes], rgb: np.ndarray, lowest: int = 1) -> None:
-        self._lowest, self._make = lowest, functools.cache(functools.partial(make, rgb))
-
-    def within(self, budget: int) -> bytes:
-        """The file of the highest quality that has at most ``budget`` bytes; empty if none has."""
-        best, low, high = b'', self._lowest, 100
-        while low <= high:
-            middle = (low + high) // 2
-            data = self._make(middle)
-            if len(data) <= budget:
-                best, low = data, middle + 1
-            else:
-                high = middle - 1
-        return best
+def best_fit(make: Callable[[int], bytes], budget: int, lowest: int) -> bytes:
+    """The file of the highest quality, ``lowest`` to 100, that has at most ``budget`` bytes; empty if none has."""
+    best, low, high = b'', lowest, 100
+    while low <= high:
+        middle = (low + high) // 2
+        data = make(middle)
+        if len(data) <= budget:
+            best, low = data, middle + 1
+        else:
+            high = middle - 1
+    return best
 
 
 def _rgb(image: Tensor) -> np.ndarray:
@@ -104,10 +93,7 @@ def quality(method: Method, hr: Tensor, reference: Tensor) -> dict[str, float]:
     size = size_of(reference)
     lr = method.downscale(hr, size)
     low, bicubic = _rgb(lr), _rgb(reference)
-    values = _evaluate((_rgb(method.upscale(lr, size_of(hr))), _rgb(hr)), (low, bicubic), DEFAULT_METRICS)
-    border = min(border_of(size_of(hr), size), (min(size) - 1) // 2)
-    for name, percentile in (('lr_ciede2000', None), ('lr_ciede2000_p99', 99)):
-        values[name] = calculate_ciede2000(low[..., ::-1], bicubic[..., ::-1], border, percentile=percentile)
+    values = _evaluate((_rgb(method.upscale(lr, size_of(hr))), _rgb(hr)), (low, bicubic), QUALITY)
     values.update(lr_bytes=len(png_bytes(low)), lr_bytes_webp=len(webp_bytes(low)),
                   lr_bytes_bicubic=len(png_bytes(bicubic)), hr_pixels=hr.shape[-2] * hr.shape[-1])
     if (size[0] // NIQE_BLOCK) * (size[1] // NIQE_BLOCK) >= NIQE_BLOCKS:
@@ -146,11 +132,12 @@ def files(method: Method, hr: Tensor, size: Size, formats: Sequence[str], qualit
     values: dict[str, float] = {'hr_pixels': hr.shape[-2] * hr.shape[-1]}
     made = {'png': png_bytes(low), 'webp lossless': webp_bytes(low),
             **{f'{form} {q}': lossy_bytes(low, form, q) for form, q in itertools.product(formats, qualities)}}
-    plain = {'jpeg': BestFit(jpeg_bytes, original), 'avif': BestFit(avif_bytes, original, 0)}
+    plain = {codec: (functools.cache(functools.partial(make, original)), lowest)  # each file is made once
+             for codec, make, lowest in (('jpeg', jpeg_bytes, 1), ('avif', avif_bytes, 0))}
     for name, data in made.items():
         values.update(measured(name, data, _rgb(method.upscale(to_tensor(decoded(data))[None].to(lr), size_of(hr)))))
-        for codec, best in plain.items():
-            same = best.within(len(data))
+        for codec, (make, lowest) in plain.items():
+            same = best_fit(make, len(data), lowest)
             values.update(measured(f'{name} as {codec}', same, decoded(same)) if same else {})
     return values
 

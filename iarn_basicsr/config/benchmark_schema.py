@@ -22,10 +22,6 @@ File = Annotated[str, Meta(min_length=1, description='a weight file')]
 # ------------------------------------------------------------------------------------------------------------ methods
 
 
-class InterpolationOptions(Options):
-    """Type ``bicubic``, ``area`` or ``lanczos``: no options."""
-
-
 class IARNMethodOptions(Options):
     """Type ``IARN``."""
 
@@ -63,7 +59,7 @@ class SpandrelOptions(Options):
 
 METHODS: dict[str, type[Options]] = {
     'IARN': IARNMethodOptions, 'IRN': NetsOptions, 'SR': NetsOptions, 'spandrel': SpandrelOptions,
-    **dict.fromkeys(('bicubic', 'area', 'lanczos'), InterpolationOptions),
+    **dict.fromkeys(('bicubic', 'area', 'lanczos'), Options),  # they have none
 }
 
 

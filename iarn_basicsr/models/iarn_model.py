@@ -119,7 +119,8 @@ class IARNModel(Validation, Checkpoints):
             self.jpeg.draw(current_iter, len(self.gt))
         self.optimizer_g.zero_grad(set_to_none=True)
         kept = {name: value for name, value in self._log.items() if name == 'l_cycle'}  # of the last step that had it
-        losses = self.graphed(self.gt, self.lq) if self.graphed else self._backward()
+        cycle = 'l_cycle' in self.criteria and current_iter % self.train_options.cycle_freq == 0
+        losses = self.graphed(self.gt, self.lq, cycle) if self.graphed else self._backward(cycle)
         parameters = [p for group in self.optimizer_g.param_groups for p in group['params']]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.train_options.grad_clip or float('inf'))
         self._log = {**kept, **losses, 'grad_norm': norm}
@@ -131,11 +132,10 @@ class IARNModel(Validation, Checkpoints):
         if self.train_options.ema_decay > 0:
             self.model_ema(decay=self.train_options.ema_decay)
 
-    def _backward(self) -> dict[str, Tensor]:
+    def _backward(self, cycle: bool) -> dict[str, Tensor]:
         """Gradient of the batch, computed in ``grad_accumulation`` parts; returns the mean losses."""
         total: dict[str, Tensor] = {}
         count = self.train_options.grad_accumulation
-        cycle = 'l_cycle' in self.criteria and (self.last_iter or 0) % self.train_options.cycle_freq == 0
         parts = list(zip(self.gt.tensor_split(count), self.lq.tensor_split(count)))
         for k, (gt, lq) in enumerate(parts):
             last = k == len(parts) - 1

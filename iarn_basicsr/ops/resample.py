@@ -125,13 +125,14 @@ class AxisMap:
 
     @classmethod
     @torch.inference_mode(False)  # maps are kept, and the next use may be in training
-    def from_matrix(cls, matrix: scipy.sparse.csr_matrix, dtype: torch.dtype, device: torch.device) -> AxisMap:
-        """From a scipy matrix (n_out, n_in), rounded once to ``dtype``."""
+    def from_matrix(cls, matrix: scipy.sparse.csr_matrix, dtype: torch.dtype, device: torch.device,
+                    dense: bool = False) -> AxisMap:
+        """From a scipy matrix (n_out, n_in), rounded once to ``dtype``; with ``dense`` in one block, however long."""
         matrix = matrix.tocsr()
         matrix.eliminate_zeros()
         n_out, n_in = matrix.shape
         taps = matrix.nnz / n_out
-        if max(n_in, n_out) <= DENSE_LIMIT:
+        if dense or max(n_in, n_out) <= DENSE_LIMIT:
             return cls(n_in, n_out, taps, torch.from_numpy(matrix.toarray())[None].to(device, dtype))
         count = -(-n_out // BLOCK_ROWS)
         rows = [matrix[b * BLOCK_ROWS:(b + 1) * BLOCK_ROWS] for b in range(count)]

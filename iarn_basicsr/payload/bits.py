@@ -61,30 +61,19 @@ def capacity(h: int, w: int, c: int, k: float) -> int:
     Raises:
         OptionError: if k is not from 0 to 3.
     """
-    return _capacity((h, w, c), _eighths(k))
+    return sum(len(index) // _GROUPS[r][0] * _GROUPS[r][1] for r, index in _carriers((h, w, c), _eighths(k))) // 8
 
 
 def write(image: np.ndarray, message: bytes, codec: int, k: float) -> np.ndarray:
     """The image (h, w, c) uint8 with a message in its low bits; with an empty message, an unchanged copy.
 
     Raises:
-        OptionError: if the message is longer than ``capacity``, or k (bits a sample) or codec (0 to 3) is out of range.
+        OptionError: if the message is longer than ``capacity``, or k (bits a sample) is out of range.
     """
-    eighths = _eighths(k)
-    room = _capacity(image.shape, eighths)
-    if len(message) > room:
-        raise OptionError(f'a message of {len(message)} bytes does not fit: at {k:g} bits a sample this image holds '
-                          f'{room}')
-    if not 0 <= codec <= 3:
-        raise OptionError(f'codec {codec!r} is not from 0 to 3')
-    stored = image.copy()
+    eighths, stored = _eighths(k), image.copy()
     if not message:
         return stored
-    head = _HEAD.pack(_MAGIC | VERSION, codec << 6 | eighths - 1, len(message))
-    header = np.unpackbits(np.frombuffer(head + _CRC.pack(zlib.crc32(head + message)), np.uint8))
-    samples = stored.reshape(-1)
-    samples[:_HEADER_SAMPLES] = samples[:_HEADER_SAMPLES] & 0xFE | header
-    rest = np.unpackbits(np.frombuffer(message, np.uint8))
+    samples, rest = stored.reshape(-1), np.unpackbits(np.frombuffer(message, np.uint8))
     for r, index in _groups(image.shape, eighths, rest.size):
         width = _GROUPS[r][1]
         bits = np.zeros((len(index), width), np.uint8)
@@ -97,6 +86,13 @@ def write(image: np.ndarray, message: bytes, codec: int, k: float) -> np.ndarray
         for column in index.T:
             number, digit = np.divmod(number, np.uint64(r))
             samples[column] = _cells(samples[column], np.uint8(r)) + digit.astype(np.uint8)
+    if rest.size:
+        h, w, c = image.shape
+        raise OptionError(f'a message of {len(message)} bytes does not fit: at {k:g} bits a sample this image holds '
+                          f'{capacity(h, w, c, k)}')
+    head = _HEAD.pack(_MAGIC | VERSION, codec << 6 | eighths - 1, len(message))
+    header = np.unpackbits(np.frombuffer(head + _CRC.pack(zlib.crc32(head + message)), np.uint8))
+    samples[:_HEADER_SAMPLES] = samples[:_HEADER_SAMPLES] & 0xFE | header
     return stored
 
 
@@ -107,7 +103,7 @@ def read(image: np.ndarray) -> tuple[bytes, int, float]:
         PayloadError: if there is none, or it is damaged or cut, or a newer version wrote it.
     """
     head, crc, codec, eighths, length = _header(image)
-    samples, parts = image.reshape(-1), []
+    samples, parts = image.reshape(-1), [np.empty(0, np.uint8)]
     for r, index in _groups(image.shape, eighths, 8 * length):
         number = np.zeros(len(index), np.uint64)
         for column in reversed(index.T):
@@ -117,7 +113,10 @@ def read(image: np.ndarray) -> tuple[bytes, int, float]:
         for column in range(width):
             bits[:, column] = number >> np.uint64(width - 1 - column) & np.uint64(1)
         parts.append(bits.reshape(-1))
-    message = np.packbits(np.concatenate(parts)[:8 * length]).tobytes()
+    found = np.concatenate(parts)[:8 * length]
+    if found.size < 8 * length:
+        raise PayloadError(f'its payload of {length} bytes is longer than it can hold', 'length')
+    message = np.packbits(found).tobytes()
     if zlib.crc32(head + message) != crc:
         raise PayloadError('its payload is damaged: some of its pixels were changed, or cut off')
     return message, codec, _bits(eighths)
@@ -142,7 +141,8 @@ def _header(image: np.ndarray) -> tuple[bytes, int, int, int, int]:
     if magic & 7 != VERSION:
         raise PayloadError(f'its payload is of version {magic & 7}, this iarn_basicsr reads {VERSION}', 'version')
     eighths = (kind & 63) + 1
-    if not 0 < length <= _capacity(image.shape, eighths):
+    most = (image.size - _HEADER_SAMPLES) * math.log2(math.ceil(eighths / 8)) / 8  # quicker to know than the capacity
+    if not 0 < length <= most:
         raise PayloadError(f'its payload of {length} bytes is longer than it can hold', 'length')
     return data[:_HEAD.size], _CRC.unpack_from(data, _HEAD.size)[0], kind >> 6, eighths, length
 
@@ -193,12 +193,6 @@ def _carriers(shape: tuple[int, ...], eighths: int) -> Iterator[tuple[int, np.nd
     for r in (eighths // 8, eighths // 8 + 1):
         if r in _GROUPS:
             yield r, np.flatnonzero(levels == r) + _HEADER_SAMPLES
-
-
-def _capacity(shape: tuple[int, ...], eighths: int) -> int:
-    if math.prod(shape) <= _HEADER_SAMPLES:
-        return 0
-    return sum(len(index) // _GROUPS[r][0] * _GROUPS[r][1] for r, index in _carriers(shape, eighths)) // 8
 
 
 def _groups(shape: tuple[int, ...], eighths: int, count: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -32,7 +32,7 @@ from .bits import PayloadError
 __all__ = ['CODEC', 'SPEED', 'MissingCodecError', 'Pull', 'check_codec', 'decode', 'encode']
 
 CODEC = 1  # its number in the header of ``bits``
-SPEED = 6
+SPEED = 6  # of AVIF, 0 (slow, best) to 10
 Pull = Callable[[np.ndarray], np.ndarray]
 
 # Columns: brightness, red against blue, green against both.
@@ -40,7 +40,7 @@ _COLOURS = np.array([[1, 1, 1], [1, 0, -2], [1, -1, 1]], np.float32) / np.sqrt(n
 _TILE_SIDE, _TILE_SAMPLES = 8192, 2**23  # samples of the three planes together
 _PART_SAMPLES = 2**18  # of a large residual, which serve to find the quality
 _GUESS_SPEED = 9  # AVIF's fastest
-_ENCODES = 4  # at the speed that was asked for; more only if none of them fits
+_ENCODES = 4  # at SPEED; more only if none of them fits
 _CLOSE = 0.985  # share of the budget that is close enough
 _LEAST = 20  # bytes of a tile
 _STEPS, _UNITY = 64, 128  # of the gain: steps of an octave, and the one that is 1
@@ -55,7 +55,7 @@ class MissingCodecError(IARNError):
     """This installation of Pillow has no AVIF, or one without the encoder ``aom``."""
 
 
-def encode(residual: np.ndarray, budget: int, pull: Pull | None = None, speed: int = SPEED) -> bytes:
+def encode(residual: np.ndarray, budget: int, pull: Pull | None = None) -> bytes:
     """At most ``budget`` bytes for a residual; empty if not even its coarsest form fits.
 
     Args:
@@ -64,10 +64,9 @@ def encode(residual: np.ndarray, budget: int, pull: Pull | None = None, speed: i
         pull: U (LR - D image) of the image that is the prediction plus a decoded residual (the argument): what brings
             it back to the known LR. The decoder adds a share of it, which the message holds, so that the residual
             need not repeat what the LR says. Decoding needs the same ``pull``.
-        speed: of AVIF, 0 (slow, best) to 10.
     """
     _check_pillow()
-    best = _best_fit(residual.astype(np.float32) @ _COLOURS, budget, speed)
+    best = _best_fit(residual.astype(np.float32) @ _COLOURS, budget)
     if not best or pull is None:
         return best
     decoded = decode(best, residual.shape[:2])
@@ -113,7 +112,7 @@ class _Setting(NamedTuple):
     gain: int
 
 
-def _best_fit(planes: np.ndarray, budget: int, speed: int) -> bytes:
+def _best_fit(planes: np.ndarray, budget: int) -> bytes:
     """The longest message that fits among a few. A large residual is tried on a part of its rows first."""
     height, width = planes.shape[:2]
     if budget < 2 + _LEAST * len(list(_tiles((height, width)))):
@@ -124,24 +123,24 @@ def _best_fit(planes: np.ndarray, budget: int, speed: int) -> bytes:
     share, gain = len(part) / height, _best_gain(planes)
     setting, highest = _Setting(_guess_quality(part, gain, int(share * budget)), gain), gain + _HEADROOM
     if share < 1:
-        _, setting = _search(part, int(0.98 * share * budget), speed, setting, highest, _ENCODES - 2, _CLOSE)
-        best, setting = _search(planes, budget, speed, setting, highest, 2, 0.95)
+        _, setting = _search(part, int(0.98 * share * budget), setting, highest, _ENCODES - 2, _CLOSE)
+        best, setting = _search(planes, budget, setting, highest, 2, 0.95)
     else:
-        best, setting = _search(planes, budget, speed, setting, highest, _ENCODES, _CLOSE)
+        best, setting = _search(planes, budget, setting, highest, _ENCODES, _CLOSE)
     while not best and any(setting):
         setting = _Setting(setting.quality // 2, max(setting.gain - _STEPS // 4, 0))
-        message = _message(planes, setting, speed)
+        message = _message(planes, setting, SPEED)
         best = message if len(message) <= budget else b''
     return best
 
 
-def _search(planes: np.ndarray, budget: int, speed: int, setting: _Setting, highest: int, encodes: int,
+def _search(planes: np.ndarray, budget: int, setting: _Setting, highest: int, encodes: int,
             close: float) -> tuple[bytes, _Setting]:
     """The longest message that fits, and its setting or the last one: the gain by the secant rule."""
     best, found = b'', setting
     tried: dict[int, int] = {}
     for _ in range(encodes):
-        message = _message(planes, setting, speed)
+        message = _message(planes, setting, SPEED)
         tried[setting.gain] = len(message)
         if len(best) < len(message) <= budget:
             best, found = message, setting
@@ -220,7 +219,9 @@ def _write_picture(gray: np.ndarray, quality: int, speed: int) -> bytes:
     """The two AV1 units of a gray picture."""
     file = io.BytesIO()
     try:
-        Image.fromarray(gray).save(file, 'AVIF', quality=quality, speed=speed, codec='aom', advanced={'tune': 'psnr'})
+        # one thread: the bytes would depend on the number of cores
+        Image.fromarray(gray).save(file, 'AVIF', quality=quality, speed=speed, codec='aom', max_threads=1,
+                                   advanced={'tune': 'psnr'})
     except (ValueError, OSError, KeyError) as error:
         raise MissingCodecError(_NEEDED) from error
     data = file.getvalue()

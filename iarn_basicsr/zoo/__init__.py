@@ -49,12 +49,12 @@ def resolve(weights: str) -> tuple[str, str]:
         WeightsError: naming what was asked for, if there is no such file or name, or the released file is damaged.
     """
     known = entries()
-    name = next(iter(known), '') if weights == DEFAULT else weights
+    name = next(iter(known)) if weights == DEFAULT else weights
     if name not in known:
         if osp.isfile(weights):
             return weights, osp.splitext(osp.basename(weights))[0]
-        released = suggestion(weights, [DEFAULT, *known]) if known else 'this package holds none, name a file'
-        raise WeightsError(f'weights {weights!r}: no such file, and no released weights of this name; {released}')
+        raise WeightsError(f'weights {weights!r}: no such file, and no released weights of this name; '
+                           f'{suggestion(weights, [DEFAULT, *known])}')
     path, expected = osp.join(FOLDER, known[name]['file']), known[name]['sha256']
     try:
         with open(path, 'rb') as file:

@@ -2,10 +2,9 @@
 
     python scripts/bench/fetch_weights.py [EDSR-M SwinIR DCTLSA ...] [-o experiments/pretrained_models] [--list]
 
-A file is checked before it gets its name: its size against what the server said, that it holds a state dict, and its
-SHA-256 where one is known, which is that in the table below or the first eight digits that BasicSR writes into names.
-Files that are there are checked and kept. Without a network the script says which address to fetch on another machine
-and where to put the file.
+A file is checked before it gets its name: that it holds a state dict, and its SHA-256 where one is known, which is that
+in the table below or the first eight digits that BasicSR writes into names. Files that are there are checked and kept.
+Without a network the script says which address to fetch on another machine and where to put the file.
 
 T-IRN, TSAIN, SAIN and ArbRCAN run in their authors' code only; the benchmark does not read them, and they are fetched
 only by name.
@@ -17,12 +16,12 @@ import argparse
 import hashlib
 import http.client
 import re
+import socket
 import sys
-import urllib.request
 from os import path as osp
 from typing import NamedTuple
 
-from tqdm import tqdm
+import torch
 
 from iarn_basicsr.errors import WeightsError
 from iarn_basicsr.files import atomic_write
@@ -40,7 +39,6 @@ T_INVBLOCKS = 'Jingwei-Bao/T-InvBlocks/3590f069420ae2e88d4e2804a4b93c4e3dc5530d'
 SAIN = 'yang-jin-hai/SAIN/e361d7a0d34b31468f1e47b3e4f181b0e2ca7d46'
 ARBSR = 'The-Learning-And-Vision-Atelier-LAVA/ArbSR/e4f3000d839274c4267a53cf24120d61dae8104d'
 TIMEOUT = 30  # seconds without a byte
-CHUNK = 2**18  # bytes
 
 
 class Source(NamedTuple):
@@ -115,21 +113,6 @@ def problem(path: str, sha256: str) -> str | None:
     return None
 
 
-def download(url: str, part: str) -> None:
-    """Fetch into ``part``.
-
-    Raises:
-        OSError, HTTPException: without a network, or if the connection breaks.
-    """
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(part, 'wb') as file, tqdm(
-            desc=osp.basename(part), total=response.length, unit='B', unit_scale=True, disable=None) as bar:
-        while chunk := response.read(CHUNK):
-            file.write(chunk)
-            bar.update(len(chunk))
-        if response.length:  # what is still to come
-            raise http.client.IncompleteRead(b'', response.length)
-
-
 def fetch(name: str, source: Source, root: str) -> str | None:
     """Make sure that a file is there and right; returns what is wrong with it and what to do, or None."""
     path = osp.join(root, name)
@@ -142,7 +125,7 @@ def fetch(name: str, source: Source, root: str) -> str | None:
         return f'has no direct address; fetch it from where {source.url} links it and save it as {path}'
 
     def save(part: str) -> None:
-        download(source.url, part)
+        torch.hub.download_url_to_file(source.url, part, progress=sys.stderr.isatty())
         wrong = problem(part, sha256)
         if wrong:
             raise WeightsError(f'as fetched from {source.url}: {wrong}')
@@ -184,4 +167,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    socket.setdefaulttimeout(TIMEOUT)
     raise SystemExit(main())

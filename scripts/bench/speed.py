@@ -14,18 +14,18 @@ size in a process of its own.
 from __future__ import annotations
 
 import argparse
-import json
 import math
+import multiprocessing
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import torch
 from torch.nn import functional as F
 
@@ -33,6 +33,9 @@ from iarn_basicsr.archs.base import RescalingNet
 from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.archs.irn import IRN
 from iarn_basicsr.config.option_file import read_option_file
+from iarn_basicsr.inference.picture_file import read_picture
+from iarn_basicsr.inference.rescaler import Rescaler
+from iarn_basicsr.inference.verify import PHOTOGRAPH
 from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.ops.size import lr_size, parse_scale
 
@@ -122,24 +125,15 @@ def pictures(args: argparse.Namespace) -> None:
     """The table of picture sizes."""
     print('| HR megapixels | HR size | s / MP down | s / MP up | peak memory (MiB) |\n|---:|---:|---:|---:|---:|')
     for megapixels in args.megapixels:
-        command = [sys.executable, __file__, 'pictures', '--child', str(megapixels), '--scale', args.scale,
-                   '--weights', args.weights, '--threads', str(args.threads)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        row = json.loads(done.stdout.splitlines()[-1])
-        print(f'| {row["megapixels"]:.2f} | {row["size"]} | {row["down"]:.2f} | {row["up"]:.2f} | '
-              f'{row["memory"]:.0f} |', flush=True)
+        with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+            print(pool.submit(picture, megapixels, args).result(), flush=True)
 
 
-def one_picture(megapixels: float, args: argparse.Namespace) -> dict[str, float | str]:
-    """One size, measured in this process: seconds per megapixel and peak memory so far."""
+def picture(megapixels: float, args: argparse.Namespace) -> str:
+    """The row of one size, measured in this process, whose memory is that of this size alone."""
     import resource
 
-    import cv2
-
-    from iarn_basicsr.inference.picture_file import read_picture
-    from iarn_basicsr.inference.rescaler import Rescaler
-    from iarn_basicsr.inference.verify import PHOTOGRAPH
-
+    torch.set_num_threads(args.threads)
     rescaler, photo, scale = Rescaler.load(args.weights), read_picture(PHOTOGRAPH).rgb, parse_scale(args.scale)
     rescaler.roundtrip(photo, scale)  # to warm up
     width = round(math.sqrt(megapixels * 1e6 * 16 / 9))
@@ -149,9 +143,9 @@ def one_picture(megapixels: float, args: argparse.Namespace) -> dict[str, float 
     lr = rescaler.downscale(hr, scale)
     middle = time.perf_counter()
     rescaler.upscale(lr, hr.shape[:2])
-    return {'megapixels': true, 'size': f'{hr.shape[1]}x{hr.shape[0]}', 'down': (middle - start) / true,
-            'up': (time.perf_counter() - middle) / true,
-            'memory': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    end, memory = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return (f'| {true:.2f} | {hr.shape[1]}x{hr.shape[0]} | {(middle - start) / true:.2f} | {(end - middle) / true:.2f} '
+            f'| {memory:.0f} |')
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -169,14 +163,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--megapixels', type=float, nargs='+', default=[0.5, 2, 8.3, 33])
     parser.add_argument('--scale', default='2', help='of pictures')
     parser.add_argument('--weights', default='default', help='of pictures')
-    parser.add_argument('--child', type=float, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if any(n % 4 for n in (args.patch, *args.image)):
         parser.error('--patch and --image must be multiples of 4: IRN x4 accepts nothing else')
     torch.set_num_threads(args.threads)
-    if args.child:
-        print(json.dumps(one_picture(args.child, args)))
-        return 0
     print(f'{platform.machine()}, {args.threads} threads, {args.device}, torch {torch.__version__}\n')
     {'networks': networks, 'pictures': pictures}[args.what](args)
     return 0

@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from os import path as osp
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,26 +25,28 @@ T, R = TypeVar('T'), TypeVar('R')
 WORKERS = min(8, os.cpu_count() or 1)  # threads that help when coding images
 
 
-def run(job: Callable[[argparse.Namespace], int], args: argparse.Namespace, program: str) -> int:
-    """Exit code of a job: 2 for a request that cannot work, 1 for a failing disk, 130 for Ctrl-C; one line each."""
+def command(name: str, doc: str) -> argparse.ArgumentParser:
+    """The parser of a script."""
+    return argparse.ArgumentParser(prog=name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def run(job: Callable[[argparse.Namespace], list[str]], parser: argparse.ArgumentParser, argv: list[str] | None) -> int:
+    """Exit code of a job, which returns a line for each image that failed.
+
+    1 for such images or a failing disk, 2 for a request that cannot work, 130 for Ctrl-C.
+    """
+    args, code = parser.parse_args(argv), 1
     try:
-        return job(args)
+        failures = job(args)
     except OptionError as error:
-        print(f'{program}: {error}', file=sys.stderr)
-        return 2
+        failures, code = [str(error)], 2
     except OSError as error:
-        print(f'{program}: {error}; run the same command again to resume', file=sys.stderr)
-        return 1
+        failures = [f'{error}; run the same command again to resume']
     except KeyboardInterrupt:
-        print(f'{program}: interrupted; run the same command again to resume', file=sys.stderr)
-        return 130
-
-
-def report(failures: list[str], program: str) -> int:
-    """Print the images that failed; returns the exit code."""
+        failures, code = ['interrupted; run the same command again to resume'], 130
     for failure in failures:
-        print(f'{program}: {failure}', file=sys.stderr)
-    return 1 if failures else 0
+        print(f'{parser.prog}: {failure}', file=sys.stderr)
+    return code if failures else 0
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
@@ -55,12 +58,6 @@ def integer(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return convert
-
-
-def is_below(path: str, folder: str) -> bool:
-    """Whether a path is a folder or lies inside it; links are followed."""
-    path, folder = osp.realpath(path), osp.realpath(folder)
-    return path == folder or path.startswith(osp.join(folder, ''))
 
 
 def images_by_stem(folders: list[str], name: str, output: str) -> dict[str, tuple[ImageSource, str]]:
@@ -95,7 +92,7 @@ def claim(output: str, settings: dict[str, Any], inputs: Iterable[str]) -> set[s
     Raises:
         OptionError: if the folder holds images made with other settings, or lies inside an input folder.
     """
-    if any(is_below(output, folder) for folder in inputs):
+    if any(Path(output).resolve().is_relative_to(Path(folder).resolve()) for folder in inputs):
         raise OptionError(f'-o: {output!r} lies inside the input folder: the next run would read its images as input; '
                           'choose a folder beside it')
     record = Path(output, '.made_with', 'settings.json')
@@ -103,10 +100,10 @@ def claim(output: str, settings: dict[str, Any], inputs: Iterable[str]) -> set[s
     try:
         made_with = json.loads(record.read_text(encoding='utf-8'))
     except (FileNotFoundError, ValueError):
-        made_with = None
+        made_with = 'unknown settings'
     if there and made_with != settings:
-        raise OptionError(f'-o: {output!r} holds images made with {made_with or "unknown settings"}, not with '
-                          f'{settings}: remove it or choose another folder')
+        raise OptionError(f'-o: {output!r} holds images made with {made_with}, not with {settings}: remove it or '
+                          'choose another folder')
     save_json(settings, str(record))
     return there
 
@@ -117,16 +114,21 @@ def encode_png(image: np.ndarray, compression: int) -> bytes:
     return cv2.imencode('.png', bgr, [cv2.IMWRITE_PNG_COMPRESSION, compression])[1].tobytes()
 
 
-def read_ahead(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """``map`` in threads (OpenCV releases the interpreter's lock), in order, at most 2 x workers items ahead."""
-    pool = ThreadPoolExecutor(workers)
+def read_ahead(function: Callable[[T], R], items: Iterable[T], workers: int, failures: list[str]) -> Iterator[R]:
+    """``map`` in threads (OpenCV releases the interpreter's lock), in order, at most 2 x workers items ahead.
+
+    Items for which it raises ``OSError`` are passed over, and the reasons put into ``failures``.
+    """
+    pool, queue = ThreadPoolExecutor(workers), iter(items)
     try:
-        waiting = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
+        waiting = deque(pool.submit(function, item) for item in islice(queue, 2 * workers))
         while waiting:
-            yield waiting.popleft().result()
+            try:
+                result = waiting.popleft().result()
+            except OSError as error:
+                failures.append(str(error))
+            else:
+                yield result
+            waiting.extend(pool.submit(function, item) for item in islice(queue, 1))
     finally:
         pool.shutdown(cancel_futures=True)

@@ -12,21 +12,19 @@ from __future__ import annotations
 import argparse
 from os import path as osp
 
-from _tools import WORKERS, claim, encode_png, images_by_stem, integer, read_ahead, report, run
+from _tools import WORKERS, claim, command, encode_png, images_by_stem, integer, read_ahead, run
 from PIL import Image
 from tqdm import tqdm
 
 from iarn_basicsr.data.image_source import ImageSource
 from iarn_basicsr.files import save_bytes
 
-PROGRAM = 'extract_subimages'
 NAME = '{}_s{:03d}.png'
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command('extract_subimages', __doc__)
     parser.add_argument('inputs', nargs='+', metavar='INPUT_FOLDER', help='folder of HR images, sub-folders included')
     parser.add_argument('-o', '--output', required=True, help='folder for the sub-images')
     parser.add_argument('--crop', type=integer(1, 65536), default=480, help='side of a sub-image (default 480)')
@@ -35,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
                         help='more remaining pixels than this get a sub-image of their own, at the border (default 0)')
     parser.add_argument('--workers', type=integer(1, 256), default=WORKERS, help='threads (default: cores)')
     parser.add_argument('--compression', type=integer(0, 9), default=3, help='of the PNG files (default 3)')
-    return run(extract, parser.parse_args(argv), PROGRAM)
+    return run(extract, parser, argv)
 
 
 def starts(length: int, crop: int, step: int, min_rest: int) -> list[int]:
@@ -45,7 +43,7 @@ def starts(length: int, crop: int, step: int, min_rest: int) -> list[int]:
     return [*regular, length - crop] if rest > min_rest else regular
 
 
-def extract(args: argparse.Namespace) -> int:
+def extract(args: argparse.Namespace) -> list[str]:
     """Cut all images that are not finished."""
     images = images_by_stem(args.inputs, 'INPUT_FOLDER', NAME.format('{}', 1))
     window = (args.crop, args.step, args.min_rest)
@@ -53,26 +51,20 @@ def extract(args: argparse.Namespace) -> int:
     left = {stem: image for stem, image in images.items() if not finished(stem, *image, window, there)}
     failures, made = [], 0
 
-    def cut(stem: str) -> tuple[str, list[bytes] | OSError]:
+    def cut(stem: str) -> tuple[str, list[bytes]]:
         source, name = left[stem]
-        try:
-            image = source.read(name)
-        except OSError as error:
-            return stem, error
+        image = source.read(name)
         rows, columns = (starts(n, *window) for n in image.shape[:2])
         return stem, [encode_png(image[y:y + args.crop, x:x + args.crop], args.compression)
                       for y in rows for x in columns]
 
-    for stem, pieces in tqdm(read_ahead(cut, left, args.workers), total=len(left), unit='image'):
-        if isinstance(pieces, OSError):
-            failures.append(str(pieces))
-            continue
+    for stem, pieces in tqdm(read_ahead(cut, left, args.workers, failures), total=len(left), unit='image'):
         for index, content in enumerate(pieces, 1):
             save_bytes(content, osp.join(args.output, NAME.format(stem, index)))
         made += len(pieces)
     print(f'{args.output}: {made} sub-images of {len(left) - len(failures)} images written, {len(images) - len(left)} '
           f'images done before, {len(failures)} could not be read')
-    return report(failures, PROGRAM)
+    return failures
 
 
 def finished(stem: str, source: ImageSource, name: str, window: tuple[int, int, int], there: set[str]) -> bool:

@@ -26,12 +26,11 @@ from collections.abc import Iterator
 from os import path as osp
 from pathlib import Path
 
-from _tools import run
+from _tools import command, run
 
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.files import is_image, save_bytes
 
-PROGRAM = 'make_benchmarks'
 COUNTS = {'Set5': 5, 'Set14': 14, 'B100': 100, 'Urban100': 100, 'BSDS400/train': 200, 'BSDS400/test': 200}
 SELFEXSR = re.compile(r'(Set5|Set14|BSD100|Urban100)/image_SRF_2/([\w-]+)_SRF_2_HR(\.png)$')
 BSDS500 = re.compile(r'(?:^|images/)(train|test|val)/([\w-]+)(\.jpg)$')
@@ -40,20 +39,18 @@ SETS = {'BSD100': 'B100', 'val': 'B100', 'train': 'BSDS400/train', 'test': 'BSDS
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command('make_benchmarks', __doc__)
     parser.add_argument('source', metavar='ARCHIVE_OR_FOLDER', help='of SelfExSR or BSDS500')
     parser.add_argument('-o', '--output', default='datasets', help='folder of all data sets (default: %(default)s)')
-    return run(make, parser.parse_args(argv), PROGRAM)
+    return run(make, parser, argv)
 
 
-def make(args: argparse.Namespace) -> int:
+def make(args: argparse.Namespace) -> list[str]:
     """Write all sets that the source has, once all of them are known to be complete."""
     sets: dict[str, dict[str, bytes]] = {}
     for name, content in members(args.source):
-        match = SELFEXSR.search(name) or BSDS500.search(name)
-        if match:
-            sets.setdefault(SETS.get(match[1], match[1]), {})[match[2] + match[3]] = content
+        match = wanted(name)
+        sets.setdefault(SETS.get(match[1], match[1]), {})[match[2] + match[3]] = content
     if not sets:
         raise OptionError(f'{args.source!r} holds neither data/SET/image_SRF_2 (SelfExSR) nor images/train, test and '
                           'val (BSDS500)')
@@ -74,7 +71,12 @@ def make(args: argparse.Namespace) -> int:
         for file, content in new.items():
             save_bytes(content, str(folder / file))
         print(f'{folder}: {len(files)} images, {len(new)} of them written now')
-    return 0
+    return []
+
+
+def wanted(name: str) -> re.Match[str] | None:
+    """Set, name and ending of a file that belongs to one."""
+    return SELFEXSR.search(name) or BSDS500.search(name)
 
 
 def members(source: str) -> Iterator[tuple[str, bytes]]:
@@ -83,11 +85,10 @@ def members(source: str) -> Iterator[tuple[str, bytes]]:
     Raises:
         OptionError: if the source is missing, not an archive, or damaged.
     """
-    wanted = (SELFEXSR.search, BSDS500.search)
     if osp.isdir(source):
         for path in sorted(Path(source).rglob('*')):
             name = path.relative_to(source).as_posix()
-            if any(search(name) for search in wanted) and path.is_file():
+            if wanted(name) and path.is_file():
                 yield name, path.read_bytes()
         return
     if not osp.isfile(source):
@@ -96,12 +97,12 @@ def members(source: str) -> Iterator[tuple[str, bytes]]:
         if zipfile.is_zipfile(source):
             with zipfile.ZipFile(source) as archive:
                 for name in archive.namelist():
-                    if any(search(name) for search in wanted):
+                    if wanted(name):
                         yield name, archive.read(name)
             return
         with tarfile.open(source) as archive:
             for member in archive:
-                if member.isfile() and any(search(member.name) for search in wanted):
+                if member.isfile() and wanted(member.name):
                     yield member.name, archive.extractfile(member).read()
             while archive.fileobj.read(2**20):  # the checksum of a .tgz follows the last member
                 pass

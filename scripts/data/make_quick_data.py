@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 from os import path as osp
 
-from _tools import run
+from _tools import command, run
 from skimage import data
 
 from iarn_basicsr.files import save_bytes
 from iarn_basicsr.inference.picture_file import png_bytes
 
-PROGRAM = 'make_quick_data'
 PHOTOGRAPHS = {
     'train': ['astronaut', 'coffee', 'rocket', 'retina', 'hubble_deep_field', 'immunohistochemistry', 'brick', 'grass',
               'gravel', 'stereo_motorcycle'],
@@ -26,13 +25,12 @@ PHOTOGRAPHS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command('make_quick_data', __doc__)
     parser.add_argument('-o', '--output', default='datasets/quick', help='folder (default: %(default)s)')
-    return run(make, parser.parse_args(argv), PROGRAM)
+    return run(make, parser, argv)
 
 
-def make(args: argparse.Namespace) -> int:
+def make(args: argparse.Namespace) -> list[str]:
     """Write the images that are missing."""
     for split, names in PHOTOGRAPHS.items():
         for name in names:
@@ -41,7 +39,7 @@ def make(args: argparse.Namespace) -> int:
                 image = getattr(data, name)()
                 save_bytes(png_bytes(image[0] if isinstance(image, tuple) else image), path)  # a stereo pair: its left
         print(f'{osp.join(args.output, split)}: {len(names)} photographs')
-    return 0
+    return []
 
 
 if __name__ == '__main__':

@@ -39,12 +39,6 @@ def patch_exec() -> None:
     builtins.exec = patched
 
 
-def write_patch(folder: str) -> None:
-    """Every Python that has ``folder`` on its path starts with ``patch_exec()``."""
-    text = f'{inspect.getsource(patch_exec)}\n\npatch_exec()\n'
-    Path(folder, 'sitecustomize.py').write_text(text, encoding='utf-8')
-
-
 def pip_install(*arguments: str, path: str | None = None) -> None:
     """Run pip, with ``path`` before all else that is on Python's path."""
     env = {**os.environ, 'PIP_USE_PEP517': '1'}  # or an old pip builds by setup.py, which fetches Cython
@@ -60,7 +54,9 @@ def install(source: str, *flags: str) -> None:
         pip_install(*flags, *missing)
     with tempfile.TemporaryDirectory() as folder:
         if sys.version_info >= (3, 13):
-            write_patch(folder)
+            # every Python that has this folder on its path starts with it
+            text = f'{inspect.getsource(patch_exec)}\n\npatch_exec()\n'
+            Path(folder, 'sitecustomize.py').write_text(text, encoding='utf-8')
         pip_install(*flags, '--no-build-isolation', source, path=folder)
 
 

@@ -13,7 +13,6 @@ import argparse
 import hashlib
 from os import path as osp
 from pathlib import Path
-from typing import Any
 
 from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
@@ -43,12 +42,19 @@ def main(argv: list[str] | None = None) -> int:
     try:
         net = IARN.from_file(args.weights)
         (net.half() if args.half else net).save(path)
-        entry = described(path, [*SCALES, *(JPEGS if args.jpeg else [])])
+        rescaler = Rescaler.load(path, device='cpu')
+        found = measure(rescaler, [*SCALES, *(JPEGS if args.jpeg else [])])
     except (IARNError, OSError) as error:
         parser.error(str(error))
-    entry.update(training=args.training, training_data=args.data, steps=args.steps, note=args.note)
-    if args.jpeg:
-        entry['jpeg'] = True
+    entry = {
+        'file': osp.basename(path),
+        'sha256': hashlib.sha256(Path(path).read_bytes()).hexdigest(), 'weights_hash': rescaler.weights_hash,
+        'parameters': sum(p.numel() for p in rescaler.net.parameters()),
+        'scales': f'1 to {rescaler.net.max_scale:g}, per axis',
+        'expected': {way: {metric: round(value, 3) for metric, value in row.items()} for way, row in found.items()},
+        'training': args.training, 'training_data': args.data, 'steps': args.steps, 'note': args.note,
+        **({'jpeg': True} if args.jpeg else {}),
+    }
     entries = {**zoo.entries(), args.name: entry}  # a name that exists keeps its place
     if args.first:
         entries = {args.name: entry, **entries}
@@ -57,19 +63,6 @@ def main(argv: list[str] | None = None) -> int:
     for way, row in entry['expected'].items():
         print(f'  x{way}: {row}')
     return 0
-
-
-def described(path: str, ways: list[str]) -> dict[str, Any]:
-    """What the registry says of a weight file, measured from the file."""
-    rescaler = Rescaler.load(path, device='cpu')
-    found = measure(rescaler, ways)
-    return {
-        'file': osp.basename(path),
-        'sha256': hashlib.sha256(Path(path).read_bytes()).hexdigest(), 'weights_hash': rescaler.weights_hash,
-        'parameters': sum(p.numel() for p in rescaler.net.parameters()),
-        'scales': f'1 to {rescaler.net.max_scale:g}, per axis',
-        'expected': {way: {metric: round(value, 3) for metric, value in row.items()} for way, row in found.items()},
-    }
 
 
 if __name__ == '__main__':

@@ -6,10 +6,8 @@ import copy
 import math
 
 import pytest
-from helpers import write_yaml
 from hostile.option_files import BENCHMARK, MISSING, changed, renamed
 
-from iarn_basicsr.benchmark.run import main
 from iarn_basicsr.config.benchmark_schema import check_benchmark
 from iarn_basicsr.errors import OptionError
 
@@ -54,12 +52,10 @@ def test_names(section, name):
     assert refusal(options).startswith(f'{section}: {name!r}; expected printable text')
 
 
-@pytest.mark.parametrize(('place', 'name'), [
-    ('methods', 'method'), ('cycles.counts', 'count'), ('methods.ours.weights', 'weight'),
-    ('datasets.two.mod_crop', 'modcrop')])
-def test_misspelt_key(place, name):
-    line = refusal(renamed(copy.deepcopy(BENCHMARK), place, name))
-    assert place.split('.')[0] in line and repr(name) in line
+@pytest.mark.parametrize('place', ['methods', 'cycles.counts', 'methods.ours.weights', 'datasets.two.mod_crop'])
+def test_misspelt_key(place):
+    line = refusal(renamed(copy.deepcopy(BENCHMARK), place, 'mispelt'))
+    assert place.split('.')[0] in line and "'mispelt'" in line
 
 
 @pytest.mark.parametrize('place', ['name', 'cycles.counts', 'datasets.two.dataroot_gt', 'methods.EDSR.nets'])
@@ -79,24 +75,3 @@ def test_accepted(place, value):
     before = copy.deepcopy(options)
     check_benchmark(options)
     assert options == before
-
-
-@pytest.mark.parametrize(('text', 'words'), [
-    (b'- a', 'is not an option file'), (b'a: !!python/object/apply:os.system [x]', 'os.system'),
-    (b'name: 5', 'name: 5; expected text')])
-def test_the_command_ends_with_one_line(tmp_path, monkeypatch, capsys, text, words):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'options.yml').write_bytes(text)
-    assert main(['-opt', 'options.yml']) == 2
-    shown = capsys.readouterr()
-    assert shown.out == '' and shown.err.startswith('iarn-benchmark: ') and shown.err.count('\n') == 1
-    assert words in shown.err and [p.name for p in tmp_path.iterdir()] == ['options.yml']
-
-
-def test_a_later_method_is_checked_before_an_earlier_one_is_measured(tmp_path, monkeypatch, capsys, image_folder):
-    image_folder('hr', [(48, 36)])
-    monkeypatch.chdir(tmp_path)
-    options = changed(BENCHMARK, 'methods.last', {'type': 'IARN', 'weihgts': 'x'})
-    assert main(['-opt', str(write_yaml(options, tmp_path / 'o.yml'))]) == 2
-    assert "methods.last: unknown option 'weihgts'; did you mean 'weights'?" in capsys.readouterr().err
-    assert not (tmp_path / 'results').exists()

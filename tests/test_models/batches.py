@@ -20,9 +20,9 @@ def batch(n: int = 4, size: int = 16, lr: tuple[int, int] = (8, 6)) -> dict[str,
     return {'gt': gt, 'lq': quantise(bicubic_downscale(gt, lr))}
 
 
-def gradient(model, data: dict[str, torch.Tensor]) -> torch.Tensor:
+def gradient(model, data: dict[str, torch.Tensor], cycle: bool = False) -> torch.Tensor:
     """Of a batch, all parameters in one vector."""
     model.feed_data(data)
     model.optimizer_g.zero_grad()
-    model._backward()
+    model._backward(cycle)
     return torch.cat([p.grad.flatten() for p in model.net_g.parameters()])

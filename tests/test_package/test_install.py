@@ -18,14 +18,10 @@ SCRIPT = ROOT / 'scripts' / 'install' / 'install_basicsr.py'
 NEEDS_PATCH = sys.version_info >= (3, 13)
 
 
-@pytest.fixture(scope='module')
-def script() -> ModuleType:
+@pytest.fixture
+def script(script) -> ModuleType:
     """The script, as a module."""
-    spec = importlib.util.spec_from_file_location('install_basicsr', SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script('install/install_basicsr')
 
 
 def test_exec_of_python_3_12(script, monkeypatch):

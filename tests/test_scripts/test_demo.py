@@ -7,18 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
 import pytest
-from helpers import make_image, train_options, write_yaml
+from helpers import ROOT, make_image, train_options, write_yaml
 
 from iarn_basicsr.inference.picture_file import read_picture
 
-SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
 PROCESS = """
 from pathlib import Path
 import demo
@@ -29,7 +26,7 @@ raise SystemExit(demo.main([]))
 
 
 @pytest.fixture
-def demo(script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def demo(script, tmp_path, monkeypatch):
     """The script, in an empty folder, on a small photograph."""
     monkeypatch.chdir(tmp_path)
     module = script('demo')
@@ -39,8 +36,7 @@ def demo(script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.fixture
-def trains(demo: ModuleType, script: Callable[[str], ModuleType], image_folder: Callable[..., Path],
-           monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def trains(demo, script, image_folder, monkeypatch):
     """Prepares a training: trains(iterations, section=changes)."""
     for split, names in script('data/make_quick_data').PHOTOGRAPHS.items():
         folder = Path('demo/datasets/quick', split)
@@ -65,7 +61,7 @@ def trains(demo: ModuleType, script: Callable[[str], ModuleType], image_folder: 
 
 
 @pytest.mark.slow
-def test_restore(demo: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_restore(demo, capsys):
     assert demo.main(['--no-train']) == 0
     assert {p.name for p in Path('demo').iterdir()} == {'demo.png', *(
         f'chelsea_x{scale}_{what}.png' for scale in ('2.5', '1.5x3') for what in ('lr', 'restored'))}
@@ -76,7 +72,7 @@ def test_restore(demo: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert 'figure: demo/demo.png' in capsys.readouterr().out
 
 
-def test_folder_that_is_a_file(demo: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_that_is_a_file(demo, capsys):
     Path('demo').touch()
     assert demo.main(['--no-train']) == 1
     error = capsys.readouterr().err
@@ -84,7 +80,7 @@ def test_folder_that_is_a_file(demo: ModuleType, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.slow
-def test_training_and_again(demo: ModuleType, trains: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_and_again(demo, trains, capsys):
     trains(2)
     assert demo.main([]) == 0
     out, err = capsys.readouterr()
@@ -100,7 +96,7 @@ def test_training_and_again(demo: ModuleType, trains: Callable[..., None], capsy
 
 
 @pytest.mark.slow
-def test_training_that_fails(demo: ModuleType, trains: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_that_fails(demo, trains, capsys):
     trains(4, network_g={'type': 'IRAN'})
     assert demo.main([]) == 1
     out, err = capsys.readouterr()
@@ -110,11 +106,11 @@ def test_training_that_fails(demo: ModuleType, trains: Callable[..., None], caps
 
 
 @pytest.mark.slow
-def test_interrupt(demo: ModuleType, trains: Callable[..., None]) -> None:
+def test_interrupt(demo, trains):
     """Ctrl-C lets the training save."""
     trains(100000)
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(SCRIPTS), os.environ.get('PYTHONPATH', '')])}
     log = Path('demo/train.log')
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, (ROOT / 'scripts', ROOT)))}
     process = subprocess.Popen([sys.executable, '-c', PROCESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                text=True, env=environment,
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # below & it is ignored

@@ -1,10 +1,9 @@
 """Every script says what it does and refuses an unknown option."""
 
-from pathlib import Path
-
 import pytest
+from helpers import ROOT
 
-SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
+SCRIPTS = ROOT / 'scripts'
 
 
 @pytest.mark.parametrize('name', sorted(p.relative_to(SCRIPTS).with_suffix('').as_posix() for p in SCRIPTS.rglob('*.py')

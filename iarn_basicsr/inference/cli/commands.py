@@ -38,7 +38,7 @@ iarn upscale small.png -o part.png --region 512x512+1024+768""",
 iarn compare photo.jpg --scale 2 --jpeg 75 --jpeg 90""",
     'info': 'iarn info small.png',
     'options': 'iarn options train_IARN_light_x1-4.yml -o own.yml',
-    'export': 'iarn export iarn_x1-4 down.onnx --direction down --hr-size 1280x720 --scale 2',
+    'export': 'iarn export iarn_light_x1-4 down.onnx --direction down --hr-size 1280x720 --scale 2',
 }
 Command = TypeVar('Command', bound=Callable[..., Any])
 

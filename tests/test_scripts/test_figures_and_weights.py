@@ -1,20 +1,17 @@
-"""The scripts that draw figures, measure speed and release weights."""
+"""The scripts that draw figures, measure speed and grow weights."""
 
 from __future__ import annotations
 
+import argparse
 import json
-import shutil
-from pathlib import Path
+import re
 
 import pytest
 import torch
 from helpers import make_image, tiny_net
 from PIL import Image
 
-from iarn_basicsr import zoo
 from iarn_basicsr.archs.iarn import IARN
-from iarn_basicsr.inference.verify import verify
-from iarn_basicsr.zoo.weights import weights_hash
 
 
 def test_ablation_table(script, tmp_path, capsys):
@@ -51,37 +48,10 @@ def test_speed(script, tmp_path, capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('| I')]
     assert [line.split(' | ')[0] for line in lines] == [f'| {n}' for n in (
         'IRN x2', 'IRN x4', 'IARN x1.5', 'IARN x2', 'IARN x3', 'IARN x4')]
-    assert module.main(['pictures', '--child', '0.01', '--threads', '1', '--weights', 'none']) == 0
-    row = json.loads(capsys.readouterr().out)
-    assert row['size'] == '133x75' and min(row['down'], row['up'], row['memory']) > 0
+    row = module.picture(0.01, argparse.Namespace(threads=1, weights='none', scale='2'))
+    assert re.fullmatch(r'\| 0.01 \| 133x75 \|( [\d.]+ \|){3}', row)
     with pytest.raises(SystemExit):
         module.main(['networks', '--patch', '10'])
-
-
-def test_release(script, tmp_path, monkeypatch, capsys):
-    """Into a copy of the zoo: the default stays unless --first asks, and the numbers can be verified."""
-    copy = tmp_path / 'zoo'
-    copy.mkdir()
-    shutil.copy(Path(zoo.FOLDER) / 'registry.json', copy)
-    monkeypatch.setattr(zoo, 'FOLDER', str(copy))
-    default = zoo.list_models()[0]
-    module = script('release/release_weights')
-    module.SCALES = ['2']
-    net = tiny_net()
-    net.save(tmp_path / 'run.pth')
-    arguments = [str(tmp_path / 'run.pth'), '--name', 'new', '--training', 'options/a.yml', '--data', 'none', '--steps',
-                 '4']
-    assert module.main(arguments) == 0
-    assert 'new: ' in capsys.readouterr().out
-    entry = zoo.entries()['new']
-    assert set(entry) == set(zoo.entries()[default]) and set(entry['expected']) == {'2'}
-    assert entry['weights_hash'] == weights_hash(net.state_dict()) and zoo.list_models()[0] == default
-    assert [good for _, good, _ in verify(['new'])] == [True]
-    assert module.main([*arguments, '--first']) == 0 and zoo.list_models()[0] == 'new'
-    (tmp_path / 'run.pth').write_bytes(b'')
-    with pytest.raises(SystemExit) as stop:
-        module.main(arguments)
-    assert stop.value.code == 2 and 'is not a PyTorch weight file' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('subnet', ['dense', 'residual'])
