@@ -101,8 +101,6 @@ def _text(path: str) -> str:
 
 def copy_option_file(path: str, folder: str) -> None:
     """Keep the option file of a run beside its results; of one that is based on another, what both say together."""
-    if os.environ.get('RANK', '0') != '0':
-        return  # one process writes
     text = _text(path)
     if _BASED_ON in _yaml(text):
         text = yaml.safe_dump(read_option_file(path), sort_keys=False, allow_unicode=True)

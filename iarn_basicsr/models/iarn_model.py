@@ -88,7 +88,7 @@ class IARNModel(Validation, Checkpoints):
             self.load_weights(self.net_g_ema)
             self.net_g_ema.eval()
         self.criteria = {}
-        for name, key in (*TERMS.items(), ('l_percep', 'perceptual_opt')):
+        for name, key in TERMS.items():
             if options.get(key):
                 try:
                     with section(f'train.{key}'):
