@@ -77,14 +77,15 @@ def read_option_file(path: str, key: str = '-opt', above: tuple[str, ...] = ()) 
         raise OptionError(f'{key}: {path!r} is no option file: it has more than {MOST_BYTES} bytes')
     try:
         opt = _yaml(_text(path))
+        problem = '' if isinstance(opt, dict) else 'is not an option file: expected a YAML mapping with name, ...'
     except OSError as error:
-        raise OptionError(f'{key}: {path!r} cannot be read ({error.strerror})') from None
+        problem = f'cannot be read ({error.strerror})'
     except UnicodeDecodeError:
-        raise OptionError(f'{key}: {path!r} is not text in UTF-8') from None
+        problem = 'is not text in UTF-8'
     except ValueError as error:
-        raise OptionError(f'{key}: {path!r} is not valid YAML: {error}') from None
-    if not isinstance(opt, dict):
-        raise OptionError(f'{key}: {path!r} is not an option file: expected a YAML mapping with name, model_type, ...')
+        problem = f'is not valid YAML: {error}'
+    if problem:
+        raise OptionError(f'{key}: {path!r} {problem}')
     if _BASED_ON not in opt:
         return opt
     base = osp.join(osp.dirname(path), str(opt.pop(_BASED_ON)))
