@@ -19,7 +19,7 @@ from iarn_basicsr.ops.size import Size, lr_size, scale_label
 
 from .augment import shrunk, source_size, with_noise
 from .image_source import image_sources
-from .schedule import Draw, ScaleSchedule, batches_per_epoch, epoch_draws, generator
+from .schedule import Draw, batch_scale, batches_per_epoch, epoch_draws, generator, stored_scale
 
 __all__ = ['ArbitraryScaleDataset']
 
@@ -54,7 +54,7 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         o: Any = check(self.name, TrainDatasetOptions if self.train else EvalDatasetOptions, opt)
         self.options, self.scales = o, [*(o.scales or ())]
         if self.train:
-            self.schedule, self.batch_size = ScaleSchedule(o), o.batch_size_per_gpu
+            self.batch_size = o.batch_size_per_gpu
         self.gt, self.lq = image_sources(o, self.name)
         self.names = self.gt.names if self.gt else next(iter(self.lq.values())).names
 
@@ -82,11 +82,11 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         if not self.train:
             return [self._eval_item(i) for i in indices]
         draws: list[Draw] = list(indices)
-        step = draws[0].step
+        step, o = draws[0].step, self.options
         if self.lq:
-            scale = self.schedule.pick(step, self.scales)
+            scale = stored_scale(o.seed, step, self.scales)
             return [self._stored_patch(d, scale) for d in draws]
-        scale, o = self.schedule.scale(step), self.options
+        scale = batch_scale(o, step)
         if o.lq_size is None:
             patch: Size = (o.gt_size, o.gt_size)
             size = lr_size(patch, scale, o.size_rule)

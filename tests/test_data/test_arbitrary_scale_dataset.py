@@ -11,7 +11,7 @@ from basicsr.data.data_sampler import EnlargedSampler
 from helpers import make_lmdb
 
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
-from iarn_basicsr.data.schedule import Draw
+from iarn_basicsr.data.schedule import Draw, batch_scale
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.ops.image import quantise
 from iarn_basicsr.ops.resample import bicubic_downscale
@@ -135,7 +135,7 @@ def test_lr_patches_of_one_size(addressed, turn):
     for step in range(1, 25):
         item, = dataset.__getitems__([Draw(0, number=step, step=step)])
         gt, lq = item['gt'], item['lq']
-        s_v, s_h = dataset.schedule.scale(step)
+        s_v, s_h = batch_scale(dataset.options, step)
         assert tuple(gt.shape[1:]) == (round(11 * s_v), round(11 * s_h))
         assert torch.equal(lq, quantise(bicubic_downscale(gt[None], (11, 11)))[0])
         assert item['scale'].tolist() == pytest.approx([gt.shape[1] / 11, gt.shape[2] / 11])
