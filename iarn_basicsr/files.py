@@ -45,7 +45,7 @@ def readable_endings() -> tuple[str, ...]:
     from PIL import Image
     known = {ending for ending, kind in Image.registered_extensions().items()
              if (kind in Image.OPEN or kind == 'MPO') and kind not in NO_PICTURES}  # an MPO is opened as a JPEG
-    return tuple(sorted(known.union(_HEIF_ENDINGS)))
+    return tuple(sorted(known.union(_HEIF_ENDINGS) - {'.pfm'}))  # of floating point, which is refused
 
 
 def without_ending(path: str) -> str:

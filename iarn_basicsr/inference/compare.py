@@ -144,36 +144,27 @@ def compare(rescaler: Rescaler, picture: Picture, scales: Sequence[Scale], netwo
     if network:
         network.to(rescaler.device)
     hr, results = eight_bit(picture.rgb), []
-    for scale, size in zip(scales, sizes):
-        made, cubic = rescaler.downscale(hr, size=size), bicubic_downscale_tiled(hr, size)
-        for stored_as in (None, *jpeg):
-            ways = _ways(rescaler, hr, picture.mode == 'L', made, cubic, network, stored_as)
-            results.append(Result(parse_scale(scale), stored_as, ways, rescaler.name, rescaler.weights_hash,
-                                  network.file if network else None))
-    return results
-
-
-def _ways(rescaler: Rescaler, hr: np.ndarray, gray: bool, made: np.ndarray, made_by_bicubic: np.ndarray,
-          network: SpandrelNet | None, quality: int | None) -> dict[str, Way]:
-    """What is restored from both LR images, as PNG or as JPEG of a quality."""
-    hr_size = hr.shape[0], hr.shape[1]
-    (lr, lr_bytes), (cubic, cubic_bytes) = _stored(made, quality), _stored(made_by_bicubic, quality)
 
     def way(name: str, lr: np.ndarray, lr_bytes: int, restored: np.ndarray | None) -> Way:
         if restored is None:
             return Way(name, lr, lr_bytes, None, {})
-        if gray and name != 'bicubic':  # which is gray as it is
+        if picture.mode == 'L':
             restored = np.repeat(channel_mean(restored)[..., None], 3, 2)
-        restored_bgr, hr_bgr, lr_bgr, reference = (cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-                                                   for rgb in (restored, hr, lr, made_by_bicubic))
-        return Way(name, lr, lr_bytes, restored,
-                   evaluate((restored_bgr, hr_bgr), (lr_bgr, reference), DEFAULT_METRICS))
+        bgr = [cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR) for rgb in (restored, hr, lr, reference)]
+        return Way(name, lr, lr_bytes, restored, evaluate((bgr[0], bgr[1]), (bgr[2], bgr[3]), DEFAULT_METRICS))
 
-    ways = {'bicubic': way('bicubic', cubic, cubic_bytes, bicubic_upscale_tiled(cubic, hr_size))}
-    if network:
-        ways['network'] = way(f'{network.architecture} x{network.scale}', cubic, cubic_bytes,
-                              _restored_by(network, cubic, hr_size))
-    return {**ways, 'iarn': way('IARN', lr, lr_bytes, rescaler.upscale(lr, size=hr_size))}
+    for scale, size in zip(scales, sizes):
+        made, reference = rescaler.downscale(hr, size=size), bicubic_downscale_tiled(hr, size)
+        for stored_as in (None, *jpeg):
+            lr, cubic = _stored(made, stored_as), _stored(reference, stored_as)
+            ways = {'bicubic': way('bicubic', *cubic, bicubic_upscale_tiled(cubic[0], picture.size))}
+            if network:
+                ways['network'] = way(f'{network.architecture} x{network.scale}', *cubic,
+                                      _restored_by(network, cubic[0], picture.size))
+            ways['iarn'] = way('IARN', *lr, rescaler.upscale(lr[0], size=picture.size))
+            results.append(Result(parse_scale(scale), stored_as, ways, rescaler.name, rescaler.weights_hash,
+                                  network.file if network else None))
+    return results
 
 
 def _stored(lr: np.ndarray, quality: int | None) -> tuple[np.ndarray, int]:
@@ -283,23 +274,6 @@ def _number(values: Mapping[str, float], name: str) -> str:
 # ----------------------------------------------------------------------------------------------------------- page
 
 
-class _Layout(NamedTuple):
-    """What the sections of a page have in common.
-
-    Attributes:
-        windows: the details.
-        top: error of the last colour, in levels of 255.
-        factor, map_factor: pixels of the picture to one of a full view and of a full error map, along each side.
-        exact: full views as PNG, else JPEG.
-    """
-
-    windows: list[Window]
-    top: int
-    factor: int
-    map_factor: int
-    exact: bool
-
-
 class _Image(NamedTuple):
     """What an ``<img>`` needs: its file as a data URI, and its size."""
 
@@ -307,63 +281,61 @@ class _Image(NamedTuple):
     width: int
     height: int
 
-    def zoom(self, width: int, height: int) -> int:
-        """Factor, an integer, that enlarges a small image towards ``width`` x ``height``."""
-        return max(1, min(width // self.width, height // self.height))
-
 
 def page(name: str, picture: Picture, results: Sequence[Result], path: str) -> None:
-    """Write one HTML file, atomically, that shows the ``results`` of ``compare``; ``name`` of the file is its title."""
+    """Write one HTML file, atomically, that shows the ``results`` of ``compare``; ``name`` of the file is its title.
+
+    Colours of the error maps end where 99.5 % of the errors of bicubic lie below, at all scales.
+    """
     hr, first = eight_bit(picture.rgb), results[0]
-    layout = _layout(hr, results)
+    views = [{'hr': hr, **{key: way.restored for key, way in result.ways.items() if way.restored is not None}}
+             for result in results]
+    cubic = [images['bicubic'] for images in views]
+    windows = worst_windows(hr, cubic)
+    top = max(4, math.ceil(max(np.percentile(error_map(image, hr), 99.5) for image in cubic)))
+    factor, map_factor = (math.ceil(max(hr.shape) / side) for side in (VIEW_SIDE, MAP_SIDE))
+    exact = sum(map(len, views)) * hr.shape[0] * hr.shape[1] / factor**2 <= EXACT_PIXELS
+    scales = []
+    for result, images in zip(results, views):
+        part = _lr_part(result.lr_size, hr, windows[0])
+        scales.append({
+            'result': result, 'cells': _cells(result), 'gain': _gain(result),
+            'lr_psnr': _pair(result.ways['iarn'].metrics, 'lr_'),
+            'measurements': [(metric, *(_number(way.metrics, metric) for way in result.ways.values()))
+                             for metric in DEFAULT_METRICS],
+            'full': _panel(images, top, factor, map_factor, exact),
+            'details': [_panel({key: window.cut(image) for key, image in images.items()}, top) for window in windows],
+            'lr': {key: _encoded(Image.fromarray(result.ways[key].lr[part])) for key in ('bicubic', 'iarn')},
+        })
     groups, headings = _headings(first)
     text = TEMPLATES.get_template('compare.html.jinja').render(
         name=name, picture=picture, width=hr.shape[1], height=hr.shape[0], deep=picture.rgb.dtype == np.uint16,
         model=first.model, weights_hash=first.weights_hash, version=__version__, protocol=PROTOCOL,
-        jpeg_notes=_notes(results), groups=groups, headings=headings, layout=layout, quality=JPEG_QUALITY,
+        jpeg_notes=_notes(results), groups=groups, headings=headings, quality=JPEG_QUALITY, windows=windows, top=top,
+        factor=factor, map_factor=map_factor, exact=exact,
         names={'hr': 'original', **{key: way.name for key, way in first.ways.items()}}, network_file=first.network_file,
-        colours=[f'#{bytes(colour).hex()}' for colour in colour_map()[::15]],
-        scales=[_scale(result, hr, layout) for result in results])
+        colours=[f'#{bytes(colour).hex()}' for colour in colour_map()[::15]], scales=scales)
     save_bytes(text.encode('utf-8', 'backslashreplace'), path)  # the name of a file may be no text
-
-
-def _layout(hr: np.ndarray, results: Sequence[Result]) -> _Layout:
-    """Windows from the bicubic errors of all scales, and the colours too: 99.5 % of them lie below ``top``."""
-    cubic = [_views(result, hr)['bicubic'] for result in results]
-    top = max(float(np.percentile(error_map(image, hr), 99.5)) for image in cubic)
-    factor, map_factor = (math.ceil(max(hr.shape) / side) for side in (VIEW_SIDE, MAP_SIDE))
-    pixels = sum(len(_views(result, hr)) for result in results) * hr.shape[0] * hr.shape[1] / factor**2
-    return _Layout(worst_windows(hr, cubic), max(4, math.ceil(top)), factor, map_factor, pixels <= EXACT_PIXELS)
-
-
-def _views(result: Result, hr: np.ndarray) -> dict[str, np.ndarray]:
-    """The original and the restored pictures, by the names in the template."""
-    return {'hr': hr, **{key: way.restored for key, way in result.ways.items() if way.restored is not None}}
-
-
-def _scale(result: Result, hr: np.ndarray, layout: _Layout) -> dict[str, Any]:
-    """What the template shows of one scale."""
-    images = _views(result, hr)
-    part = _lr_part(result.lr_size, hr, layout.windows[0])
-    return {
-        'result': result, 'cells': _cells(result), 'gain': _gain(result),
-        'lr_psnr': _pair(result.ways['iarn'].metrics, 'lr_'),
-        'measurements': [(name, *(_number(way.metrics, name) for way in result.ways.values()))
-                         for name in DEFAULT_METRICS],
-        'full': _panel(images, layout.top, layout.factor, layout.map_factor, layout.exact),
-        'details': [_panel({name: window.cut(image) for name, image in images.items()}, layout.top)
-                    for window in layout.windows],
-        'lr': {key: _view(result.ways[key].lr[part]) for key in ('bicubic', 'iarn')},
-    }
 
 
 def _panel(images: Mapping[str, np.ndarray], top: int, factor: int = 1, map_factor: int = 1,
            exact: bool = True) -> dict[str, Any]:
-    """The original (``hr``) and what is made of it, and the error map and mean error of the latter."""
+    """The original (``hr``) and what is made of it, and the error map and mean error of the latter.
+
+    Args:
+        top: error of the last colour, in levels of 255.
+        factor, map_factor: pixels of the picture to one of a view and of an error map, along each side.
+        exact: views as PNG, else JPEG.
+    """
     errors = {name: error_map(image, images['hr']) for name, image in images.items() if name != 'hr'}
-    return {'views': {name: _view(image, factor, exact) for name, image in images.items()},
-            'maps': {name: _coloured(error, top, map_factor) for name, error in errors.items()},
-            'means': {name: float(error.mean()) for name, error in errors.items()}}
+    maps = {}
+    for name, error in errors.items():
+        reduced = np.asarray(Image.fromarray(error).reduce(map_factor))
+        index = Image.fromarray(np.clip(np.round(reduced * (255 / top)), 0, 255).astype(np.uint8))
+        index.putpalette(colour_map().tobytes())
+        maps[name] = _encoded(index)
+    return {'views': {name: _encoded(Image.fromarray(image).reduce(factor), exact) for name, image in images.items()},
+            'maps': maps, 'means': {name: float(error.mean()) for name, error in errors.items()}}
 
 
 def _lr_part(size: Size, hr: np.ndarray, window: Window) -> tuple[slice, ...]:
@@ -378,26 +350,13 @@ def _lr_part(size: Size, hr: np.ndarray, window: Window) -> tuple[slice, ...]:
     return tuple(parts)
 
 
-def _view(image: np.ndarray, factor: int = 1, exact: bool = True) -> _Image:
-    """PNG or JPEG of an image whose sides are divided by ``factor``."""
-    reduced = Image.fromarray(image).reduce(factor)
-    return _encoded(reduced, 'png') if exact else _encoded(reduced, 'jpeg', quality=JPEG_QUALITY, subsampling=0)
-
-
-def _coloured(error: np.ndarray, top: int, factor: int = 1) -> _Image:
-    """An error map as a PNG with a palette that ends at error ``top``."""
-    reduced = np.asarray(Image.fromarray(error).reduce(factor))
-    image = Image.fromarray(np.clip(np.round(reduced * (255 / top)), 0, 255).astype(np.uint8))
-    image.putpalette(colour_map().tobytes())
-    return _encoded(image, 'png')
-
-
 def colour_map() -> np.ndarray:
     """(256, 3) uint8 RGB: from no error, dark, to a large one."""
     return cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_MAGMA)[:, 0, ::-1]
 
 
-def _encoded(image: Image.Image, form: str, **options: Any) -> _Image:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
+def _encoded(image: Image.Image, exact: bool = True) -> _Image:
+    """As PNG, or as JPEG."""
+    buffer, form = io.BytesIO(), 'png' if exact else 'jpeg'
+    image.save(buffer, form, **({} if exact else {'quality': JPEG_QUALITY, 'subsampling': 0}))
     return _Image(f'data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}', *image.size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -11,7 +12,6 @@ from PIL import Image
 from iarn_basicsr.errors import ImageError
 
 from .exif import set_upright
-from .png import open_pixels
 
 __all__ = ['by_opencv', 'deep_pixels', 'refuse_kind']
 
@@ -43,22 +43,28 @@ def by_opencv(file: Image.Image) -> bool:
     return not file.mode.startswith('I')
 
 
-def deep_pixels(file: Image.Image, path: str, orientation: int) -> tuple[np.ndarray, np.ndarray | None, str] | None:
+def deep_pixels(file: Image.Image, raw: BinaryIO, orientation: int) -> tuple[np.ndarray, np.ndarray | None, str] | None:
     """(rgb, alpha, mode) of a loaded file with more than 8 bits a channel, as of a ``Picture``; None of another.
 
-    The pixels are turned by Pillow where the file is a gray TIFF, and else in the order of the file.
+    ``raw`` is what it was opened from. The pixels are turned by Pillow where the file is a gray TIFF, and else in the
+    order of the file.
     """
     tags = getattr(file, 'tag_v2', {})
     bits = _numbers(tags, _BITS)
     if not by_opencv(file):
-        return _gray(file, 65535 // (2**max(bits, default=16) - 1), tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
+        gray, clear = np.asarray(file).astype(np.uint16), file.info.get('transparency')
+        alpha = np.where(gray == clear, 0, 255).astype(np.uint8) if isinstance(clear, int) else None
+        factor = 65535 // (2**max(bits, default=16) - 1)
+        gray = np.minimum(gray.astype(np.uint32) * factor, 65535).astype(np.uint16) if factor > 1 else gray
+        gray = 65535 - gray if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else gray
+        return np.repeat(gray[..., None], 3, 2), alpha, 'L'
     depth, colour = max(bits, default=8), 0
     if file.format == 'PNG':
-        with open(path, 'rb') as raw:
-            depth, colour = raw.read(26)[24:]
+        raw.seek(24)
+        depth, colour = raw.read(2)
     if file.mode not in ('RGB', 'RGBA', 'RGBX', 'LA') or depth != 16:
         return None
-    image = _by_opencv(path, file.format == 'TIFF' and orientation != 1)
+    image = _by_opencv(raw, file.format == 'TIFF' and orientation != 1)
     rgb, alpha = np.ascontiguousarray(image[..., 2::-1]), image[..., 3] if image.shape[2] == 4 else None
     extra = _numbers(tags, _EXTRA)[:1]
     if alpha is None or extra == (_UNSPECIFIED,):
@@ -68,27 +74,19 @@ def deep_pixels(file: Image.Image, path: str, orientation: int) -> tuple[np.ndar
     return rgb, (alpha >> 8).astype(np.uint8), 'L' if colour == 4 else 'RGB'
 
 
-def _gray(file: Image.Image, factor: int, negative: bool) -> tuple[np.ndarray, np.ndarray | None, str]:
-    gray = np.asarray(file).astype(np.uint16)
-    clear = file.info.get('transparency')
-    alpha = np.where(gray == clear, 0, 255).astype(np.uint8) if isinstance(clear, int) else None
-    gray = np.minimum(gray.astype(np.uint32) * factor, 65535).astype(np.uint16) if factor > 1 else gray
-    return np.repeat((65535 - gray if negative else gray)[..., None], 3, 2), alpha, 'L'
-
-
 def _numbers(tags: object, tag: int) -> tuple[int, ...]:
     """The whole numbers of a tag of a TIFF; none where it is missing or something else."""
     value = tags.get(tag, ()) if hasattr(tags, 'get') else ()
     return tuple(n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, int))
 
 
-def _by_opencv(path: str, turned_tiff: bool) -> np.ndarray:
+def _by_opencv(raw: BinaryIO, turned_tiff: bool) -> np.ndarray:
     """BGR or BGRA in 16 bits, not turned: of a TIFF, OpenCV turns some orientations and fails on the others.
 
     From bytes: OpenCV's own reading of a file ends the process where the name is no UTF-8.
     """
-    with open_pixels(path) as raw:
-        data = bytearray(raw.read())
+    raw.seek(0)
+    data = bytearray(raw.read())
     if turned_tiff:
         set_upright(data)
     log = cv2.utils.logging

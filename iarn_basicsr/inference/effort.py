@@ -37,9 +37,7 @@ def refine_tiled(net: IARN, hr: np.ndarray, lr: np.ndarray, steps: int, tile: in
         hr: (H, W, 3) uint8 or uint16 RGB.
         lr: (h, w, 3) uint8, as the network made it.
         steps: at least 1; 10 gain most of what there is.
-        tile: side of a tile in HR pixels; the halo comes on top.
-        device: that of the network.
-        progress: called after every step.
+        tile, device, progress: as of ``downscale_tiled``; called after every step.
         bits: high bits of the LR that the restoration will see; fewer than 8 leave room for a payload.
     """
     size = (lr.shape[0], lr.shape[1])

@@ -88,11 +88,9 @@ class Extras(msgspec.Struct, frozen=True, omit_defaults=True):
         return held
 
     def in_words(self, names: set[str], seen: bool = False) -> str:
-        """Some of it, without colours that change nothing where they are lost: those of sRGB, and overridden ones.
+        """The extras of these names, without colours that change nothing where lost: of sRGB, and overridden ones.
 
-        Args:
-            names: which.
-            seen: only what changes how the pixels are displayed.
+        ``seen``: only what changes how the pixels are displayed.
         """
         words = [word for name, word in _WORDS.items() if name in names and (name == 'icc' or not seen)]
         if 'colour' in names:
@@ -110,10 +108,8 @@ def is_gray_profile(icc: bytes) -> bool:
 def read_extras(file: Image.Image, icc: bytes | None, sideways: bool) -> tuple[Extras, list[str]]:
     """The extras of a loaded file, and remarks on those left out.
 
-    Args:
-        file: ``info`` of a PNG holds what is ``said_by`` its chunks.
-        icc: the profile of its pixels.
-        sideways: whether its orientation makes columns of rows.
+    ``info`` of a PNG holds what is ``said_by`` its chunks. ``icc`` is the profile of the pixels, and ``sideways`` says
+    whether the orientation makes columns of rows.
     """
     info, remarks = file.info, []
     iptc = info.get('photoshop', {}).get(_IPTC)

@@ -154,10 +154,7 @@ def thumbnail(rgb: np.ndarray) -> str:
 
 
 def take_metadata(info: dict[Any, Any]) -> LRMetadata | None:
-    """Take the metadata out of what Pillow found in a file, and leave the rest there; None if there are none.
-
-    Args:
-        info: of an opened file; of a PNG with what is ``said_by`` its chunks.
+    """Take the metadata out of what Pillow (of a PNG, ``said_by``) found in a file, and leave the rest; or None.
 
     Raises:
         MetadataError: if they cannot be used.

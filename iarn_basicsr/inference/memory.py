@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ['available_memory']
@@ -13,26 +12,20 @@ UNKNOWN = 4e9  # bytes, where nothing is said
 def available_memory(root: str = '/') -> float:
     """Free bytes: of this machine, or of the control group (a container, a batch job) that allows less.
 
-    Args:
-        root: where ``proc`` and ``sys`` are found.
+    ``root`` is where ``proc`` and ``sys`` are found.
     """
-    fields = _fields(Path(root) / 'proc/meminfo')
-    machine = fields['MemAvailable:'] * 1024 if 'MemAvailable:' in fields else UNKNOWN
-    return min([machine, *_free_of_groups(Path(root))])
-
-
-def _free_of_groups(root: Path) -> Iterator[float]:
-    """What each control group (version 2) above this process still allows."""
-    mount = root / 'sys/fs/cgroup'
-    for path in (line[3:] for line in _lines(root / 'proc/self/cgroup') if line.startswith('0::')):
+    fields, mount = _fields(Path(root, 'proc/meminfo')), Path(root, 'sys/fs/cgroup')
+    free = [fields['MemAvailable:'] * 1024 if 'MemAvailable:' in fields else UNKNOWN]
+    for path in (line[3:] for line in _lines(Path(root, 'proc/self/cgroup')) if line.startswith('0::')):  # version 2
         group = mount / path.lstrip('/')  # seen from inside a container, only ``mount`` may be there
         for folder in (group, *group.parents):
             allowed, used = ((_lines(folder / name) or [''])[0] for name in ('memory.max', 'memory.current'))
             if allowed.isdigit() and used.isdigit():  # and not ``max``
                 reusable = _fields(folder / 'memory.stat').get('inactive_file', 0)  # pages of files that were read
-                yield max(0, int(allowed) - int(used) + reusable)
+                free.append(max(0, int(allowed) - int(used) + reusable))
             if folder == mount:
                 break
+    return min(free)
 
 
 def _lines(path: Path) -> list[str]:

@@ -24,11 +24,7 @@ NEEDED = ('onnx', 'onnxscript', 'onnxruntime')
 class OneDirection(nn.Module):
     """One direction of a network between two sizes. RGB in [0, 1]; the result is neither rounded nor clamped.
 
-    Args:
-        net: the network.
-        direction: ``down``: (1, 3, H, W) -> (1, 3, h, w), or ``up``, back.
-        hr: (H, W).
-        lr: (h, w).
+    ``down``: (1, 3, H, W) -> (1, 3, h, w) for ``hr`` (H, W) and ``lr`` (h, w); ``up``: back.
 
     Raises:
         SizeError: if the LR size is out of range.
@@ -47,14 +43,11 @@ class OneDirection(nn.Module):
         return self.net.upscale_on(self.grid, image)
 
 
-def export_onnx(net: IARN, path: str, direction: Literal['down', 'up'], hr: Size, lr: Size) -> float:
-    """Compare onnxruntime with torch, then write the file, atomically.
+def export_onnx(net: IARN, path: str, direction: Literal['down', 'up'], hr: Size, lr: Size) -> None:
+    """Compare onnxruntime with torch, on random pixels or their LR, then write the file, atomically.
 
     Input ``image`` and output ``result`` are float32 RGB (1, 3, height, width) in [0, 1]. As everywhere, the LR must be
     rounded to 8 bits before it is stored or restored.
-
-    Returns:
-        Largest difference between onnxruntime and torch, on random pixels or on their LR.
 
     Raises:
         OptionError: if a package is missing.
@@ -68,10 +61,8 @@ def export_onnx(net: IARN, path: str, direction: Literal['down', 'up'], hr: Size
     if direction == 'up':
         with torch.no_grad():
             image = quantise(net.downscale(image, lr).lr)
-    found = float('inf')
 
     def write(temporary: str) -> None:
-        nonlocal found
         torch.onnx.export(module, (image, ), temporary, input_names=['image'], output_names=['result'], dynamo=True,
                           external_data=False, verbose=False)
         found = _difference(module, image, temporary)
@@ -79,7 +70,6 @@ def export_onnx(net: IARN, path: str, direction: Literal['down', 'up'], hr: Size
             raise IARNError(f'{path}: onnxruntime and torch differ by {found:.3g} (allowed: {TOLERANCE:g})')
 
     atomic_write(path, write)
-    return found
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from os import path as osp
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from msgspec.structs import replace
@@ -29,10 +29,10 @@ from .exif import orientation_of, turned
 from .extras import Extras, is_gray_profile, read_extras, save_options
 from .lr_metadata import LRMetadata, put_metadata, take_metadata
 from .memory import available_memory
-from .png import Pixels, open_pixels, said_by
+from .png import Chunks, open_pixels, said_by
 
-__all__ = ['LOSSLESS_ENDINGS', 'Picture', 'channel_mean', 'eight_bit', 'png_bytes', 'read_picture',
-           'refuse_unwritable', 'write_picture']
+__all__ = ['LOSSLESS_ENDINGS', 'Picture', 'channel_mean', 'eight_bit', 'open_header', 'png_bytes',
+           'read_picture', 'refuse_unwritable', 'write_picture']
 
 LOSSLESS_ENDINGS = ('.png', '.webp')
 _ALPHA_ENDINGS = ('.png', '.webp', '.tif', '.tiff')
@@ -94,8 +94,10 @@ def read_picture(path: str) -> Picture:
             raise ImageError(f'{path}: is a folder, name an image file')
         if not stat.S_ISREG(mode):  # a pipe or a device: reading it may never end
             raise ImageError(f'{path}: is not a regular file')
-        with open_pixels(path) as raw, _opened(raw, path) as file:
-            return _read(file, raw, path)
+        with open_pixels(path) as (raw, chunks), open_header(raw, path) as file:
+            _refuse_large(file, path)
+            refuse_kind(file, path)
+            return _read(file, raw, chunks, path)
     except ImageError:
         raise
     except FileNotFoundError:
@@ -196,14 +198,15 @@ def png_bytes(rgb: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _opened(raw: io.BufferedReader, path: str) -> Image.Image:
-    """The file as Pillow opens it, its pixels not read yet; raises ``ImageError`` for what must not be read."""
-    if _HEIF.match(raw.peek(50)):  # whatever its name is
+def open_header(raw: BinaryIO, path: str) -> Image.Image:
+    """A file as Pillow opens it, of any size and its pixels not read yet; a decoder may raise anything."""
+    if _HEIF.match(raw.read(50)):  # whatever its name is
         try:
             import pillow_heif
         except ImportError:
             raise ImageError(f'{path}: Pillow reads HEIF with a plugin only: pip install pillow-heif') from None
         pillow_heif.register_heif_opener()
+    raw.seek(0)
     with _OPENING:  # without Pillow's limit of pixels, which holds for the whole process
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -212,6 +215,11 @@ def _opened(raw: io.BufferedReader, path: str) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
     if file.format in NO_PICTURES:  # or Pillow would run Ghostscript, or call its absence damage
         raise UnidentifiedImageError
+    return file
+
+
+def _refuse_large(file: Image.Image, path: str) -> None:
+    """Raise ``ImageError`` for a picture that is too large for an LR file to name, or for the memory."""
     pixels = file.width * file.height
     needed, free = _READING * pixels, available_memory()
     too_large = f'{path}: {file.width}x{file.height} is too large'
@@ -222,23 +230,23 @@ def _opened(raw: io.BufferedReader, path: str) -> Image.Image:
     if needed > free:
         raise ImageError(f'{too_large}, reading it takes {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are '
                          'free')
-    refuse_kind(file, path)
-    return file
 
 
-def _read(file: Image.Image, raw: io.BufferedReader, path: str) -> Picture:
+def _read(file: Image.Image, raw: BinaryIO, chunks: Chunks | None, path: str) -> Picture:
     several = getattr(file, 'is_animated', False) and file.format != 'MPO'  # whose other frames are previews
     remarks = ['only its first frame or page is used'] if several else []
     tags = getattr(file, 'tag_v2', {})  # of a TIFF, which Pillow turns on loading and then says nothing of it
     orientation = tags.get(ExifTags.Base.Orientation, 1)
     file.load()
-    if isinstance(raw.raw, Pixels):
-        said, more = said_by(raw.raw)
+    if chunks is not None:
+        said, more = said_by(chunks)
         file.info.update(said)
         remarks += more
     orientation = orientation if file.format == 'TIFF' else orientation_of(file)
     icc = file.info.get('icc_profile')
-    deep = deep_pixels(file, path, orientation)
+    deep = deep_pixels(file, raw, orientation)
+    if chunks is not None:
+        raw.close()  # the copy of a PNG in memory
     if deep:
         picture = Picture(*deep)
     else:

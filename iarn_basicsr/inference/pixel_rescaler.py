@@ -87,9 +87,7 @@ class PixelRescaler:
         """A part of the restored image (H, W, 3) uint8 of ``size``, from an LR (h, w, 3) uint8 or uint16.
 
         Args:
-            rgb: the LR.
-            size: of the original.
-            part: what is restored of it. A payload without a network needs the whole image: it is restored and cut.
+            part: what is restored. A payload without a network needs the whole image: it is restored and cut.
             payload: bits of each sample that hold coded detail; None where only the pixels say it.
             remark: receives why a payload could not be used, in one line.
             alpha: of the LR, (h, w) uint8; pixels where it is 0 make no difference.
@@ -107,25 +105,31 @@ class PixelRescaler:
 
     def _prediction(self, hr: Size, lr: Size, k: float, first: float = 0,
                     part: Part | None = None) -> tuple[Predict, MakePull | None]:
-        """How the image is predicted that a payload completes: by the network, in levels, or without one."""
-        if not self.net.blocks:
-            return _without_network(hr, lr, k)
+        """How the image is predicted that a payload of ``k`` bits completes: by the network, in levels.
 
-        def predict(known: np.ndarray) -> np.ndarray:
-            run = functools.partial(upscale_tiled, self.net, known, hr, values=to_levels, part=part)
-            return self._in_tiles(run, hr, lr, first)
+        Without a network it is U of the right-inverse pair ``cubic``, and the pull brings an image back to the known
+        part of the LR. Above max(1, log2(scale)) bits a sample, whose errors that would magnify, it is plain bicubic
+        interpolation.
+        """
+        if self.net.blocks:
+            def predict(known: np.ndarray) -> np.ndarray:
+                run = functools.partial(upscale_tiled, self.net, known, hr, values=to_levels, part=part)
+                return self._in_tiles(run, hr, lr, first)
 
-        return predict, None
+            return predict, None
+        scale = math.sqrt(hr[0] * hr[1] / (lr[0] * lr[1]))
+        split = 'cubic' if k <= max(1.0, math.log2(scale)) else 'cubic_interp'
+
+        def pull(known: np.ndarray, prediction: np.ndarray) -> Pull:
+            return lambda residual: up_tiled(known - down_tiled(prediction + residual, lr, 'cubic'), hr, 'cubic')
+
+        return lambda known: up_tiled(known, hr, split), pull
 
     def _in_tiles(self, run: Callable[[int, torch.device, Progress], np.ndarray], hr: Size, lr: Size,
                   first: float = 0, last: float = 1, memory: float = 1) -> np.ndarray:
         """``run`` with the tile that fits; on a GPU that runs out of memory, with half of it, and so on.
 
-        Args:
-            run: does the work, given tile, device and progress.
-            hr, lr: sizes.
-            first, last: share of the picture that is done before and after.
-            memory: need, as a multiple of a restoration.
+        It takes the picture from the share ``first`` to ``last``, and ``memory`` times that of a restoration.
         """
         def progress(share: float) -> None:
             self.progress(first + (last - first) * share)
@@ -147,21 +151,6 @@ class PixelRescaler:
                 torch.cuda.empty_cache()
                 tile //= 2
                 _logger.info('out of GPU memory: going on with tiles of %d pixels', tile)
-
-
-def _without_network(hr: Size, lr: Size, k: float) -> tuple[Predict, MakePull]:
-    """Prediction and pull for a bicubic LR in which no network has hidden anything.
-
-    The prediction is U of the right-inverse pair ``cubic``. Above max(1, log2(scale)) bits a sample, whose errors that
-    would magnify, it is plain bicubic interpolation. The pull brings an image back to the known part of the LR.
-    """
-    scale = math.sqrt(hr[0] * hr[1] / (lr[0] * lr[1]))
-    split = 'cubic' if k <= max(1.0, math.log2(scale)) else 'cubic_interp'
-
-    def pull(known: np.ndarray, prediction: np.ndarray) -> Pull:
-        return lambda residual: up_tiled(known - down_tiled(prediction + residual, lr, 'cubic'), hr, 'cubic')
-
-    return lambda known: up_tiled(known, hr, split), pull
 
 
 def _unwrapped(net: nn.Module) -> IARN:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, TypeVar, Union, overload
@@ -24,20 +24,14 @@ from iarn_basicsr.errors import (
 )
 from iarn_basicsr.ops.image import to_tensor
 from iarn_basicsr.ops.jpeg import DEFAULT_QUALITY, QUALITIES, is_jpeg
-from iarn_basicsr.ops.size import Part, Region, Scale, Size, check_hr_size, check_lr_size, lr_size, part_of, part_size
+from iarn_basicsr.ops.size import Region, Scale, Size, check_hr_size, check_lr_size, lr_size, part_of, part_size
 from iarn_basicsr.ops.transparency import blended, seen
 from iarn_basicsr.payload import bits
 from iarn_basicsr.zoo.weights import weights_hash
 
 from . import log_remarks
 from .lr_metadata import LRMetadata
-from .picture_file import (
-    LOSSLESS_ENDINGS,
-    Picture,
-    read_picture,
-    refuse_unwritable,
-    write_picture,
-)
+from .picture_file import LOSSLESS_ENDINGS, Picture, read_picture, refuse_unwritable, write_picture
 from .pixel_rescaler import PixelRescaler
 from .tiling import Progress, bicubic_downscale_tiled, bicubic_upscale_tiled
 
@@ -121,23 +115,30 @@ class Rescaler(PixelRescaler):
                   size: Size | None = None) -> np.ndarray | torch.Tensor | Picture:
         """LR of an image, by ``scale`` (2.5, (1.5, 3), '1.5x3') or to ``size`` (h, w).
 
-        Of a picture or path: a ``Picture`` with the metadata to restore it.
+        Of a picture or path: a ``Picture`` with the metadata to restore it; its alpha goes by bicubic.
 
         Raises:
             OptionError: if not just one of ``scale`` and ``size`` is given, or the image is of another kind.
             SizeError: if the LR would be out of the network's range.
             ImageError: naming the file, if it cannot be read.
         """
-        if isinstance(image, (str, os.PathLike, Picture)):
-            picture = _picture(image)
-            with _naming(picture):
-                made = self.lr_size(picture.size, scale, size)
-            return self.downscale_picture(picture, made)
-
-        def work(rgb: np.ndarray) -> np.ndarray:
-            return self.downscale_pixels(rgb, self.lr_size((rgb.shape[0], rgb.shape[1]), scale, size))
-
-        return _rescale_array(image, work)
+        if not isinstance(image, (str, os.PathLike, Picture)):
+            return _rescale_array(image, lambda rgb: self.downscale_pixels(
+                rgb, self.lr_size((rgb.shape[0], rgb.shape[1]), scale, size)))
+        picture = _picture(image)
+        with _naming(picture):
+            made = self.lr_size(picture.size, scale, size)
+        rgb, alpha = picture.rgb, None
+        if picture.alpha is not None:
+            rgb = blended(rgb, picture.alpha, made)
+            alpha = bicubic_downscale_tiled(picture.alpha[..., None], made)[..., 0]
+        rgb = self.downscale_pixels(rgb, made, alpha)
+        mode: Literal['L', 'RGB'] = 'L' if picture.mode == 'L' else 'RGB'
+        lr = Picture(rgb, alpha, mode, picture.extras, remarks=picture.remarks, made_from=picture.size)
+        lr.metadata = LRMetadata.of(lr.visible, hr_size=picture.size, model=self.name, weights=self.weights_hash,
+                                    mode=mode, alpha=alpha is not None,
+                                    payload=bits.declared(seen(rgb, alpha)) if self.payload else 0)
+        return lr
 
     @overload
     def upscale(self, lr: Array, size: Size | None = None, force: bool = False, region: Region | None = None) -> Array:
@@ -165,22 +166,27 @@ class Rescaler(PixelRescaler):
             RegionError: if the region is empty or reaches outside the restored image.
             SizeError, MetadataError, ImageError: as of ``restored_size`` and ``downscale``.
         """
-        if isinstance(lr, (str, os.PathLike, Picture)):
-            picture = _picture(lr)
-            with _naming(picture):
-                made = self.restored_size(picture, size, force)
-                part = part_of(made, region)
-            restored = self.upscale_picture(picture, made, part)
-            log_remarks(picture.path, *restored.remarks)
-            return restored
-        if size is None:
-            raise OptionError('upscale needs size=(H, W): pixels alone do not say how large the original was')
+        if not isinstance(lr, (str, os.PathLike, Picture)):
+            if size is None:
+                raise OptionError('upscale needs size=(H, W): pixels alone do not say how large the original was')
 
-        def work(rgb: np.ndarray) -> np.ndarray:
-            made = check_hr_size((rgb.shape[0], rgb.shape[1]), size, self.net.max_scale)
-            return self.upscale_pixels(rgb, made, part_of(made, region))
+            def work(rgb: np.ndarray) -> np.ndarray:
+                made = check_hr_size((rgb.shape[0], rgb.shape[1]), size, self.net.max_scale)
+                return self.upscale_pixels(rgb, made, part_of(made, region))
 
-        return _rescale_array(lr, work)
+            return _rescale_array(lr, work)
+        picture = _picture(lr)
+        metadata, remarks = picture.metadata, list[str]()
+        with _naming(picture):
+            made = self.restored_size(picture, size, force)
+            part = part_of(made, region)
+            rgb = self.upscale_pixels(picture.rgb, made, part, metadata.payload if metadata else None, remarks.append,
+                                      picture.alpha)
+        alpha = None if picture.alpha is None else bicubic_upscale_tiled(picture.alpha[..., None], made, part)[..., 0]
+        if metadata and metadata.alpha and alpha is None:  # it was opaque, or the file would still have it
+            alpha = np.full(rgb.shape[:2], 255, np.uint8)
+        return Picture(rgb, alpha, metadata.mode if metadata else picture.mode, picture.extras,
+                       remarks=log_remarks(picture.path, *remarks), made_from=picture.size)
 
     def roundtrip(self, image: np.ndarray | torch.Tensor | Path | Picture, scale: Scale | None = None,
                   size: Size | None = None) -> RoundTrip:
@@ -236,9 +242,9 @@ class Rescaler(PixelRescaler):
             remarks.append('it has 16 bits a channel; the LR, and what is restored from it, have 8')
         log_remarks(path, *remarks)
         if dry_run:
-            return replace(_blank(picture, made), remarks=tuple(remarks))
-        lr = self.downscale_picture(picture, made)
-        del picture, source  # the memory is needed for writing
+            return _blank(picture, made, remarks)
+        lr = self.downscale(picture, size=made)
+        del picture, source
         if quality is None and zoo.survives_jpeg(self.weights_hash):
             quality = DEFAULT_QUALITY
         return replace(lr, remarks=(*remarks, *log_remarks(path, *write_picture(lr, target, quality))))
@@ -262,18 +268,17 @@ class Rescaler(PixelRescaler):
         target, picture = os.fspath(target), _picture(source)
         _refuse_same(picture, target)
         with _naming(picture):
-            made = self.restored_size(picture, size, force)
-            part = part_of(made, region)
-        refuse_unwritable(picture, part_size(part), target)
+            whole = self.restored_size(picture, size, force)
+            made = part_size(part_of(whole, region))
+        refuse_unwritable(picture, made, target)
         path = picture.path
-        remarks = log_remarks(path, *filter(None, (*picture.remarks, self._remark_on_lr(picture, made))))
+        remarks = log_remarks(path, *filter(None, (*picture.remarks, self._remark_on_lr(picture, whole))))
         if dry_run:
-            return replace(_blank(picture, part_size(part)), remarks=remarks)
-        with _naming(picture):
-            restored = self.upscale_picture(picture, made, part)
-        del picture, source
-        written = write_picture(restored, target)
-        return replace(restored, remarks=remarks + log_remarks(path, *restored.remarks, *written))
+            return _blank(picture, made, remarks)
+        restored = self.upscale(picture, whole, force, region)
+        del picture, source  # the memory is needed for writing
+        written = log_remarks(path, *write_picture(restored, target))
+        return replace(restored, remarks=(*remarks, *restored.remarks, *written))
 
     def _refuse_lossy(self, target: str) -> None:
         """Raise if an LR of these weights should not become a file of this name."""
@@ -338,31 +343,6 @@ class Rescaler(PixelRescaler):
         wanted = picture.metadata.hr_size if size is None and picture.metadata else size
         return check_hr_size(picture.size, wanted, self.net.max_scale)  # type: ignore[arg-type]
 
-    def downscale_picture(self, picture: Picture, size: Size) -> Picture:
-        """LR picture of a size in range, with the metadata to restore it; alpha goes by bicubic."""
-        rgb, alpha = picture.rgb, None
-        if picture.alpha is not None:
-            rgb = blended(rgb, picture.alpha, size)
-            alpha = bicubic_downscale_tiled(picture.alpha[..., None], size)[..., 0]
-        rgb = self.downscale_pixels(rgb, size, alpha)
-        mode: Literal['L', 'RGB'] = 'L' if picture.mode == 'L' else 'RGB'
-        lr = Picture(rgb, alpha, mode, picture.extras, remarks=picture.remarks, made_from=picture.size)
-        lr.metadata = LRMetadata.of(lr.visible, hr_size=picture.size, model=self.name, weights=self.weights_hash,
-                                    mode=mode, alpha=alpha is not None,
-                                    payload=bits.declared(seen(rgb, alpha)) if self.payload else 0)
-        return lr
-
-    def upscale_picture(self, picture: Picture, size: Size, part: Part) -> Picture:
-        """A part of the restored picture of a size in range; its remarks are those of the restoration."""
-        metadata, remarks = picture.metadata, list[str]()
-        rgb = self.upscale_pixels(picture.rgb, size, part, metadata.payload if metadata else None, remarks.append,
-                                  picture.alpha)
-        alpha = None if picture.alpha is None else bicubic_upscale_tiled(picture.alpha[..., None], size, part)[..., 0]
-        if metadata and metadata.alpha and alpha is None:  # it was opaque, or the file would still have it
-            alpha = np.full(rgb.shape[:2], 255, np.uint8)
-        mode = metadata.mode if metadata else picture.mode
-        return Picture(rgb, alpha, mode, picture.extras, remarks=tuple(remarks), made_from=picture.size)
-
     def _remark_on_lr(self, picture: Picture, size: Size) -> str:
         """Why what is made of an LR may not be its original; empty if it will be."""
         if picture.no_metadata:
@@ -387,9 +367,10 @@ def _refuse_same(picture: Picture, target: str) -> None:
         raise OptionError(f'{target}: the output would replace the input, name another file')
 
 
-def _blank(picture: Picture, size: Size) -> Picture:
-    """What would be made of a picture, without pixels and without memory for them."""
-    return Picture(np.broadcast_to(np.zeros(1, np.uint8), (*size, 3)), mode=picture.mode, made_from=picture.size)
+def _blank(picture: Picture, size: Size, remarks: Iterable[str]) -> Picture:
+    """What would be made of a picture, without memory for its pixels."""
+    return Picture(np.broadcast_to(np.zeros(1, np.uint8), (*size, 3)), mode=picture.mode, remarks=tuple(remarks),
+                   made_from=picture.size)
 
 
 @contextmanager
@@ -404,16 +385,7 @@ def _naming(picture: Picture) -> Iterator[None]:
 
 
 def _rescale_array(image: np.ndarray | torch.Tensor, work: Callable[[np.ndarray], np.ndarray]) -> Any:
-    """What ``work`` makes of an image, as the kind of array that the image is; never the image itself.
-
-    Args:
-        image: numpy (H, W, 3) uint8 or uint16, or a float tensor (3, H, W) or (N, 3, H, W) in [0, 1]. Of a bfloat16
-            tensor, which does not hold 8-bit values, comes a float32 one.
-        work: (H, W, 3) uint8 or uint16 -> uint8.
-
-    Raises:
-        OptionError: if the image is of another kind.
-    """
+    """What ``work`` makes of an image, uint8 or uint16 -> uint8, as an array of its kind; never the image itself."""
     if isinstance(image, torch.Tensor):
         if image.dim() == 4 and len(image):
             return torch.stack([_rescale_array(one, work) for one in image])

@@ -10,8 +10,8 @@ from hostile.inference_tools import RGB, iarn
 from PIL import Image
 
 if sys.platform == 'win32':  # pipes, signals, modes and limits of POSIX are what these are about
-    collect_ignore = ['test_edges_folders.py', 'test_inference_inputs.py', 'test_inference_library.py',
-                      'test_inference_outputs.py', 'test_inference_process.py', 'test_training_signals.py']
+    collect_ignore = ['test_edges_folders.py', 'test_inference_inputs.py', 'test_inference_outputs.py',
+                      'test_inference_process.py', 'test_training_signals.py']
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -113,11 +114,19 @@ def state() -> dict[str, Any]:
     }
 
 
+def slowly(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Another thread has its turn before it."""
+    return lambda *given, **options: (time.sleep(0.01), work(*given, **options))[1]
+
+
 @pytest.mark.parametrize('options', [{'effort': 1}, {'payload': 1}, {'weights': 'none', 'payload': 2}], ids=str)
-def test_no_call_changes_what_others_see(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_no_call_changes_what_others_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                         options: dict[str, Any]) -> None:
     """Neither alone nor from many threads at once."""
     alpha = Picture(RGB, RGB[..., 0].copy())
     cv2.imwrite(str(tmp_path / 'deep.png'), RGB.astype(np.uint16) * 257)
+    for owner, name in ((cv2, 'imdecode'), (Image, 'open')):
+        monkeypatch.setattr(owner, name, slowly(getattr(owner, name)))
     barrier, given = threading.Barrier(THREADS), {'weights': weights(), 'device': 'cpu', **options}
 
     def work(number: int, alone: bool = False) -> list[np.ndarray]:

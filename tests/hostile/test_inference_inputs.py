@@ -1,4 +1,4 @@
-"""Inputs that are no pictures, or only half of one: one line that names the file, soon, and nothing is left behind."""
+"""Inputs, devices and weights that are none, or only half of one: one line, soon, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile.inference_tools import DEEP, RGB, contents, encoded, iarn, in_time, png, png_chunks, refused, tiff
-from PIL import Image
+from helpers import tiny_net
+from hostile.inference_tools import DEEP, contents, encoded, in_time, png, png_chunks, refused, tiff, weights
 
-from iarn_basicsr.errors import ImageError
+from iarn_basicsr.errors import OptionError, WeightsError
 from iarn_basicsr.inference import picture_file as files
+from iarn_basicsr.inference import png as png_module
 from iarn_basicsr.inference.picture_file import read_picture
 from iarn_basicsr.inference.rescaler import Rescaler
+from iarn_basicsr.zoo.weights import read_weights, write_weights
 
 WIDE = 60000  # 3.6 gigapixels
 COMMANDS = {
@@ -52,13 +54,6 @@ def test_bytes(place: Path, name: str) -> None:
     data, text = BYTES[name]
     Path(name).write_bytes(data)
     refused(place, 'info', name, says=(f'iarn info: {name}: ', text))
-
-
-@pytest.mark.parametrize('command', COMMANDS)
-def test_every_command_refuses(place: Path, command: str) -> None:
-    for name in ('text.jpg', 'half.png', 'wide.png'):
-        Path(name).write_bytes(BYTES[name][0])
-        refused(place, *COMMANDS[command](name), says=(f'iarn {COMMANDS[command](name)[0]}: {name}: ', BYTES[name][1]))
 
 
 def device(name: str) -> str:
@@ -102,68 +97,50 @@ def test_memory_is_the_limit_where_it_is_less(place: Path, monkeypatch: pytest.M
     for command in COMMANDS.values():
         refused(place, *command('wide.png'), says=(
             'wide.png: 20000x20000 is too large, reading it takes 4.0 GB of memory and 2.0 GB are free',))
+    monkeypatch.setattr(png_module, 'available_memory', lambda: 10)
+    refused(place, 'info', 'good.png', says=('good.png: not enough memory to read it',))
 
 
-def test_no_memory_for_the_work_of_compare(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise RuntimeError('DefaultCPUAllocator: not enough memory')
-
-    monkeypatch.setattr(Rescaler, 'downscale', full)
-    refused(place, 'compare', 'good.png', '--scale', 2, says=('iarn compare: ', 'not enough memory'))
-
-
-def test_the_limit_of_pillow_stays_that_of_the_host(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our own reading does not heed it, other code in the process does."""
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
-    assert np.array_equal(read_picture('good.png').rgb, RGB)
-    assert Image.MAX_IMAGE_PIXELS == 100
-    with pytest.raises(Image.DecompressionBombError):
-        Image.open('good.png')
-    Path('text.png').write_text('hello')
-    with pytest.raises(ImageError):
-        read_picture('text.png')
-    assert Image.MAX_IMAGE_PIXELS == 100
-
-
-# ------------------------------------------------------------------------------------------------------------ folders
-
-
-def test_hidden_folders_are_passed_over(place: Path) -> None:
-    for name in ('in/.thumbnails/a.png', 'in/.git/x/b.png', 'in/shown/c.png'):
-        Path(name).parent.mkdir(parents=True)
-        shutil.copy('good.png', name)
-    assert iarn('downscale', 'in', '-o', 'lr', '--scale', 2) == (0, '', 'iarn downscale: 2 hidden passed over\n')
-    assert list(contents(place / 'lr')) == ['shown/c.png']
-    Path('.own').mkdir()
-    shutil.copy('good.png', '.own/d.png')
-    assert iarn('downscale', '.own', '-o', 'lr', '--scale', 2).code == 0  # asked for by name
-
-
-def test_folders_that_cannot_be_read_are_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path('in/closed').mkdir(parents=True)
-    shutil.copy('good.png', 'in/a.png')
-    scan = os.scandir
-
-    def closed(path: str) -> object:
-        if str(path).endswith('closed'):
-            raise PermissionError(13, 'Permission denied', path)
-        return scan(path)
-
-    monkeypatch.setattr(os, 'scandir', closed)
-    code, _, err = iarn('downscale', 'in', '-o', 'lr', '--scale', 2)
-    assert (code, err) == (1, 'iarn downscale: in/closed: cannot be read (Permission denied)\n')
-    assert Path('lr/a.png').is_file()
-
-
-@pytest.mark.parametrize('kind', ['png', 'tif'])
-def test_names_that_are_no_text(place: Path, kind: str) -> None:
+def test_names_that_are_no_text(place: Path) -> None:
     """OpenCV's own reading of such a file ended the process."""
-    name = os.fsdecode(b'in_\xff\xfe.' + kind.encode())
-    Path(name).write_bytes(png(DEEP) if kind == 'png' else tiff(RGB.shape[1::-1], [DEEP.tobytes()], photometric=2,
-                                                                bits=(16,) * 3))
+    name = os.fsdecode(b'in_\xff\xfe.png')
+    Path(name).write_bytes(png(DEEP))
     with in_time():
         assert np.array_equal(read_picture(name).rgb, DEEP)
-    code, out, err = iarn('info', name)
-    assert code == 0 and '\\udcff' in out and not err
-    assert iarn('downscale', name, '-o', 'lr', '--scale', 2).code == 0
-    assert len(list(Path('lr').iterdir())) == 1
+
+
+@pytest.mark.parametrize('device', ['meta', 'mkldnn', 'cuda:99', '\x1b[2J'])
+def test_devices(place: Path, device: str) -> None:
+    """Some exist by name alone."""
+    refused(place, 'downscale', 'good.png', '-o', 'x.png', '--scale', 2, '--device', device, code=2,
+            says=('iarn downscale: device ', 'cannot be used (', '); here are: cpu'))
+
+
+def test_the_input_is_not_overwritten(place: Path) -> None:
+    os.symlink('good.png', 'link.png')
+    os.link('good.png', 'hard.png')
+    rescaler, before = Rescaler.load(weights(), device='cpu'), contents(place)
+    for target in ('good.png', './good.png', place / 'good.png', 'link.png', 'hard.png'):
+        with pytest.raises(OptionError, match=r'\.png: the output would replace the input, name another file'):
+            rescaler.downscale_file('good.png', target, scale=2)
+        with pytest.raises(OptionError, match=r'\.png: the output would replace the input, name another file'):
+            rescaler.upscale_file('good.png', target, size=(46, 62))
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize('ending', ['pth', 'safetensors'])
+def test_what_is_no_weight_file(place: Path, ending: str) -> None:
+    write_weights('good.' + ending, tiny_net().arch, params=tiny_net().state_dict())
+    whole = Path('good.' + ending).read_bytes()
+    for k, data in enumerate([b'', b'hello', whole[:len(whole) // 2], whole[:-1], bytes(1000),
+                              whole[:100] + whole[90:]]):
+        Path('bad.' + ending).write_bytes(data)
+        with pytest.raises(WeightsError, match=rf'^bad\.{ending}') as error, in_time():
+            read_weights('bad.' + ending)
+        assert '\n' not in str(error.value) and len(str(error.value)) < 600, k
+    os.mkfifo('pipe.' + ending)
+    with pytest.raises(WeightsError, match=rf'pipe\.{ending}: cannot be read \(it is no regular file\)'), in_time():
+        read_weights('pipe.' + ending)
+    for path in ('pipe.' + ending, '/dev/zero', '.'):
+        refused(place, 'downscale', 'good.png', '-o', 'x.png', '--scale', 2, '--weights', path, code=2,
+                says=(f'weights {path!r}: no such file',))

@@ -191,11 +191,8 @@ def test_remarks_name_the_first_and_count_the_rest(folder: Path) -> None:
 
 
 def test_sizes_out_of_range(lr: Path) -> None:
-    wrong = (('--size', '40x20', '40x20'), ('--scale', '1x5.5', '6x23'), ('--max-side', '4', '4x3'))
-    for option, value, asked in wrong:
-        text = f'{asked} is out of range: the picture can become 7x5 to 31x23'
-        assert iarn('downscale', 'in/a.png', '-o', 'x', option, value) == (
-            1, '', f'iarn downscale: in/a.png: {text}\n')
+    assert iarn('downscale', 'in/a.png', '-o', 'x', '--scale', '1x5.5') == (
+        1, '', 'iarn downscale: in/a.png: 6x23 is out of range: the picture can become 7x5 to 31x23\n')
     assert iarn('compare', 'in/a.png', '--scale', 2, '--scale', 9) == (
         2, '', 'iarn compare: 3x3 is out of range: the picture can become 7x5 to 31x23\n')
     assert iarn('upscale', 'lr.png', '-o', 'x.png', '--size', '200x20') == (
@@ -297,13 +294,6 @@ def test_clashes_and_repetitions(folder: Path) -> None:
     assert names(folder / 'in' / 'sub' / 'small') == ['b.png']
 
 
-def test_output_that_cannot_be_written(folder: Path) -> None:
-    Path('lr/a.png').mkdir(parents=True)
-    code, _, err = iarn('downscale', 'in', '-o', 'lr', '--scale', 2)
-    assert code == 1 and err == 'iarn downscale: in/a.png: lr/a.png: cannot be written (a folder)\n'
-    assert names(folder / 'lr') == ['sub/b.png']
-
-
 def test_dry_run_makes_nothing(lr: Path) -> None:
     Path('in/text.png').write_text('hello')
     code, out, err = iarn('downscale', 'in', '-o', 'lr', '--scale', 2, '--dry-run')
@@ -326,7 +316,7 @@ def test_on_a_terminal_it_talks(folder: Path) -> None:
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['in/a.png', 'nix.png', '-o', 'lr', '--scale', '2'], 'nix.png: no such file or folder (current directory /'),
     (['void', '-o', 'lr', '--scale', '2'], 'void: no image in this folder: it is empty'),
-    (['in/a.png', '-o', 'x.jxl', '--scale', '2'], '-o x.jxl: name a folder, or a file that ends in .png, '),
+    (['in/a.png', '-o', 'x.pfm', '--scale', '2'], '-o x.pfm: name a folder, or a file that ends in .png, '),
     (['in/a.png', '-o', '-', '--scale', '2'], '-o -: name a folder, or a file'),
     (['in/a.png', '-o', 'notes.txt', '--scale', '2'], '-o notes.txt: name a folder, or a file'),
     (['in', '-o', 'lr', '--scale', '2', '--weights', 'nope'], "weights 'nope': no such file, and no released weig"),
@@ -423,10 +413,6 @@ def test_compare(folder: Path) -> None:
     os.symlink('in/a.png', 'link.html')
     code, _, err = iarn('compare', 'in/a.png', '-o', 'link.html', '--overwrite')
     assert code == 2 and 'the output would replace the input' in err
-    assert iarn('compare', 'in') == (1, '', 'iarn compare: in: is a folder, name an image file\n')
-    Path('in/x.html').mkdir()
-    code, _, err = iarn('compare', 'in/a.png', '-o', 'in/x.html', '--overwrite')
-    assert (code, err) == (1, 'iarn compare: in/x.html: cannot be written (a folder)\n')
 
 
 def test_doctor(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import make_image, tiny_net
+from helpers import Enlarge, make_image, tiny_net
 from PIL import Image
 
 from iarn_basicsr.archs.iarn import IARN
@@ -45,18 +45,6 @@ from iarn_basicsr.ops.size import Scale, Size
 pytestmark = pytest.mark.filterwarnings('error:The given NumPy array is not writable')
 SCALES: list[Scale] = [2, (1.5, 3.0), '2.5']
 LABELS = ('x2', 'x1.5x3', 'x2.5')
-
-
-class Enlarge(torch.nn.Module):
-    """A one-way network of known result: replication, then a value that may leave [0, 1]."""
-
-    def __init__(self, scale: int) -> None:
-        super().__init__()
-        self.scale, self.architecture, self.file = scale, 'Net <b>', 'net & co.pth'
-        self.gain = torch.nn.Parameter(torch.tensor([1.1, 1.0, 0.9])[:, None, None])
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.gain * x.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
 
 
 @pytest.fixture(scope='module')

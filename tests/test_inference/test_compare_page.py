@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from helpers import make_image, tiny_net
+from helpers import Enlarge, make_image, tiny_net
 
 from iarn_basicsr.inference.compare import compare, page
 from iarn_basicsr.inference.picture_file import Picture
@@ -21,23 +20,11 @@ FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-ne
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason='needs Chromium: apt-get install chromium')]
 
 
-class Double(torch.nn.Module):
-    """A one-way network by replication."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale, self.architecture, self.file = 2, 'Double', 'double.pth'
-        self.gain = torch.nn.Parameter(torch.ones(1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.gain * x.repeat_interleave(2, -1).repeat_interleave(2, -2)
-
-
 @pytest.fixture(scope='module')
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Of a page with a one-way network, a JPEG row and a scale that the network does not reach."""
     picture = Picture(make_image(220, 300, seed=3))
-    results = compare(Rescaler(tiny_net(), 'tiny', device='cpu'), picture, [2, 3], Double(), jpeg=(75, ))
+    results = compare(Rescaler(tiny_net(), 'tiny', device='cpu'), picture, [2, 3], Enlarge(2), jpeg=(75, ))
     path: Path = tmp_path_factory.mktemp('page') / 'page.html'
     page('picture.png', picture, results, str(path))
     return path.as_uri()

@@ -114,10 +114,3 @@ def test_any_record_reads_or_is_refused(changes: dict[str, object]) -> None:
     else:
         assert all(n >= m > 0 for n, m in zip(metadata.hr_size, metadata.lr_size))
         metadata.change(LR)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text(max_size=80) | st.text(alphabet='{}[]":,0123456789eE-+.truefalsn \n', max_size=60))
-def test_any_text_is_refused(text: str) -> None:
-    with pytest.raises(MetadataError):
-        LRMetadata.from_json(text)

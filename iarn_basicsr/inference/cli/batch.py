@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import path as osp
+from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -25,7 +26,7 @@ from .share import Process, even_shares, pixels_of
 
 __all__ = ['Batch', 'Job']
 
-NO_FOLDER_ENDINGS = ('.jxl', '.exr', '.dng', '.svg', '.pdf')  # beside the readable ones
+NO_FOLDER_ENDINGS = ('.jxl', '.exr', '.pfm', '.dng', '.svg', '.pdf')  # beside the readable ones
 
 
 class Job(NamedTuple):
@@ -47,13 +48,7 @@ class Batch:
     Under ``torchrun`` or ``srun`` each process plans all files and takes its share, whatever exists already; process 0
     reports errors in the plan. Failures are logged at the end of the block.
 
-    Args:
-        sources: files and folders.
-        output: folder, or the file for a single file.
-        form: ending of the files in a folder.
-        overwrite: replace files that exist.
-        skip_existing: skip them silently.
-        dry_run: only plan.
+    The arguments are those of the commands, see ``commands.files``.
 
     Attributes:
         jobs: files to make.
@@ -137,7 +132,7 @@ class Batch:
             if not osp.isdir(source):
                 yield source, osp.basename(source)
                 continue
-            if self._process.count > 1 and _is_below(source, output):
+            if self._process.count > 1 and Path(source).resolve().is_relative_to(Path(output).resolve()):
                 raise click.UsageError(f'-o {output}: several processes need an output folder outside of {source}, or '
                                        'each would take what the others made for inputs')
             found = pictures_below(source, output)
@@ -190,11 +185,6 @@ def _passed_over(others: Counter[str], hidden: int) -> str:
     if not number:
         return f'{hidden} hidden passed over' if hidden else ''
     return f'{number} other file{"s" * (number > 1)} passed over ({kinds})' + (f', {hidden} hidden' if hidden else '')
-
-
-def _is_below(path: str, folder: str) -> bool:
-    path, folder = osp.realpath(path), osp.realpath(folder)
-    return path == folder or path.startswith(osp.join(folder, ''))
 
 
 def _is_file(output: str) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from iarn_basicsr import zoo
-from iarn_basicsr.errors import OptionError
+from iarn_basicsr.errors import OptionError, suggestion
 from iarn_basicsr.files import IMAGE_ENDINGS, check_writable, save_bytes, without_ending
 from iarn_basicsr.inference import MOST_EFFORT, SMALLEST_TILE
 from iarn_basicsr.ops.jpeg import DEFAULT_QUALITY, QUALITIES, is_jpeg
@@ -292,14 +292,17 @@ def option_files(name: str | None, output: str | None, schema: bool, overwrite: 
     elif name is None:
         if output is not None or overwrite:
             raise click.UsageError('-o and --overwrite are for copying: name the option file to copy')
-        width = max(map(len, shipped.names()), default=0)
-        print_lines(*(f'{known:{width}}  {shipped.summary(known)}' for known in shipped.names()))
+        known = shipped.option_files()
+        width = max(map(len, known), default=0)
+        print_lines(*(f'{name:{width}}  {shipped.summary(path)}' for name, path in known.items()))
     else:
-        source, target = shipped.file_of(name), output or name
+        known, target = shipped.option_files(), output or name
+        if name not in known:
+            raise OptionError(f'no option file {name!r} comes with the package; {suggestion(name, known)}')
         if osp.isdir(target) or target.endswith(('/', os.sep)):
             target = osp.join(target, name)
         refuse_existing(target, overwrite)
-        save_bytes(source.read_bytes(), target)
+        save_bytes(known[name].read_bytes(), target)
         print_lines(f'{name} -> {target}')
     return 0
 

@@ -98,10 +98,9 @@ def drop(stream: TextIO) -> None:
 
 
 class Remarks(logging.Handler):
-    """Prints what the library logs to standard error; remarks on files at the end, each once however many it concerns.
+    """Prints what the library logs to standard error, after the name of the command.
 
-    Args:
-        name: of the command, before each line.
+    Remarks on files come at the end, each once however many files it concerns.
     """
 
     def __init__(self, name: str) -> None:
@@ -135,8 +134,7 @@ class Remarks(logging.Handler):
 class Bar:
     """A progress bar on a terminal for a picture of several tiles or steps; gone when the picture is done."""
 
-    def __init__(self) -> None:
-        self._bar: Any = None
+    _bar: Any = None
 
     def __call__(self, share: float) -> None:
         if self._bar is None and share < 1 and sys.stderr.isatty():

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from os import path as osp
 
-from PIL import Image
-
 from iarn_basicsr.errors import OptionError, shortened
+from iarn_basicsr.inference.picture_file import open_header
 
 __all__ = ['Process', 'even_shares', 'pixels_of']
 
 
 @dataclass(frozen=True)
 class Process:
-    """This process among those of a run.
-
-    Attributes:
-        rank: its number, from 0.
-        count: how many there are.
-        local: its number among those on this machine.
-    """
+    """This process among those of a run."""
 
     rank: int = 0
     count: int = 1
-    local: int = 0
+    local: int = 0  # rank among those on this machine
 
     @classmethod
     def of_environment(cls) -> Process:
@@ -97,13 +89,8 @@ def pixels_of(path: str) -> int:
     """As the header says; 1 for what cannot be read, which takes next to no time."""
     if not osp.isfile(path):  # opening a pipe may never end
         return 1
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            with Image.open(path) as file:
-                return file.width * file.height
+        with open(path, 'rb') as raw, open_header(raw, path) as file:
+            return file.width * file.height
     except Exception:  # a decoder may raise anything
         return 1
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
