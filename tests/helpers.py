@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import lmdb
 import numpy as np
 import torch
 import yaml
@@ -34,6 +35,16 @@ def make_image(height: int, width: int, seed: int) -> np.ndarray:
     image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     cv2.circle(image, (width // 2, height // 2), height // 4, (250, 20, 90), -1)
     return image
+
+
+def make_lmdb(folder: Path, path: Path) -> Path:
+    """An LMDB in BasicSR's layout, of the PNG files of a folder."""
+    with lmdb.open(str(path), map_size=2**24) as env, env.begin(write=True) as transaction:
+        for file in folder.glob('*.png'):
+            transaction.put(file.stem.encode(), file.read_bytes())
+    lines = [f'{file.name} ({",".join(map(str, cv2.imread(str(file)).shape))}) 1\n' for file in folder.glob('*.png')]
+    (path / 'meta_info.txt').write_text(''.join(lines), encoding='utf-8')
+    return path
 
 
 def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:

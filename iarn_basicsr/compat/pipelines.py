@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import errno
 import os
 import random
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
+
+from iarn_basicsr.errors import OptionError
 
 from .basicsr import init_dist
 
@@ -31,7 +34,7 @@ def entered(pipeline: ModuleType, opt: dict[str, Any], args: argparse.Namespace,
 
     Of the command line BasicSR reads ``opt``, the path of the file.
     """
-    functions['parse_options'] = lambda root_path, is_train: (opt, args)
+    functions.update(parse_options=lambda root_path, is_train: (opt, args), make_exp_dirs=_make_folders)
     stock = {name: getattr(pipeline, name) for name in functions}
     try:
         vars(pipeline).update(functions)
@@ -40,6 +43,19 @@ def entered(pipeline: ModuleType, opt: dict[str, Any], args: argparse.Namespace,
         vars(pipeline).update(stock)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def _make_folders(opt: dict[str, Any]) -> None:
+    """BasicSR's ``make_exp_dirs``, which puts the folder of an earlier run away by a name with the time in seconds."""
+    from basicsr.utils import make_exp_dirs
+
+    try:
+        make_exp_dirs(opt)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT):
+            raise
+        raise OptionError(f'name: {opt["name"]!r}: another run of this name has started in the same second; give one '
+                          'of them another name') from None
 
 
 def complete_options(opt: dict[str, Any], args: argparse.Namespace, *, is_train: bool) -> dict[str, Any]:

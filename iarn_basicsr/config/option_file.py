@@ -21,12 +21,34 @@ from iarn_basicsr.files import save_text
 
 __all__ = ['copy_option_file', 'override', 'read_option_file']
 
+MOST_BYTES = 10**6  # of a file, and
+MOST_VALUES = 10**5  # of YAML, as if its aliases were written out
 _FLOAT = re.compile(r'^[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+$')  # 1e-4: a number to YAML 1.2 and to people
 _BASED_ON = 'based_on'
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML with ``1e-4`` as a number, and the tag that names this package."""
+    """Plain YAML with ``1e-4`` as a number, and the tag that names this package.
+
+    It counts values as if aliases were written out: a few lines of aliases to aliases can stand for billions.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.count = 0
+        self.counts: dict[int, int] = {}  # by the identity of a node
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        before, is_alias = self.count, self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if is_alias:
+            self.count += self.counts.get(id(node), 1)
+        else:
+            self.count += 1
+            self.counts[id(node)] = self.count - before
+        if self.count > MOST_VALUES:
+            raise yaml.composer.ComposerError(None, None, f'more than {MOST_VALUES} values, with aliases written out')
+        return node
 
 
 def _plugin_tag(loader: yaml.Loader, suffix: str, node: yaml.Node) -> str:
@@ -51,16 +73,19 @@ def read_option_file(path: str, key: str = '-opt', above: tuple[str, ...] = ()) 
     if not osp.isfile(path):
         there = 'is a folder, name an option file' if osp.isdir(path) else 'does not exist'
         raise OptionError(f'{key}: {path!r} {there} (current directory {os.getcwd()})')
+    if osp.getsize(path) > MOST_BYTES:
+        raise OptionError(f'{key}: {path!r} is no option file: it has more than {MOST_BYTES} bytes')
     try:
         opt = _yaml(_text(path))
+        problem = '' if isinstance(opt, dict) else 'is not an option file: expected a YAML mapping with name, ...'
     except OSError as error:
-        raise OptionError(f'{key}: {path!r} cannot be read ({error.strerror})') from None
+        problem = f'cannot be read ({error.strerror})'
     except UnicodeDecodeError:
-        raise OptionError(f'{key}: {path!r} is not text in UTF-8') from None
+        problem = 'is not text in UTF-8'
     except ValueError as error:
-        raise OptionError(f'{key}: {path!r} is not valid YAML: {error}') from None
-    if not isinstance(opt, dict):
-        raise OptionError(f'{key}: {path!r} is not an option file: expected a YAML mapping with name, model_type, ...')
+        problem = f'is not valid YAML: {error}'
+    if problem:
+        raise OptionError(f'{key}: {path!r} {problem}')
     if _BASED_ON not in opt:
         return opt
     base = osp.join(osp.dirname(path), str(opt.pop(_BASED_ON)))
@@ -77,8 +102,6 @@ def _text(path: str) -> str:
 
 def copy_option_file(path: str, folder: str) -> None:
     """Keep the option file of a run beside its results; of one that is based on another, what both say together."""
-    if os.environ.get('RANK', '0') != '0':
-        return  # one process writes
     text = _text(path)
     if _BASED_ON in _yaml(text):
         text = yaml.safe_dump(read_option_file(path), sort_keys=False, allow_unicode=True)

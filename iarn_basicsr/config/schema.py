@@ -9,7 +9,6 @@ torch or a registry checks has no range here. Keys that BasicSR always expects h
 
 # Annotations are evaluated by msgspec: no `from __future__ import annotations`, and no `X | Y` before Python 3.10.
 import json
-import os
 import sys
 from os import path as osp
 from typing import Annotated, Any, Literal, Optional, Union
@@ -17,14 +16,13 @@ from typing import Annotated, Any, Literal, Optional, Union
 import msgspec
 from msgspec import Meta, Struct, field
 
-from iarn_basicsr.errors import OptionError
 from iarn_basicsr.ops.size import scale_label
 
 from .sections import UNBOUNDED, Options, Scale, check, table
 
 __all__ = ['DEFAULT_RANGE', 'DatasetOptions', 'EvalDatasetOptions', 'FileName', 'IARNOptions', 'IRNOptions',
            'JPEGOptions', 'LossOptions', 'Options', 'Scale', 'Scales', 'Text', 'TrainDatasetOptions', 'TrainOptions',
-           'ValOptions', 'check', 'check_folder', 'filled', 'json_schema', 'tables']
+           'ValOptions', 'check', 'filled', 'json_schema', 'tables']
 
 DEFAULT_RANGE = [1.0, 4.0]  # of training scales
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -269,16 +267,6 @@ def filled(template: str, scale: Any, *name: str) -> str:
     except (LookupError, ValueError, AttributeError):
         raise ValueError(f'{template!r}: in braces only {"{}, " if name else ""}{{scale}} and {{factor}} are '
                          'understood') from None
-
-
-def check_folder(root: str, backend: str, key: str) -> None:
-    """Raise ``OptionError`` if a folder of images does not exist or does not fit the backend."""
-    if not osp.isdir(root):
-        raise OptionError(f'{key}: {root!r} does not exist or is not a folder (current directory {os.getcwd()}): write '
-                          'the path of a folder of images or of an .lmdb')
-    if (backend == 'lmdb') != root.rstrip('/\\').endswith('.lmdb'):
-        raise OptionError(f'{key}: {root!r} does not fit io_backend.type {backend!r}: a path that ends in .lmdb goes '
-                          'with lmdb, any other folder with disk')
 
 
 # ---------------------------------------------------------------------------------------------------- train, val, ...

@@ -18,8 +18,8 @@ from iarn_basicsr.ops.resample import bicubic_lr
 from iarn_basicsr.ops.size import Size, lr_size, scale_label
 
 from .augment import shrunk, source_size, with_noise
-from .image_source import ImageSource
-from .schedule import Draw, ScaleSchedule, batches_per_epoch, epoch_draws, generator
+from .image_source import image_sources
+from .schedule import Draw, batch_scale, batches_per_epoch, epoch_draws, generator, stored_scale
 
 __all__ = ['ArbitraryScaleDataset']
 
@@ -54,12 +54,8 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         o: Any = check(self.name, TrainDatasetOptions if self.train else EvalDatasetOptions, opt)
         self.options, self.scales = o, [*(o.scales or ())]
         if self.train:
-            self.schedule, self.batch_size = ScaleSchedule(o), o.batch_size_per_gpu
-        self.gt = ImageSource(o.dataroot_gt, o.io_backend.type, o.meta_info_file, f'{self.name}.dataroot_gt') \
-            if o.dataroot_gt else None
-        meta = None if self.gt else o.meta_info_file
-        self.lq = {scale: ImageSource(root, o.io_backend.type, meta, f'{self.name}.dataroot_lq')
-                   for scale, root in o.lq_roots().items()}
+            self.batch_size = o.batch_size_per_gpu
+        self.gt, self.lq = image_sources(o, self.name)
         self.names = self.gt.names if self.gt else next(iter(self.lq.values())).names
 
     def __len__(self) -> int:
@@ -86,11 +82,11 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         if not self.train:
             return [self._eval_item(i) for i in indices]
         draws: list[Draw] = list(indices)
-        step = draws[0].step
+        step, o = draws[0].step, self.options
         if self.lq:
-            scale = self.schedule.pick(step, self.scales)
+            scale = stored_scale(o.seed, step, self.scales)
             return [self._stored_patch(d, scale) for d in draws]
-        scale, o = self.schedule.scale(step), self.options
+        scale = batch_scale(o, step)
         if o.lq_size is None:
             patch: Size = (o.gt_size, o.gt_size)
             size = lr_size(patch, scale, o.size_rule)
@@ -143,7 +139,7 @@ class ArbitraryScaleDataset(torch.utils.data.Dataset):
         folder, base = osp.split(name if source.backend == 'lmdb' else osp.splitext(name)[0])
         stem = osp.join(folder, filled(self.options.filename_tmpl, scale, base))
         lq_name = stem if source.backend == 'lmdb' else stem + osp.splitext(name)[1]
-        if source.backend == 'disk' and lq_name not in source:
+        if source.backend == 'disk' and not osp.exists(source.path(lq_name)):
             lq_name = stem + '.png'  # HR may be JPEG; an LR image worth restoring is lossless
         image, path = source.read(lq_name), source.path(lq_name)
         if image.shape[:2] != tuple(size):

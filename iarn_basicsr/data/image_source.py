@@ -1,24 +1,24 @@
-"""Images of a folder or an LMDB by name, through BasicSR's file clients."""
+"""Images of a folder or an LMDB by name."""
 
 from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from os import path as osp
+from typing import Any
 
 import cv2
 import lmdb
 import numpy as np
-from basicsr.utils import FileClient
 
-from iarn_basicsr.compat import patch_basicsr
-from iarn_basicsr.config.schema import check_folder
+from iarn_basicsr.config.schema import DatasetOptions
 from iarn_basicsr.errors import ImageError, OptionError
 from iarn_basicsr.files import pictures_below
 from iarn_basicsr.inference.picture_file import eight_bit, read_picture
 
-__all__ = ['ImageSource', 'jpeg_is_whole']
+__all__ = ['ImageSource', 'image_sources', 'jpeg_is_whole']
 
 _SIZE = re.compile(r'\s+\(\d+(, ?\d+)+\).*$')  # what BasicSR's meta files say of an image after its name
 _MARKER = re.compile(rb'\xff[^\x00\xff\xd0-\xd8]', re.DOTALL)  # not stuffing, filling, a restart, nor the beginning
@@ -41,54 +41,47 @@ class ImageSource:
 
     def __init__(self, root: str, backend: str, meta_info_file: str | None, key: str) -> None:
         self.root, self.backend, self.key = str(root), backend, key
-        self._client: FileClient | None = None  # opened on first use, in the process that uses it
-        self._client_pid = -1
-        check_folder(self.root, backend, key)
-        self.names = self._listed(meta_info_file) if meta_info_file else self._found()
-        self._known = frozenset(self.names)
-        if not self.names:
-            raise OptionError(f'{key}: no image in {self.root!r}')
-        if backend == 'lmdb':
-            self._check_listed(meta_info_file or osp.join(self.root, 'meta_info.txt'), self._missing_keys())
-        elif meta_info_file:
-            self._check_listed(meta_info_file, [n for n in self.names if not osp.exists(self.path(n))])
-
-    def _check_listed(self, meta_info_file: str, missing: list[str]) -> None:
-        if missing:
-            raise OptionError(f'{self.key}: {len(missing)} of {len(self.names)} images that {meta_info_file!r} lists '
-                              f'are not in {self.root!r}, the first is {missing[0]!r}')
-
-    def _missing_keys(self) -> list[str]:
-        """Listed images that are not in the LMDB."""
-        environment = next(iter(self._open().client._client.values()))
-        with environment.begin() as transaction, transaction.cursor() as cursor:
-            return [name for name in self.names if not name.isascii() or not cursor.set_key(name.encode('ascii'))]
-
-    def _listed(self, meta_info_file: str) -> list[str]:
-        """Names from a text file in UTF-8, with or without a byte-order mark."""
-        if not osp.isfile(meta_info_file):
-            raise OptionError(f'{self.key}: meta_info_file {meta_info_file!r} does not exist')
-        try:
-            with open(meta_info_file, encoding='utf-8-sig') as file:
-                names = [_SIZE.sub('', line.strip()) for line in file if line.strip()]
-        except UnicodeDecodeError:
-            raise OptionError(f'{self.key}: meta_info_file {meta_info_file!r} is not text in UTF-8') from None
-        return [_without_ending(n) for n in names] if self.backend == 'lmdb' else names
-
-    def _found(self) -> list[str]:
-        if self.backend == 'disk':
+        if not osp.isdir(self.root):
+            raise OptionError(f'{key}: {self.root!r} does not exist or is not a folder (current directory '
+                              f'{os.getcwd()}): write the path of a folder of images or of an .lmdb')
+        if (backend == 'lmdb') != self.root.rstrip('/\\').endswith('.lmdb'):
+            raise OptionError(f'{key}: {self.root!r} does not fit io_backend.type {backend!r}: a path that ends in '
+                              '.lmdb goes with lmdb, any other folder with disk')
+        listing = meta_info_file or (osp.join(self.root, 'meta_info.txt') if backend == 'lmdb' else '')
+        if listing and not meta_info_file and not osp.isfile(listing):
+            raise OptionError(f'{key}: {self.root!r} has no meta_info.txt: make the LMDB with '
+                              "scripts/data/make_lmdb.py or BasicSR's create_lmdb.py")
+        if listing:
+            self.names = self._listed(listing) if meta_info_file else sorted(self._listed(listing))
+        else:
             found = pictures_below(self.root)
             for error in found.unreadable:
                 raise error
-            return sorted(found.pictures, key=_without_ending)  # the order of an LMDB of the same images
-        meta = osp.join(self.root, 'meta_info.txt')
-        if not osp.isfile(meta):
-            raise OptionError(f'{self.key}: {self.root!r} has no meta_info.txt: make the LMDB with '
-                              'scripts/data/make_lmdb.py or BasicSR\'s create_lmdb.py')
-        return sorted(self._listed(meta))
+            self.names = sorted(found.pictures, key=osp.splitext)  # the order of an LMDB of the same images
+        if not self.names:
+            raise OptionError(f'{key}: no image in {self.root!r}')
+        missing = self._missing() if listing else []
+        if missing:
+            raise OptionError(f'{key}: {len(missing)} of {len(self.names)} images that {listing!r} lists are not in '
+                              f'{self.root!r}, the first is {missing[0]!r}')
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._known
+    def _listed(self, listing: str) -> list[str]:
+        """Names from a text file in UTF-8, with or without a byte-order mark."""
+        try:
+            with open(listing, encoding='utf-8-sig') as file:
+                names = [_SIZE.sub('', line.strip()) for line in file if line.strip()]
+        except OSError as error:
+            raise OptionError(f'{self.key}: meta_info_file {listing!r} cannot be read ({error.strerror})') from None
+        except UnicodeDecodeError:
+            raise OptionError(f'{self.key}: meta_info_file {listing!r} is not text in UTF-8') from None
+        return [osp.splitext(name)[0] for name in names] if self.backend == 'lmdb' else names
+
+    def _missing(self) -> list[str]:
+        """The names that are not there."""
+        if self.backend == 'disk':
+            return [name for name in self.names if not osp.exists(self.path(name))]
+        with _database(self.root) as transaction, transaction.cursor() as cursor:
+            return [name for name in self.names if not cursor.set_key(name.encode())]
 
     def path(self, name: str) -> str:
         """Full path of an image on disk; the key of one in an LMDB."""
@@ -101,12 +94,13 @@ class ImageSource:
             OSError: naming the file, or the LMDB and key, if it is missing, cut short or cannot be decoded.
         """
         where = f'key {name!r} of {self.root!r}' if self.backend == 'lmdb' else repr(self.path(name))
-        if self._client is None or self._client_pid != os.getpid():
-            self._client, self._client_pid = self._open(), os.getpid()
-        if self.backend == 'disk' and osp.exists(self.path(name)) and not osp.isfile(self.path(name)):
-            raise OSError(f'{self.key}: image {where} is no regular file')  # reading a pipe may never end
         try:
-            content = self._client.get(self.path(name))
+            if self.backend == 'lmdb':
+                with _database(self.root) as transaction:
+                    content = transaction.get(name.encode())
+            else:
+                with open(self.path(name), 'rb') as file:
+                    content = file.read()
         except FileNotFoundError:
             content = None
         except lmdb.Error as error:
@@ -124,11 +118,33 @@ class ImageSource:
         raise OSError(f'{self.key}: image {where} cannot be decoded ({len(content)} bytes): '
                       'the file is damaged or not an image')
 
-    def _open(self) -> FileClient:
-        if self.backend == 'disk':
-            return FileClient('disk')
-        patch_basicsr()  # scripts come here without the plugin
-        return FileClient('lmdb', db_paths=self.root)
+
+def image_sources(options: DatasetOptions, section: str) -> tuple[ImageSource | None, dict[str, ImageSource]]:
+    """HR images, if there are some, and the LR images by the name of their scale; raises as ``ImageSource`` does."""
+    gt, kind, meta = options.dataroot_gt, options.io_backend.type, options.meta_info_file
+    return (ImageSource(gt, kind, meta, f'{section}.dataroot_gt') if gt else None,
+            {scale: ImageSource(root, kind, None if gt else meta, f'{section}.dataroot_lq')
+             for scale, root in options.lq_roots().items()})
+
+
+@contextmanager
+def _database(path: str) -> Iterator[Any]:
+    """A transaction of an LMDB, which is opened for it alone (0.1 ms): LMDB must not be used across a fork.
+
+    Raises:
+        OSError: if it is damaged.
+    """
+    try:
+        environment = lmdb.open(path, readonly=True, lock=False, readahead=False)
+    except lmdb.Error as error:
+        raise OSError(f'{path}: not an LMDB, or it is damaged ({error})') from None
+    with environment:
+        data = osp.join(path, 'data.mdb')
+        expected = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
+        if osp.isfile(data) and osp.getsize(data) < expected:  # beyond its end a page would be a bus error
+            raise OSError(f'{data} is cut short: it has {osp.getsize(data)} bytes of {expected}; copy or make it again')
+        with environment.begin() as transaction:
+            yield transaction
 
 
 def jpeg_is_whole(content: bytes) -> bool:
@@ -142,7 +158,3 @@ def jpeg_is_whole(content: bytes) -> bool:
             return True
         place += int.from_bytes(content[place:place + 2], 'big')  # a segment, which may hold a whole JPEG
     return False
-
-
-def _without_ending(name: str) -> str:
-    return osp.splitext(name)[0]

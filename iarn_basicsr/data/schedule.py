@@ -17,7 +17,7 @@ import numpy as np
 
 from iarn_basicsr.config.schema import DEFAULT_RANGE, TrainDatasetOptions
 
-__all__ = ['Draw', 'ScaleSchedule', 'batches_per_epoch', 'epoch_draws', 'generator']
+__all__ = ['Draw', 'batch_scale', 'batches_per_epoch', 'epoch_draws', 'generator', 'stored_scale']
 
 _STREAMS = {'order': 0, 'scale': 1, 'augment': 2}
 
@@ -62,35 +62,27 @@ def epoch_draws(images: int, ratio: float, batch: int, world_size: int, rank: in
             yield Draw(int(order[position]), number=epoch * total + position, step=epoch * batches + k + 1)
 
 
-class ScaleSchedule:
-    """Scale of a training batch as a function of the iteration.
+def batch_scale(options: TrainDatasetOptions, step: int) -> tuple[float, float]:
+    """(vertical, horizontal): a common scale, or uniform in the range that is open at ``step``.
 
     ``common_scales`` are ours: at x2 every LR pixel covers the same 2 x 2 HR pixels; a network learns that only from
     batches at exactly x2, which are rare in a range, and not from those at x1.9 or x2.1.
-
-    Args:
-        options: of the data set: ``scale_range``, ``curriculum``, ``common_scales``, ``asymmetric_prob``, ``seed``.
     """
+    o = options
+    low, high = o.scale_range or DEFAULT_RANGE
+    if o.curriculum:
+        start, beyond = o.curriculum.start, max(0, step - o.curriculum.hold)
+        open_share = min(1.0, beyond / (o.curriculum.widen or 1))
+        low, high = start + (low - start) * open_share, start + (high - start) * open_share
+    asymmetric, vertical, horizontal, chance, which = generator(o.seed, 'scale', step).random(5)
+    if o.common_scales and chance < o.common_scales.prob:
+        usable = [s for s in o.common_scales.scales if low <= min(s) and max(s) <= high]
+        if usable:
+            return usable[int(which * len(usable))]
+    v = low + (high - low) * vertical
+    return v, low + (high - low) * horizontal if asymmetric < o.asymmetric_prob else v
 
-    def __init__(self, options: TrainDatasetOptions) -> None:
-        self.options = options
 
-    def scale(self, step: int) -> tuple[float, float]:
-        """(vertical, horizontal): a common scale, or uniform in the range that is open at ``step``."""
-        o = self.options
-        low, high = o.scale_range or DEFAULT_RANGE
-        if o.curriculum:
-            start, beyond = o.curriculum.start, max(0, step - o.curriculum.hold)
-            open_share = min(1.0, beyond / (o.curriculum.widen or 1))
-            low, high = start + (low - start) * open_share, start + (high - start) * open_share
-        asymmetric, vertical, horizontal, chance, which = generator(o.seed, 'scale', step).random(5)
-        if o.common_scales and chance < o.common_scales.prob:
-            usable = [s for s in o.common_scales.scales if low <= min(s) and max(s) <= high]
-            if usable:
-                return usable[int(which * len(usable))]
-        v = low + (high - low) * vertical
-        return v, low + (high - low) * horizontal if asymmetric < o.asymmetric_prob else v
-
-    def pick(self, step: int, scales: Sequence[tuple[float, float]]) -> tuple[float, float]:
-        """One of a list of scales (stored LR images), uniform."""
-        return scales[int(generator(self.options.seed, 'scale', step).integers(len(scales)))]
+def stored_scale(seed: int, step: int, scales: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """One of the scales of stored LR images, uniform."""
+    return scales[int(generator(seed, 'scale', step).integers(len(scales)))]

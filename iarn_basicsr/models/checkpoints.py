@@ -36,18 +36,14 @@ def newest_weights(folder: str) -> str | None:
 def with_weights(opt: dict[str, Any]) -> dict[str, Any]:
     """The options, completed by the weights that training starts from, or that are tested.
 
-    A test takes the newest weights of the run of this name where ``path.pretrain_network_g`` names none. In a training
-    file that key says where training began, so a test with one passes over it. What ``network_g`` leaves out comes from
-    the weight file. Without ``path.param_key_g``, a test takes the averaged weights (EMA) where the file has them,
-    training takes ``params``.
+    A test takes the newest weights of the run of this name where ``path.pretrain_network_g`` names none. What
+    ``network_g`` leaves out comes from the weight file.
 
     Raises:
         OptionError: if there is nothing to test, or ``network_g`` contradicts the weight file.
         WeightsError: naming the file, if it cannot be read.
     """
     path = {'param_key_g': None, **opt['path']}
-    if not opt['is_train'] and 'train' in opt:
-        path.update(pretrain_network_g=None, param_key_g=None, strict_load_g=True)
     if not opt['is_train'] and not path.get('pretrain_network_g') and 'results_root' in path:
         root = osp.dirname(osp.dirname(path['results_root']))  # of ROOT/results/NAME
         folder = osp.join(root, 'experiments', opt['name'], 'models')
@@ -83,35 +79,34 @@ class Checkpoints(SRModel):
     skipped: int
     last_iter: int | None
 
-    def load_network(self, net: Any, load_path: str, strict: bool = True, param_key: str | None = None) -> None:
-        """BasicSR's, for any weight file (see ``zoo.weights``) and the names of released weights; executes nothing.
+    def load_weights(self, net: Any) -> None:
+        """Load the weight file (see ``zoo.weights``) or released weights that ``path.pretrain_network_g`` may name.
 
-        Without ``param_key`` training takes ``params``, a test and ``net_g_ema`` take the averaged ones of the file.
+        Without ``path.param_key_g`` training takes ``params``, a test and ``net_g_ema`` take averaged ones of the file.
 
         Raises:
             WeightsError: naming the file.
         """
-        file, _ = zoo.resolve(load_path)
-        averaged = net is getattr(self, 'net_g_ema', None)
-        state = read_weights(file, ema=averaged or not self.is_train, key=None if averaged else param_key).state
-        net = self.get_bare_model(net)
+        path, averaged = self.opt['path'], net is getattr(self, 'net_g_ema', None)
+        if not path.get('pretrain_network_g'):
+            return
+        file, _ = zoo.resolve(path['pretrain_network_g'])
+        key = None if averaged else path['param_key_g']
+        state = read_weights(file, ema=averaged or not self.is_train, key=key).state
+        net, strict = self.get_bare_model(net), path.get('strict_load_g', True)
         get_root_logger().info(f'Loading {type(net).__name__}{" (EMA)" if averaged else ""} from {file}.')
         self._print_different_keys_loading(net, state, strict)  # also takes out, unless strict, what has another shape
         fill(net, state, file, strict=strict)
 
     @master_only
-    def save_network(self, net: Any, net_label: str, current_iter: int, param_key: Any = 'params') -> None:
-        """BasicSR's ``params`` and ``params_ema``, and ``arch``, from which the network can be rebuilt."""
-        nets = net if isinstance(net, list) else [net]
-        keys = param_key if isinstance(param_key, list) else [param_key]
-        bare = [self.get_bare_model(wrapped) for wrapped in nets]
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Weights with the architecture, and the state that a resumed run needs; at the end (-1) weights alone."""
+        net, path = self.get_bare_model(self.net_g), self.opt['path']
+        weights = {'params': net.state_dict()}
+        if hasattr(self, 'net_g_ema'):
+            weights['params_ema'] = self.net_g_ema.state_dict()
         name = 'latest' if current_iter == -1 else current_iter
-        write_weights(osp.join(self.opt['path']['models'], f'{net_label}_{name}.pth'), bare[0].arch,
-                      **{key: one.state_dict() for key, one in zip(keys, bare)})
-
-    @master_only
-    def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """What a resumed run needs beside the weights."""
+        write_weights(osp.join(path['models'], f'net_g_{name}.pth'), net.arch, **weights)
         if current_iter == -1:
             return
         # PyTorch before 2.4 loads no Counter where nothing is executed
@@ -119,7 +114,7 @@ class Checkpoints(SRModel):
                       for s in self.schedulers]
         save_torch({'epoch': epoch, 'iter': current_iter, 'optimizers': [o.state_dict() for o in self.optimizers],
                     'schedulers': schedulers, 'skipped': self.skipped},
-                   osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+                   osp.join(path['training_states'], f'{current_iter}.state'))
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Resume from a state with the schedule of the option file, so that a run may be made longer.

@@ -69,15 +69,10 @@ class IARNModel(Validation, Checkpoints):
         check_network(net, opt)
         self.net_g = self.model_to_device(net)
         self.print_network(self.net_g)
-        if opt['path'].get('pretrain_network_g'):
-            self._load(self.net_g)
+        self.load_weights(self.net_g)
         if train:
             self.train_options = train
             self.init_training_settings()
-
-    def _load(self, net: Any) -> None:
-        path = self.opt['path']
-        self.load_network(net, path['pretrain_network_g'], path.get('strict_load_g', True), path['param_key_g'])
 
     def init_training_settings(self) -> None:
         """Averaged weights, losses, optimiser, scheduler, and what the steps pass through."""
@@ -90,11 +85,10 @@ class IARNModel(Validation, Checkpoints):
         self.net_g.train()
         if train.ema_decay > 0:
             self.net_g_ema = copy.deepcopy(self.get_bare_model(self.net_g))  # what the file lacks begins as in net_g
-            if self.opt['path'].get('pretrain_network_g'):
-                self._load(self.net_g_ema)
+            self.load_weights(self.net_g_ema)
             self.net_g_ema.eval()
         self.criteria = {}
-        for name, key in (*TERMS.items(), ('l_percep', 'perceptual_opt')):
+        for name, key in TERMS.items():
             if options.get(key):
                 try:
                     with section(f'train.{key}'):

@@ -14,6 +14,7 @@ TERMS = {  # name in the log -> option of train
     'l_latent': 'latent_opt',
     'l_inv': 'inv_opt',
     'l_cycle': 'cycle_opt',
+    'l_percep': 'perceptual_opt',
 }
 ROUNDING = 1e-6  # about the square error of rounding to 8 bits; with it the root has a gradient at 0 too
 

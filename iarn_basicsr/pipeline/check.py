@@ -21,10 +21,8 @@ from iarn_basicsr.config.schema import (
     TrainOptions,
     ValOptions,
     check,
-    check_folder,
 )
 from iarn_basicsr.config.sections import check_given
-from iarn_basicsr.data.image_source import ImageSource
 from iarn_basicsr.errors import OptionError, dotted, shortened, suggestion
 
 __all__ = ['check_file']
@@ -36,11 +34,13 @@ SCHEDULERS = {'MultiStepLR': lr_scheduler.MultiStepRestartLR, 'MultiStepRestartL
 OF_THE_MODEL = {'img', 'img2', 'compare', 'crop_border', 'better'}  # of a metric: given or read by IARNModel
 
 
-def check_file(opt: Mapping[str, Any], is_train: bool, *, files: bool = True) -> None:
-    """Check every key and value of an option file before anything is built or written, and with ``files`` the folders
-    and what a ``meta_info_file`` lists.
+def check_file(opt: Mapping[str, Any], is_train: bool) -> dict[str, Any]:
+    """Check every key and value of an option file before anything is built or written.
 
     Sections of models, networks and data sets of other packages pass unread, but for names and arguments.
+
+    Returns:
+        the options of our data sets by section.
 
     Raises:
         OptionError: for the first that is wrong: key, value, what would be right and what is near.
@@ -58,7 +58,7 @@ def check_file(opt: Mapping[str, Any], is_train: bool, *, files: bool = True) ->
                 (check_given if from_weights and key == 'network_g' else check)(
                     key, NETWORKS[network['type']], {k: v for k, v in network.items() if k != 'type'})
     check('path', PathOptions, _known(top.path, PathOptions, ours))
-    _check_datasets(top.datasets, is_train, files)
+    datasets = _check_datasets(top.datasets, is_train)
     if is_train:
         check('logger', LoggerOptions, top.logger)
     if ours and is_train:
@@ -67,6 +67,7 @@ def check_file(opt: Mapping[str, Any], is_train: bool, *, files: bool = True) ->
     if ours and (top.val is not None or not is_train):
         check('val', ValOptions, top.val)
         _check_val(top.val or {}, is_train)
+    return datasets
 
 
 def _known(options: Mapping[str, Any], kind: type[Options], strict: bool) -> Mapping[str, Any]:
@@ -75,25 +76,22 @@ def _known(options: Mapping[str, Any], kind: type[Options], strict: bool) -> Map
     return options if strict else {k: v for k, v in options.items() if k in known or not isinstance(k, str)}
 
 
-def _check_datasets(datasets: Mapping[str, Any], is_train: bool, files: bool) -> None:
-    """Every data set, by the names that BasicSR's pipelines know."""
+def _check_datasets(datasets: Mapping[str, Any], is_train: bool) -> dict[str, Any]:
+    """Every data set, by the names that BasicSR's pipelines know; returns the options of ours by section."""
     phases = ('train', 'val') if is_train else ('train', 'val', 'test')  # a training file can be tested
     if is_train and 'train' not in datasets:
         raise OptionError('datasets: train is missing')
     if not is_train and not datasets.keys() - {'train'}:
         raise OptionError('datasets: nothing to test; expected test_1, test_2, ...')
+    ours = {}
     for phase, options in datasets.items():
         section, kind = dotted('datasets', phase), phase.partition('_')[0]
         if kind not in phases or (kind == 'train' != phase):
             raise OptionError(f'{section}: no data set of this name is read; {suggestion(phase, phases)}')
         _named(section, options, DATASET_REGISTRY)
         if options['type'] == 'ArbitraryScaleDataset':
-            values = check(section, TrainDatasetOptions if kind == 'train' else EvalDatasetOptions, options)
-            for key, roots in (('dataroot_gt', [values.dataroot_gt]), ('dataroot_lq', [*values.lq_roots().values()])):
-                for root in filter(None, roots if files else ()):
-                    check_folder(root, values.io_backend.type, f'{section}.{key}')
-                    if values.meta_info_file and (key == 'dataroot_gt' or not values.dataroot_gt):
-                        ImageSource(root, values.io_backend.type, values.meta_info_file, f'{section}.{key}')
+            ours[section] = check(section, TrainDatasetOptions if kind == 'train' else EvalDatasetOptions, options)
+    return ours
 
 
 def _check_val(val: Mapping[str, Any], is_train: bool) -> None:

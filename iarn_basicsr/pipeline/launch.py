@@ -35,11 +35,13 @@ def launch(program: str, load: Callable[[], Callable[[], None]]) -> None:
 
     Ends the process with one line after an error that people can mend (exit code 1) and after Ctrl-C (130).
     """
+    logger, terminal = logging.getLogger('iarn_basicsr'), logging.StreamHandler()
+    terminal.setFormatter(logging.Formatter(f'{program}: %(message)s'))
+    logger.addHandler(terminal)
     try:
         with _ctrl_c_ends_at_once(program):
             job = load()
-        with _logging_to_terminal(program):
-            job()
+        job()
     except KeyboardInterrupt:
         print_now(f'{program}: interrupted')
         sys.exit(INTERRUPTED)
@@ -48,6 +50,8 @@ def launch(program: str, load: Callable[[], Callable[[], None]]) -> None:
         if line is None:
             raise
         sys.exit(f'{program}: {line}')
+    finally:
+        logger.removeHandler(terminal)
 
 
 def print_now(line: str) -> None:
@@ -95,28 +99,3 @@ def _ctrl_c_ends_at_once(program: str) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, earlier)
-
-
-@contextmanager
-def _logging_to_terminal(program: str) -> Iterator[None]:
-    """Print what the package logs, and say once if a log cannot be written, on a full disk for example."""
-    failed: set[logging.Handler] = set()
-    stock = logging.Handler.handleError
-
-    def handle_error(self: logging.Handler, record: logging.LogRecord) -> None:
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            stock(self, record)
-        elif self not in failed:
-            failed.add(self)
-            print_now(f'the log cannot be written: {error}')
-
-    logger, terminal = logging.getLogger('iarn_basicsr'), logging.StreamHandler()
-    terminal.setFormatter(logging.Formatter(f'{program}: %(message)s'))
-    logger.addHandler(terminal)
-    logging.Handler.handleError = handle_error  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        logging.Handler.handleError = stock  # type: ignore[method-assign]
-        logger.removeHandler(terminal)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from iarn_basicsr.config.option_file import override, read_option_file
+from iarn_basicsr.data.image_source import image_sources
 from iarn_basicsr.errors import OptionError
 
 from .check import check_file
@@ -54,7 +55,8 @@ def read_options(args: argparse.Namespace, is_train: bool) -> dict[str, Any]:
     if test_of_training and opt.get('model_type') != 'IARNModel' and not opt['path'].get('pretrain_network_g'):
         raise OptionError(f'-opt: {args.opt!r} is a training file of another model: name its weights with '
                           '--force_yml path:pretrain_network_g=FILE')
-    check_file(opt, is_train)
+    for section, options in check_file(opt, is_train).items():
+        image_sources(options, section)  # raises where images are missing
     if opt['datasets'].get('train', {}).get('prefetch_mode') == 'cuda' and not torch.cuda.is_available():
         raise OptionError('datasets.train.prefetch_mode: \'cuda\'; there is no CUDA here; expected cpu, or ~ for none')
     return opt

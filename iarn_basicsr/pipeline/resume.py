@@ -40,16 +40,14 @@ def _read_state(path: str) -> dict[str, Any]:
     """A ``.state`` file; nothing in it is executed."""
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
+        if {'epoch', 'iter', 'optimizers', 'schedulers'} <= state.keys() and isinstance(state['iter'], int):
+            return state
+        problem = 'is not a training state'
     except OSError as error:
-        raise OptionError(f'path.resume_state: {path!r} cannot be read ({error.strerror or error}): name a file '
-                          'training_states/ITER.state') from None
+        problem = f'cannot be read ({error.strerror or error})'
     except Exception as error:  # whatever unpickling makes of other bytes
-        raise OptionError(f'path.resume_state: {path!r} is damaged or cut short, or not a training state '
-                          f'({type(error).__name__}, {osp.getsize(path)} bytes)') from None
-    if not isinstance(state, dict) or not {'epoch', 'iter', 'optimizers', 'schedulers'} <= state.keys() \
-            or not isinstance(state['iter'], int):
-        raise OptionError(f'path.resume_state: {path!r} is not a training state: name a training_states/ITER.state')
-    return state
+        problem = f'is damaged or cut short, or not a training state ({type(error).__name__})'
+    raise OptionError(f'path.resume_state: {path!r} {problem}: name a file training_states/ITER.state')
 
 
 def _newest_whole_state(opt: dict[str, Any]) -> dict[str, Any] | None:

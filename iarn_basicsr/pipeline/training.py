@@ -18,6 +18,7 @@ from basicsr.data.prefetch_dataloader import CPUPrefetcher, CUDAPrefetcher
 from basicsr.models import build_model
 from basicsr.train import create_train_val_dataloader, init_tb_loggers
 from basicsr.utils import get_root_logger
+from basicsr.utils.dist_util import master_only
 
 from iarn_basicsr.compat import complete_options, entered
 from iarn_basicsr.config.option_file import copy_option_file
@@ -40,8 +41,8 @@ def train() -> None:
     args = parse_arguments(is_train=True)
     opt = complete_options(read_options(args, is_train=True), args, is_train=True)
     run = _Run(Stop(args.minutes, several=opt['dist']))
-    with entered(pipeline, opt, args, load_resume_state=run.load_resume_state, copy_opt_file=copy_option_file,
-                 init_tb_loggers=run.make_loggers, create_train_val_dataloader=run.make_loaders,
+    with entered(pipeline, opt, args, load_resume_state=run.load_resume_state, init_tb_loggers=run.make_loggers,
+                 copy_opt_file=master_only(copy_option_file), create_train_val_dataloader=run.make_loaders,
                  build_model=run.make_model, CPUPrefetcher=run.make_prefetcher, CUDAPrefetcher=run.make_prefetcher):
         try:
             pipeline.train_pipeline(os.getcwd())

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 from helpers import train_options
 
-__all__ = ['BENCHMARK', 'FOREIGN', 'MISSING', 'changed', 'gan', 'good', 'renamed']
+__all__ = ['BENCHMARK', 'FOREIGN', 'MISSING', 'changed', 'good', 'renamed']
 
 MISSING = object()
 
@@ -84,26 +84,6 @@ val:
 logger: {print_freq: 1, save_checkpoint_freq: 5000.0, use_tb_logger: false, wandb: {project: ~, resume_id: ~}}
 dist_params: {backend: nccl, port: 29500}
 """)
-GAN = {
-    'network_d': {'type': 'VGGStyleDiscriminator', 'num_in_ch': 3, 'num_feat': 64}, 'model_type': 'ESRGANModel',
-    'path.strict_load_d': True, 'path.pretrain_network_d': None, 'path.param_key_d': 'params',
-    'train.optim_d': {'type': 'Adam', 'lr': 1e-4, 'weight_decay': 0, 'betas': [0.9, 0.99]},
-    'train.gan_opt': {'type': 'GANLoss', 'gan_type': 'vanilla', 'real_label_val': 1.0, 'fake_label_val': 0.0,
-                      'loss_weight': 5e-3},
-    'train.perceptual_opt': {'type': 'PerceptualLoss', 'layer_weights': {'conv5_4': 1}, 'vgg_type': 'vgg19',
-                             'use_input_norm': True, 'range_norm': False, 'perceptual_weight': 1.0, 'style_weight': 0,
-                             'criterion': 'l1'},
-    'train.net_d_iters': 1, 'train.net_d_init_iters': 0,
-}
-
-
-def gan():
-    options = FOREIGN
-    for place, value in GAN.items():
-        options = changed(options, place, value)
-    return options
-
-
 BENCHMARK = {
     'name': 'tiny', 'threads': 1, 'device': 'cpu', 'scales': [2, [1.5, 3]],
     'datasets': {'two': {'dataroot_gt': 'hr', 'mod_crop': 12}},

@@ -5,7 +5,7 @@ import random
 
 import pytest
 import yaml
-from hostile.option_files import BENCHMARK, gan, good
+from hostile.option_files import BENCHMARK, FOREIGN, good
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,9 +23,9 @@ VALUES = st.recursive(PLAIN, lambda v: st.lists(v, max_size=3) | st.dictionaries
 
 
 CHECKS = {
-    'train': (good('train'), lambda o: check_file(o, True, files=False)),
-    'test': (good('test'), lambda o: check_file(o, False, files=False)),
-    'ESRGANModel': (gan(), lambda o: check_file(o, True, files=False)),
+    'train': (good('train'), lambda o: check_file(o, True)),
+    'test': (good('test'), lambda o: check_file(o, False)),
+    'SRModel': (FOREIGN, lambda o: check_file(o, True)),
     'benchmark': (BENCHMARK, check_benchmark),
 }
 
@@ -83,4 +83,4 @@ def test_changed_text(tmp_path, start, length, text):
     at = int(start * len(content))
     file = tmp_path / 'options.yml'
     file.write_bytes(content[:at] + text + content[at + length:])
-    accepted(lambda path: check_file(read_option_file(path), True, files=False), str(file))
+    accepted(lambda path: check_file(read_option_file(path), True), str(file))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import types
-from importlib.machinery import ModuleSpec
 from typing import Any
 
 import pytest
 from helpers import write_yaml
+
+from iarn_basicsr.pipeline import training
 
 
 def test_last_validation_is_named_after_an_iteration_that_ran(tmp_path, pipeline, options):
@@ -39,15 +39,9 @@ def test_logger_that_is_not_installed(options, ends, monkeypatch, package):
 
 def test_wandb_that_does_not_start(options, ends, monkeypatch):
     """As it does without a key, or offline."""
-    error = type('UsageError', (Exception, ), {'__module__': 'wandb.errors'})
 
-    def init(**_: Any) -> None:
-        raise error('api_key not configured\n(no-tty)')
+    def init(opt: Any) -> None:
+        raise type('UsageError', (Exception, ), {'__module__': 'wandb.errors'})('api_key not configured\n(no-tty)')
 
-    wandb = types.ModuleType('wandb')
-    wandb.__spec__ = ModuleSpec('wandb', None)
-    vars(wandb).update(init=init, util=types.SimpleNamespace(generate_id=lambda: 'x'))
-    monkeypatch.setitem(sys.modules, 'wandb', wandb)
-    options['logger'].update(use_tb_logger=True, wandb={'project': 'p'})
-    line = ends(options)
-    assert line == 'iarn-train: logger.wandb: api_key not configured (no-tty)'
+    monkeypatch.setattr(training, 'init_tb_loggers', init)
+    assert ends(options) == 'iarn-train: logger.wandb: api_key not configured (no-tty)'

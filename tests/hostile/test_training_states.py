@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import pickle
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import as_test, write_yaml
+from helpers import write_yaml
 
 from iarn_basicsr.errors import OptionError
 from iarn_basicsr.pipeline.resume import load_resume_state
@@ -32,6 +31,7 @@ def keep(share: float) -> Callable[[Path], None]:
 DAMAGE: dict[str, Callable[[Path], Any]] = {
     'empty': keep(0), 'cut': keep(0.5), 'a pickle that executes': lambda p: p.write_bytes(pickle.dumps(Evil())),
     'something else': lambda p: torch.save([1, 2], p), 'missing': lambda p: p.unlink(),
+    'no number': lambda p: torch.save({'epoch': 0, 'iter': None, 'optimizers': [], 'schedulers': []}, p),
 }
 STATE, WEIGHTS = 'training_states/4.state', 'models/net_g_4.pth'
 
@@ -83,22 +83,12 @@ def test_newest_whole_state(small_run, caplog, monkeypatch, damage, name):
     assert not Path('executed').exists()
 
 
-@pytest.mark.parametrize('damage', ['cut', 'a pickle that executes', 'something else', 'missing'])
-def test_state_that_is_named(small_run, monkeypatch, damage):
+@pytest.mark.parametrize('damage', ['cut', 'missing'])
+def test_state_that_is_named(small_run, damage):
     run, opt = small_run
-    monkeypatch.chdir(run)
     DAMAGE[damage](run / STATE)
     opt['auto_resume'], opt['path']['resume_state'] = False, str(run / STATE)
-    with pytest.raises(OptionError, match='path.resume_state: .*4.state') as error:
-        load_resume_state(opt)
-    assert '\n' not in str(error.value) and not Path('executed').exists()
-
-
-def test_state_without_a_number(small_run):
-    run, opt = small_run
-    torch.save({**torch.load(run / STATE, weights_only=True), 'iter': None}, run / STATE)
-    opt['auto_resume'], opt['path']['resume_state'] = False, str(run / STATE)
-    with pytest.raises(OptionError, match='4.state. is not a training state'):
+    with pytest.raises(OptionError, match=r'^path.resume_state: [^\n]*4.state[^\n]*$'):
         load_resume_state(opt)
 
 
@@ -126,27 +116,15 @@ def test_no_whole_state_is_no_new_run(trained, tmp_path, options, ends, folder):
     assert sorted(tmp_path.rglob('*')) == before
 
 
-def test_state_of_another_network(trained, options, ends):
+def test_state_or_weights_of_another_network(trained, options, ends):
+    other = {**options, 'network_g': {**options['network_g'], 'width': 6}}
+    assert 'network_g.width: 6, but ' in ends(other, '--auto_resume')
     whole = torch.load(trained / STATE, weights_only=True)
     options['path']['resume_state'] = str(trained / STATE)
     for entries in ({'optimizers': []}, {'optimizers': 3}, {'schedulers': [None]},
                     {'optimizers': [{'state': {}, 'param_groups': [{'lr': 1, 'params': [0, 1]}]}]}):
         torch.save({**whole, **entries}, trained / STATE)
         assert f"{str(trained / STATE)!r} does not fit network_g or train.optim_g" in ends(options)
-
-
-def test_resumed_with_another_network(trained, options, ends):
-    options['network_g']['width'] = 6
-    line = ends(options, '--auto_resume')
-    assert 'net_g_4.pth' in line and 'network_g' in line
-
-
-def test_damaged_weights_to_start_from(small_run, options, ends):
-    path = small_run[0] / WEIGHTS
-    DAMAGE['a pickle that executes'](path)
-    options['path']['pretrain_network_g'] = str(path)
-    assert str(path) in ends(options) and not Path('executed').exists()
-    assert str(path) in ends(as_test(options, pretrain_network_g=str(path)), program='test')
 
 
 @pytest.mark.parametrize(('number', 'name'), [(2, 'net_g_2.pth'), (3, '2.state'), (6, 'net_g_latest.pth')])
@@ -166,21 +144,3 @@ def test_disk_that_gets_full(tmp_path, options, ends, monkeypatch, number, name)
     assert not list(tmp_path.rglob(name))
     for path in [*tmp_path.rglob('*.pth'), *tmp_path.rglob('*.state')]:
         torch.load(path, weights_only=True)
-
-
-def test_log_that_cannot_be_written(tmp_path, options, pipeline, monkeypatch, capfd):
-    """One line says so; training goes on."""
-
-    def full(handler: logging.FileHandler, record: logging.LogRecord) -> None:
-        try:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError:
-            handler.handleError(record)
-
-    monkeypatch.setattr(logging.FileHandler, 'emit', full)
-    stock = logging.Handler.handleError
-    pipeline('train', write_yaml(options, tmp_path / 'options.yml'))
-    err = capfd.readouterr().err
-    assert err.count('the log cannot be written: [Errno 28]') == 1 and 'Traceback' not in err
-    assert (tmp_path / 'experiments' / 'run' / 'models' / 'net_g_latest.pth').is_file()
-    assert logging.Handler.handleError is stock

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
+from pathlib import Path
 from typing import Any
 
+import basicsr
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -16,6 +18,7 @@ from basicsr.data.prefetch_dataloader import PrefetchGenerator
 from basicsr.models.base_model import BaseModel
 
 from iarn_basicsr.compat import patch_basicsr, stand_ins
+from iarn_basicsr.inference import doctor
 
 
 def test_patches_are_made_once():
@@ -54,15 +57,6 @@ def test_prefetching_thread_hands_over_an_error():
 WITHOUT_HOOK = [f for f in sys.meta_path if getattr(f, '__name__', '') != 'StandIns']  # an installed copy's, or ours
 
 
-def found(name: str, path: list[str]) -> Any:
-    """The module that the hook finds."""
-    spec = stand_ins.StandIns.find_spec(name, path)
-    assert spec and spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_filters_of_scipy_2(monkeypatch):
     """``scipy.ndimage.filters`` is gone there; BasicSR's NIQE and its landmarks import it."""
     find = PathFinder.find_spec
@@ -84,7 +78,9 @@ def test_filters_of_scipy_2(monkeypatch):
 def test_version_of_a_fresh_checkout(tmp_path):
     (tmp_path / 'VERSION').write_text('1.4.2\n')
     (tmp_path / 'basicsr').mkdir()
-    module = found('basicsr.version', [str(tmp_path / 'basicsr')])
+    spec: Any = stand_ins.StandIns.find_spec('basicsr.version', [str(tmp_path / 'basicsr')])
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
     assert (module.__version__, module.version_info, module.__gitsha__) == ('1.4.2', (1, 4, 2), 'unknown')
 
 
@@ -102,3 +98,27 @@ def test_hook_is_asked_last_and_installed_once(monkeypatch):
     stand_ins.install()
     stand_ins.install()
     assert sys.meta_path == [*WITHOUT_HOOK, stand_ins.StandIns]
+
+
+@pytest.mark.parametrize('hook', [True, False])
+@pytest.mark.parametrize('place', ['beside it', 'elsewhere', 'nowhere'])
+def test_doctor_says_which_basicsr_own_commands_import(tmp_path, monkeypatch, place, hook):
+    """In a fresh checkout beside an installed BasicSR, elsewhere, and where none is installed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, 'iarn_basicsr_stand_ins', stand_ins)
+    if not hook:
+        monkeypatch.delitem(sys.modules, 'iarn_basicsr_stand_ins')
+    found = module = Path(basicsr.__file__).resolve().parent
+    script = ''
+    if place == 'beside it':
+        (tmp_path / 'basicsr').mkdir()
+        (tmp_path / 'basicsr' / '__init__.py').touch()
+        module = tmp_path / 'basicsr'
+        script = f'the checkout in {tmp_path} is not installed, so the script alone is from there; '
+    elif place == 'nowhere':
+        monkeypatch.setattr(sys, 'path', [''])
+        found = module = 'none: BasicSR is not installed'
+    says = doctor._stock_commands()
+    assert says.startswith(f'python basicsr/train.py imports {found}; {script}'
+                           f'python -m basicsr.train imports {module}; ')
+    assert says.endswith('; with the import hook of this package' if hook else 'newer: pip install this package again')

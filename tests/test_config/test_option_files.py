@@ -38,7 +38,7 @@ def options(path):
 def test_file_builds(path, image_folder):
     opt = options(path)
     is_train = 'train' in opt
-    check_file(opt, is_train, files=False)
+    check_file(opt, is_train)
     folder = image_folder('hr', [(160, 160)])
     for phase, dataset in opt['datasets'].items():
         dataset.update(phase=phase.split('_')[0], dataroot_gt=str(folder), io_backend={'type': 'disk'})

@@ -74,7 +74,7 @@ def test_values():
     assert stored.lq_roots() == {'x2': 'lr/x2_2', 'x1.5x3': 'lr/x1.5x3_1.5x3'}
 
 
-@pytest.mark.parametrize(('options', 'message'), [
+TRAINING_DATA = [
     ({'dataroot_gt': None}, 'dataroot_gt is missing: training needs'),
     ({'curriculum': {'holt': 1}}, "unknown option 'holt'; did you mean 'hold'"),
     ({'lq_size': 8, 'gt_size': 16}, 'lq_size takes the place of gt_size .*: leave out gt_size'),
@@ -95,31 +95,27 @@ def test_values():
     *(({'dataroot_lq': 'lr', 'scales': [2], key: value}, f'{key} needs LR made on the fly: leave out {key}')
       for key, value in (('common_scales', {'scales': [2]}), ('asymmetric_prob', 0.5), ('curriculum', {'start': 2}),
                          ('shrink', {'prob': 1}), ('noise', {'prob': 1}), ('scale_range', [1, 4]))),
-])
-def test_options_of_training_data_that_do_not_go_together(options, message):
-    with pytest.raises(OptionError, match=rf'^d[.:].*{message}'):
-        check('d', TrainDatasetOptions, {**DATA, **options})
-
-
-@pytest.mark.parametrize(('options', 'message'), [
+]
+OTHER_DATA = [
     ({'dataroot_gt': None}, 'neither dataroot_gt nor dataroot_lq'), ({'scales': None}, 'scales is missing'),
     ({'use_hflip': True}, "unknown option 'use_hflip'"),
     *(({'scales': [scale]}, 'expected a list of one or more scales') for scale in (True, 0.5, [1, 2, 3])),
-])
-def test_options_of_other_data_that_do_not_go_together(options, message):
-    with pytest.raises(OptionError, match=rf'^d[.:].*{message}'):
-        check('d', EvalDatasetOptions, {**EVAL, **options})
-
-
-@pytest.mark.parametrize(('options', 'message'), [
+]
+TRAINING = [
     ({'scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [2]}}, 'expected a sum >= total_iter'),
     ({'pixel_opt': {'type': 'L1Loss', 'reduction': 'sum'}, 'grad_accumulation': 2}, "pixel_opt.reduction: 'sum'"),
     ({'guide_opt': {'type': 'L1Loss', 'reduction': 'sum'}, 'cuda_graph': True}, "guide_opt.reduction: 'sum'"),
     ({'jpeg': {'quality': [95, 60]}}, r'quality: \[95, 60\]; expected \[low, high\]'),
-])
-def test_options_of_training_that_do_not_go_together(options, message):
-    with pytest.raises(OptionError, match=f'^train[.:].*{message}'):
-        check('train', TrainOptions, {**good()['train'], **options})
+]
+
+
+@pytest.mark.parametrize(('kind', 'whole', 'options', 'message'), [
+    *((TrainDatasetOptions, DATA, *case) for case in TRAINING_DATA),
+    *((EvalDatasetOptions, EVAL, *case) for case in OTHER_DATA),
+    *((TrainOptions, good()['train'], *case) for case in TRAINING)])
+def test_options_that_do_not_go_together(kind, whole, options, message):
+    with pytest.raises(OptionError, match=rf'^here[.:].*{message}'):
+        check('here', kind, {**whole, **options})
 
 
 def test_json_schema_file():

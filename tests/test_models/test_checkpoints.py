@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from helpers import randomised, tiny_net, train_options
+from helpers import randomised, tiny_net
 from test_models.batches import Whole
 
 from iarn_basicsr.archs.iarn import IARN
@@ -104,16 +104,3 @@ def test_newest_weights(tmp_path):
     assert newest_weights(str(tmp_path)) == str(tmp_path / 'net_g_latest.pth')
     (tmp_path / 'net_g_20.pth').touch()  # the run was made longer
     assert newest_weights(str(tmp_path)) == str(tmp_path / 'net_g_20.pth')
-
-
-def test_which_weights_are_tested(make_model, tmp_path):
-    """The run's own, by its name alone and by its training file, which says where training began; or those named."""
-    start, end = tiny_net(order=2, seed=1), tiny_net(order=2, seed=2)
-    (tmp_path / 'experiments' / 'run' / 'models').mkdir(parents=True)
-    saved(end, tmp_path / 'experiments' / 'run' / 'models' / 'net_g_latest.pth')
-    path = {'pretrain_network_g': saved(start, tmp_path / 'start.pth'), 'param_key_g': 'params', 'strict_load_g': True,
-            'results_root': str(tmp_path / 'results' / 'run')}
-    model = make_model(False, path=path, train=train_options(tmp_path)['train'])
-    assert holds(model.net_g, end.state_dict())
-    assert holds(make_model(False, path={'results_root': path['results_root']}).net_g, end.state_dict())
-    assert holds(make_model(False, path=path).net_g, start.state_dict())

@@ -171,9 +171,6 @@ def test_messages(make_model, section, change, message):
 
 def test_options_are_checked_without_building_the_model(make_options):
     """With the words of the constructor, and without a random number drawn."""
-    for is_train in (True, False):
-        with pytest.raises(OptionError, match='num_gpu: 2 without a launcher'):
-            check_model(make_options(is_train, num_gpu=2))
     for sections, message in (
             ({'network_g': {'max_scale': 2.0}}, 'train.scale_range: x3 is out of range for .*, IARN for x1 to x2'),
             ({'network_g': IRN['network_g']}, 'train.scale_range: x1.5 is out of range for .*, IRN for x2 alone'),

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import builtins
 import importlib.util
-import pickle
 import shlex
 import subprocess
 import sys
 from types import ModuleType
 
-import lmdb
 import pytest
-from basicsr.utils import FileClient
 from helpers import ROOT, run_python
 
 from iarn_basicsr.compat import basicsr as compat
@@ -109,15 +106,3 @@ def test_basicsr_without_distutils():
                'sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != "DistutilsMetaFinder"]\n'
                'import iarn_basicsr.plugin')
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.slow
-def test_open_lmdb_can_be_sent_to_a_worker(tmp_path):
-    """The worker opens it itself."""
-    with lmdb.open(str(tmp_path / 'a.lmdb')) as env, env.begin(write=True) as transaction:
-        transaction.put(b'key', b'value')
-    client = FileClient('lmdb', db_paths=str(tmp_path / 'a.lmdb'))
-    (tmp_path / 'sent').write_bytes(pickle.dumps(client))
-    done = run_python('-c', 'import pickle, sys, iarn_basicsr.compat as compat; compat.prepare_import()\n'
-               f'print(pickle.load(open({str(tmp_path / "sent")!r}, "rb")).get("key"))')
-    assert (done.stdout, bytes(client.get('key'))) == ("b'value'\n", b'value'), done.stderr

@@ -62,7 +62,7 @@ def test_command_parses(place, monkeypatch, command):
         options = read_option_file(args.opt)
         for entry in args.force_yml:
             override(options, entry)
-        check_file(options, program == 'iarn-train', files=False)
+        check_file(options, program == 'iarn-train')
 
 
 @pytest.mark.slow
