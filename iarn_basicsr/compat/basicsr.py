@@ -7,6 +7,8 @@ sub-package that imports basicsr calls the first, ``iarn_basicsr.plugin`` both. 
 * ``init_dist``: has NCCL and ``rank % gpus`` hard-coded; gloo serves where there is no GPU
 * ``BaseModel.model_to_device``: wraps networks in DDP on CUDA only; here on a CPU too
 * ``BaseModel.get_optimizer``: knows Adam only (1.4.2); here all of ``torch.optim``
+* ``FileClient('lmdb')``: cannot open an LMDB twice in a process, nor be sent to a loader's worker that is not forked
+  (Python 3.14's default); here one environment per path, sent as the path
 * ``PrefetchGenerator`` (``prefetch_mode: cpu``): waits for ever after an error; here it raises the error
 * ``EnlargedSampler``: drops the last batch and restarts the epoch; here datasets may number their draws
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from os import path as osp
 from typing import Any
@@ -60,7 +63,7 @@ def patch_basicsr() -> None:
     from basicsr.data.data_sampler import EnlargedSampler
     from basicsr.data.prefetch_dataloader import PrefetchGenerator
     from basicsr.models.base_model import BaseModel
-    from basicsr.utils import dist_util, options
+    from basicsr.utils import dist_util, file_client, options
 
     if getattr(BaseModel, '_iarn_patched', False):
         return
@@ -68,6 +71,8 @@ def patch_basicsr() -> None:
     BaseModel.model_to_device = _model_to_device
     BaseModel.get_optimizer = _get_optimizer
     dist_util.init_dist = options.init_dist = init_dist
+    file_client.LmdbBackend.__init__ = _lmdb_init
+    file_client.LmdbBackend.__reduce__ = _lmdb_reduce
     PrefetchGenerator.run, PrefetchGenerator.__next__ = _prefetch, _prefetched
     _patch_sampler(EnlargedSampler)
 
@@ -103,6 +108,56 @@ def _model_to_device(self: Any, net: torch.nn.Module) -> torch.nn.Module:
 def _get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
     """Any optimiser of ``torch.optim`` by its name."""
     return getattr(torch.optim, optim_type)(params, lr=lr, **kwargs)
+
+
+_lmdb_envs: dict[str, tuple[int, Any]] = {}  # real path -> (process, environment)
+
+
+def _lmdb_init(self: Any, db_paths: Any, client_keys: Any = 'default', readonly: bool = True, lock: bool = False,
+               readahead: bool = False, **kwargs: Any) -> None:
+    """``LmdbBackend.__init__`` that shares one environment per path and process, in forked workers too."""
+    keys = [client_keys] if isinstance(client_keys, str) else client_keys
+    self.db_paths = [str(p) for p in (db_paths if isinstance(db_paths, list) else [db_paths])]
+    if len(keys) != len(self.db_paths):
+        raise ValueError(f'{len(keys)} client_keys for {len(self.db_paths)} db_paths: give one key for each path')
+    options = {'readonly': readonly, 'lock': lock, 'readahead': readahead, **kwargs}
+    self._iarn_arguments = self.db_paths, keys, options
+    self._client = {key: lmdb_environment(path, **options) for key, path in zip(keys, self.db_paths)}
+
+
+def _lmdb_reduce(self: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """A loader's worker that is not forked (from Python 3.14 on none is) opens the LMDB itself."""
+    return _lmdb_reopen, (type(self), *self._iarn_arguments)
+
+
+def _lmdb_reopen(backend: Callable[..., Any], db_paths: list[str], client_keys: list[str],
+                 options: dict[str, Any]) -> Any:
+    patch_basicsr()
+    return backend(db_paths, client_keys, **options)
+
+
+def lmdb_environment(path: str, **options: Any) -> Any:
+    """The open LMDB at a path: one per path and process, in forked workers too.
+
+    Raises:
+        OSError: if it is damaged.
+    """
+    import lmdb
+    real_path = osp.realpath(path)
+    process, env = _lmdb_envs.get(real_path, (0, None))
+    if process != os.getpid():
+        if env is not None:
+            env.close()  # inherited by fork: this closes the child's copy only, and LMDB must not be used across a fork
+        try:
+            env = lmdb.open(path, **{'readonly': True, 'lock': False, 'readahead': False, **options})
+        except lmdb.Error as error:
+            raise OSError(f'{path}: not an LMDB, or it is damaged ({error})') from None
+        data, expected = osp.join(path, 'data.mdb'), (env.info()['last_pgno'] + 1) * env.stat()['psize']
+        if osp.isfile(data) and osp.getsize(data) < expected:  # beyond its end a page would be a bus error
+            env.close()
+            raise OSError(f'{data} is cut short: it has {osp.getsize(data)} bytes of {expected}; copy or make it again')
+        _lmdb_envs[real_path] = os.getpid(), env
+    return env
 
 
 def _prefetch(self: Any) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from os import path as osp
-from typing import Any
 
 import cv2
 import lmdb
 import numpy as np
 
+from iarn_basicsr.compat.basicsr import lmdb_environment
 from iarn_basicsr.config.schema import DatasetOptions
 from iarn_basicsr.errors import ImageError, OptionError
 from iarn_basicsr.files import pictures_below
@@ -80,7 +79,7 @@ class ImageSource:
         """The names that are not there."""
         if self.backend == 'disk':
             return [name for name in self.names if not osp.exists(self.path(name))]
-        with _database(self.root) as transaction, transaction.cursor() as cursor:
+        with lmdb_environment(self.root).begin() as transaction, transaction.cursor() as cursor:
             return [name for name in self.names if not cursor.set_key(name.encode())]
 
     def path(self, name: str) -> str:
@@ -96,8 +95,10 @@ class ImageSource:
         where = f'key {name!r} of {self.root!r}' if self.backend == 'lmdb' else repr(self.path(name))
         try:
             if self.backend == 'lmdb':
-                with _database(self.root) as transaction:
+                with lmdb_environment(self.root).begin() as transaction:
                     content = transaction.get(name.encode())
+            elif osp.exists(self.path(name)) and not osp.isfile(self.path(name)):  # reading a pipe may never end
+                raise OSError(f'{self.key}: image {where} is no regular file')
             else:
                 with open(self.path(name), 'rb') as file:
                     content = file.read()
@@ -125,26 +126,6 @@ def image_sources(options: DatasetOptions, section: str) -> tuple[ImageSource | 
     return (ImageSource(gt, kind, meta, f'{section}.dataroot_gt') if gt else None,
             {scale: ImageSource(root, kind, None if gt else meta, f'{section}.dataroot_lq')
              for scale, root in options.lq_roots().items()})
-
-
-@contextmanager
-def _database(path: str) -> Iterator[Any]:
-    """A transaction of an LMDB, which is opened for it alone (0.1 ms): LMDB must not be used across a fork.
-
-    Raises:
-        OSError: if it is damaged.
-    """
-    try:
-        environment = lmdb.open(path, readonly=True, lock=False, readahead=False)
-    except lmdb.Error as error:
-        raise OSError(f'{path}: not an LMDB, or it is damaged ({error})') from None
-    with environment:
-        data = osp.join(path, 'data.mdb')
-        expected = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
-        if osp.isfile(data) and osp.getsize(data) < expected:  # beyond its end a page would be a bus error
-            raise OSError(f'{data} is cut short: it has {osp.getsize(data)} bytes of {expected}; copy or make it again')
-        with environment.begin() as transaction:
-            yield transaction
 
 
 def jpeg_is_whole(content: bytes) -> bool:

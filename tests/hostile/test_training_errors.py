@@ -42,6 +42,12 @@ def test_damaged_image(tmp_path, name, content):
         ImageSource(str(tmp_path), 'disk', None, 'key').read(name)
 
 
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no pipes here')
+def test_pipe_among_the_images(tmp_path, options, ends):
+    os.mkfifo(tmp_path / 'hr' / 'pipe.png')
+    assert 'pipe.png' in ends(options)
+
+
 @pytest.mark.parametrize(('workers', 'mode'), [(0, None), (1, None), (1, 'cpu')])
 def test_damaged_image_with_every_loader(tmp_path, options, ends, workers, mode):
     """In this process, in a worker, and in BasicSR's prefetching thread, whose end training would wait for."""

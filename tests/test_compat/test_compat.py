@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import basicsr
+import lmdb
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -16,6 +18,8 @@ import torch
 from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.data.prefetch_dataloader import PrefetchGenerator
 from basicsr.models.base_model import BaseModel
+from basicsr.utils import FileClient
+from helpers import run_python
 
 from iarn_basicsr.compat import patch_basicsr, stand_ins
 from iarn_basicsr.inference import doctor
@@ -122,3 +126,15 @@ def test_doctor_says_which_basicsr_own_commands_import(tmp_path, monkeypatch, pl
     assert says.startswith(f'python basicsr/train.py imports {found}; {script}'
                            f'python -m basicsr.train imports {module}; ')
     assert says.endswith('; with the import hook of this package' if hook else 'newer: pip install this package again')
+
+
+def test_open_lmdb_can_be_sent_to_a_worker_that_opens_it_itself(tmp_path):
+    with lmdb.open(str(tmp_path / 'a.lmdb')) as env, env.begin(write=True) as transaction:
+        transaction.put(b'key', b'value')
+    patch_basicsr()
+    client, again = (FileClient('lmdb', db_paths=str(tmp_path / 'a.lmdb')) for _ in range(2))
+    (tmp_path / 'sent').write_bytes(pickle.dumps(client))
+    done = run_python('-c', 'import pickle, sys, iarn_basicsr.compat as compat; compat.prepare_import()\n'
+                      f'print(pickle.load(open({str(tmp_path / "sent")!r}, "rb")).get("key"))')
+    assert done.stdout == "b'value'\n", done.stderr
+    assert bytes(client.get('key')) == bytes(again.get('key')) == b'value'
