@@ -6,11 +6,13 @@ import errno
 import fcntl
 import os
 import resource
+import shutil
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -161,11 +163,13 @@ def test_file_too_large(place: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize('ending', ['png', 'jpg', 'webp', 'tif'])
-def test_no_kind_is_cut_in_silence(place: Path, ending: str) -> None:
+def test_no_kind_is_cut_in_silence(place: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow does not see that the last block of a JPEG did not fit."""
     noise = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda folder: SimpleNamespace(free=12_345_678))
+    words = rf'x\.{ending}: cannot be written \(File too large, 12\.3 MB free\)'
     for size in (1000, 40000):
-        with at_most(size), pytest.raises(ValueError, match=rf'x\.{ending}: cannot be written \(File too large, .* f'):
+        with at_most(size), pytest.raises(ValueError, match=words):
             write_picture(Picture(noise), f'x.{ending}')
     assert not [name for name in os.listdir() if name.startswith(('x.', '.'))]
 
@@ -177,8 +181,9 @@ def test_old_unfinished_files_are_removed(place: Path) -> None:
     out, day = Path('out'), 24 * 3600
     out.mkdir()
     left = dict.fromkeys(('.writing-0123456789abcdef.png', '.writing-0123456789abcdef'), 2 * day)
-    kept = {'.writing-0123456789abcdef.jpg': 0, **dict.fromkeys((
-        '.writing-notes.txt', 'writing-0123456789abcdef.png', 'picture.png'), 2 * day)}
+    kept = {'.writing-0123456789abcdef.jpg': 0.9 * day, **dict.fromkeys((
+        '.writing-0123456789abcdef.png.old', '.writing-notes.txt', 'writing-0123456789abcdef.png',
+        'picture.png'), 2 * day)}
     for name, age in {**left, **kept}.items():
         (out / name).write_text('half')
         os.utime(out / name, (time.time() - age,) * 2)
@@ -190,6 +195,7 @@ def test_old_unfinished_files_are_removed(place: Path) -> None:
 
 def test_a_write_that_fails_leaves_nothing(place: Path) -> None:
     def fail(temporary: str) -> None:
+        assert stat.S_IMODE(os.stat(temporary).st_mode) == 0o600  # until it has the mode of the old one
         Path(temporary).write_text('half')
         raise errors.pop()
 

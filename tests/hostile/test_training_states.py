@@ -80,6 +80,9 @@ def test_newest_whole_state(small_run, caplog, monkeypatch, damage, name):
     else:
         assert len(lines) == 1 and str(run / name) in lines[0] and '\n' not in lines[0]
         assert lines[0].endswith(f'; resuming from {run}/training_states/2.state')
+    caplog.clear()
+    load_resume_state({**opt, 'rank': 1})
+    assert not caplog.records, 'one process says it'
     assert not Path('executed').exists()
 
 

@@ -86,6 +86,9 @@ def test_same_batches_with_workers_and_after_a_resume_whatever_the_global_seed(i
     assert len(here) == len(with_workers) == len(resumed) + 1
     assert all(map(torch.equal, here, with_workers)) and all(map(torch.equal, here[1:], resumed))
     assert not any(map(torch.equal, here, other)) and not any(map(torch.equal, here, next_epoch))
+    began_late, seeded = (build_dataset({**options, **change}) for change in ({'start_iter': 1}, {'seed': 1}))
+    assert [*began_late.draws(1, 0, 1, 3)] == [*dataset.draws(1, 0, 1, 3)]
+    assert [d.image for d in seeded.draws(0, 0, 1, 3)] != [d.image for d in dataset.draws(0, 0, 1, 3)]
 
 
 @pytest.fixture
@@ -180,17 +183,23 @@ def test_precomputed_lr_equals_on_the_fly(image_folder, tmp_path, template):
 
 
 def test_precomputed_training_patches_correspond(image_folder, tmp_path):
-    folder = image_folder('hr', [(40, 60)])
-    write_lr({**EVAL, 'dataroot_gt': str(folder), 'scales': [2.5]}, tmp_path / 'lr', '{}')
-    dataset = ArbitraryScaleDataset({**STORED, 'gt_size': 20, 'dataroot_gt': str(folder), 'scales': [2.5],
+    folder, scales = image_folder('hr', [(40, 60)]), [2.5, [2.5, 2]]
+    write_lr({**EVAL, 'dataroot_gt': str(folder), 'scales': scales}, tmp_path / 'lr', '{}')
+    dataset = ArbitraryScaleDataset({**STORED, 'gt_size': 20, 'dataroot_gt': str(folder), 'scales': scales,
                                      'dataroot_lq': str(tmp_path / 'lr' / '{scale}')})
+    seeded, same_scale = ArbitraryScaleDataset({**dataset.opt, 'seed': 1}), set()
     with pytest.raises(OptionError, match='gt_size: 16 cannot be cut from .image0.png'):
         ArbitraryScaleDataset({**dataset.opt, 'gt_size': 16})[0]
     for number in range(12):
         item = dataset[Draw(0, number, number + 1)]
-        assert item['lq'].shape == (3, 8, 8)
-        inner = quantise(bicubic_downscale(item['gt'][None], (8, 8)))[0, :, 3:5, 3:5]  # away from the patch's edges
+        size = (8, 8) if item['scale_name'] == 'x2.5' else (8, 10)
+        assert item['lq'].shape == (3, *size)
+        inner = quantise(bicubic_downscale(item['gt'][None], size))[0, :, 3:5, 3:5]  # away from the patch's edges
         assert (item['lq'][:, 3:5, 3:5] - inner).abs().max() < 0.03
+        other = seeded[Draw(0, number, number + 1)]
+        same_scale.add(other['scale_name'] == item['scale_name'])
+        assert not torch.equal(other['gt'], item['gt'])
+    assert same_scale == {True, False}
 
 
 def test_lr_only(image_folder):
@@ -203,7 +212,7 @@ def test_lr_only(image_folder):
 
 def test_lmdb_equals_disk_and_opens_twice(image_folder, tmp_path):
     folder = image_folder('hr', [(33, 40), (24, 24)])
-    (folder / 'image1.png').rename(folder / 'image1.with.dots.png')
+    (folder / 'image1.png').rename(folder / 'image0-1.with.dots.png')  # after image0, as keys without an ending are
     with open(make_lmdb(folder, tmp_path / 'hr.lmdb') / 'data.mdb', 'ab') as file:
         file.write(bytes(8192))  # it may be longer than its pages
     on_disk = ArbitraryScaleDataset({**EVAL, 'dataroot_gt': str(folder), 'scales': [2]})

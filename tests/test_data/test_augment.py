@@ -37,10 +37,13 @@ def ramp(tmp_path):
 
 def test_only_a_share_is_shrunk_by_factors_from_the_range(ramp):
     slopes = gts(batch(ramp, 400, shrink={'prob': 0.25, 'range': [2, 3]})).diff(dim=3).mean((1, 2, 3)) * 255
-    shrunk = slopes > 4.1
-    assert 0.18 < shrunk.float().mean() < 0.32
-    assert slopes[shrunk].min() > 7.5 and slopes[shrunk].max() < 12.5 and slopes[shrunk].std() > 0.5
-    assert torch.allclose(slopes[~shrunk], torch.full((), 4.0), atol=1e-3)
+    smaller = slopes > 4.1
+    assert 0.18 < smaller.float().mean() < 0.32
+    assert slopes[smaller].min() > 7.5 and slopes[smaller].max() < 12.5 and slopes[smaller].std() > 0.5
+    assert torch.allclose(slopes[~smaller], torch.full((), 4.0), atol=1e-3)
+    spot = np.zeros((3, 6, 3), np.uint8)
+    spot[0, 0] = 90
+    assert shrunk(spot, (1, 2))[0].tolist() == [[10] * 3, [0] * 3], 'the mean of all its pixels'
 
 
 @few

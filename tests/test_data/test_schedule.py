@@ -56,7 +56,7 @@ def test_every_image_is_drawn_equally_often_and_epochs_differ():
 def test_scale_covers_the_range_uniformly_and_a_share_is_asymmetric():
     schedule = scale_schedule(asymmetric_prob=0.25)
     scales = np.array([schedule(step) for step in range(1, 2001)])
-    assert scales.min() >= 1 and scales.max() <= 4
+    assert scales.min() >= 1 and scales.max() <= 4 and scale_schedule(seed=1)(1)[0] != scales[0, 0]
     counts = np.histogram(scales[:, 0], bins=6, range=(1, 4))[0]
     assert abs(counts - 2000 / 6).max() < 70
     assert np.mean(scales[:, 0] != scales[:, 1]) == pytest.approx(0.25, abs=0.04)
@@ -91,4 +91,6 @@ def test_common_scales_wait_until_the_curriculum_reaches_them():
 
 
 def test_every_stored_scale_is_taken():
-    assert {stored_scale(0, step, [(2.0, 2.0), (1.5, 3.0)]) for step in range(1, 50)} == {(2.0, 2.0), (1.5, 3.0)}
+    scales = [(2.0, 2.0), (1.5, 3.0)]
+    first, other = ([stored_scale(seed, step, scales) for step in range(1, 50)] for seed in (0, 1))
+    assert set(first) == set(scales) and first != other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import traceback
@@ -188,6 +189,8 @@ def test_remarks_name_the_first_and_count_the_rest(folder: Path) -> None:
         'iarn downscale: in/deep0.png and 2 more: it has 16 bits a channel; the LR, and what is restored from it, have '
         '8',
         'iarn downscale: in/film.gif: only its first frame or page is used']
+    logger = logging.getLogger('iarn_basicsr')
+    assert logger.propagate and logger.level == logging.NOTSET  # as before
 
 
 def test_sizes_out_of_range(lr: Path) -> None:

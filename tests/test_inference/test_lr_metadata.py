@@ -63,6 +63,9 @@ def test_the_thumbnail_survives_jpeg_and_shows_a_change() -> None:
     assert all(metadata.change(jpeg_copy(PHOTO, quality)) == '' for quality in (5, 30, 95))
     for other in (PHOTO[::-1], PHOTO[:, ::-1], 255 - PHOTO, np.roll(PHOTO, 40, 1)):
         assert 'does not look as it did' in metadata.change(np.ascontiguousarray(other))
+    gray = np.full((16, 16, 3), 100, np.uint8)
+    metadata = LRMetadata.of(gray, hr_size=(32, 32), model='m', weights='w', mode='RGB').for_jpeg()
+    assert metadata.change(gray + np.uint8(6)) == '' != metadata.change(gray + np.uint8(7))
 
 
 def test_the_thumbnail_is_the_mean_of_cells() -> None:

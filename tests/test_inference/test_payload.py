@@ -14,10 +14,12 @@ from iarn_basicsr.errors import OptionError
 from iarn_basicsr.inference.cli import main
 from iarn_basicsr.inference.picture_file import Picture, read_picture
 from iarn_basicsr.inference.rescaler import Rescaler
-from iarn_basicsr.inference.tiling import bicubic_downscale_tiled
+from iarn_basicsr.inference.tiling import bicubic_downscale_tiled, up_tiled
 from iarn_basicsr.inference.verify import PHOTOGRAPH
 from iarn_basicsr.ops.image import to_pixels, to_tensor
+from iarn_basicsr.ops.size import part_of
 from iarn_basicsr.payload import bits, codec
+from iarn_basicsr.payload.detail import read_detail
 
 pytestmark = pytest.mark.skipif(not features.check('avif'), reason='this Pillow has no AVIF')
 
@@ -69,15 +71,23 @@ def test_the_prediction_does_not_see_the_payload(photo):
     """Whatever is wrong with the payload, what is restored without it stays."""
     one = Rescaler.load('none', payload=2)
     lr = one.downscale(photo, 2)
-    restored, changed, newer = one.upscale(damaged(lr), photo.shape[:2]), lr.copy(), lr.copy()
+    size, (message, _, _) = photo.shape[:2], bits.read(lr)
+    restored, changed, newer = one.upscale(damaged(lr), size), lr.copy(), lr.copy()
+    interpolated = up_tiled(bits.high_part(lr, 2), size, 'cubic_interp')  # more than log2(2) bits a sample
+    assert np.array_equal(restored, np.clip(np.rint(interpolated), 0, 255))
     changed[20] ^= 1
     newer.reshape(-1)[15] ^= 1  # the last bit of the version
     for other, reason in ((changed, 'damaged'), (newer, 'version')):
         with pytest.raises(bits.PayloadError) as error:
             bits.read(other)
         assert error.value.reason == reason
-    assert np.array_equal(one.upscale(changed, photo.shape[:2]), restored)
-    assert psnr(restored, photo) < psnr(one.upscale(lr, photo.shape[:2]), photo) - 3
+    for other in (changed, bits.write(lr, message, codec.CODEC + 1, 2)):
+        assert np.array_equal(one.upscale(other, size), restored)
+    assert psnr(restored, photo) < psnr(one.upscale(lr, size), photo) - 3
+    residual = codec.decode(message, size, np.zeros_like)
+    made = read_detail(lr, None, size, part_of(size), 2, lambda known: 100.6 - residual, lambda *_: np.zeros_like,
+                       pytest.fail)
+    assert (made == 101).all(), 'rounded'
 
 
 def test_a_region_with_a_payload_without_a_network(photo):

@@ -144,6 +144,8 @@ def test_default_tile_knows_network_and_scale() -> None:
     assert default_tile(large, (3000, 4000), (1500, 2000), 5e8) < default_tile(small, (3000, 4000), (1500, 2000), 5e8)
     assert default_tile(small, (3000, 4000), (2900, 3900), 5e8) < default_tile(small, (3000, 4000), (750, 1000), 5e8)
     assert default_tile(small, (3000, 4000), (1500, 2000), 0) == SMALLEST_TILE
+    bare = IARN(num_block=0, extra_channels=0)  # 4 (6 x order 3 / 2 + 40) bytes a pixel
+    assert default_tile(bare, (3000, 4000), (1500, 2000), 196e6) == 1000 - 2 * 2 * HALO
 
 
 @pytest.mark.parametrize('run', [downscale_tiled, upscale_tiled])

@@ -26,6 +26,7 @@ def holds(net, state, add=0):
 def test_saved_file_rebuilds_the_network(make_model, tmp_path):
     model = make_model()
     randomised(model.net_g)
+    model.skipped = 3
     model.save(epoch=0, current_iter=7)
     content = torch.load(tmp_path / 'models' / 'net_g_7.pth', weights_only=True)
     assert set(content) == {'params', 'params_ema', 'arch'}
@@ -36,7 +37,7 @@ def test_saved_file_rebuilds_the_network(make_model, tmp_path):
             assert torch.equal(rebuilt(x, (9, 12))['sr'], net(x, (9, 12))['sr'])
     assert not torch.equal(*(content[key]['blocks.0.maps.phi.last.weight'] for key in ('params', 'params_ema')))
     state = torch.load(tmp_path / 'states' / '7.state', weights_only=True)
-    assert state['iter'] == 7 and len(state['optimizers']) == 1
+    assert state['iter'] == 7 and state['skipped'] == 3 and len(state['optimizers']) == 1
     milestones = state['schedulers'][0]['milestones']
     assert type(milestones) is dict and milestones == {6: 1, 14: 1}  # PyTorch before 2.4 reads no Counter
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from basicsr.models import build_model
 from test_models.batches import batch
 
 from iarn_basicsr.config.schema import JPEGOptions, check
@@ -80,7 +81,7 @@ def test_parts_of_a_batch_see_what_the_whole_sees(photo):
     assert torch.equal(torch.cat([parts(batch[:2]), parts(batch[2:])]), channel(**options)(batch))
 
 
-def test_training_passes_through_it(make_model):
+def test_training_passes_through_it(make_model, make_options):
     plain, stored = (make_model(train=options) for options in ({}, {'jpeg': {'quality': [10, 10]}}))
     stored.net_g.load_state_dict(plain.net_g.state_dict())
     data = batch()
@@ -88,3 +89,7 @@ def test_training_passes_through_it(make_model):
         model.feed_data(data)
         model.optimize_parameters(1)
     assert stored.get_current_log()['l_rec'] > 1.01 * plain.get_current_log()['l_rec']
+    opt = make_options(train={'jpeg': {'quality': [10, 10]}})
+    opt['datasets']['train']['seed'] = 5
+    jpeg = build_model({**opt, 'rank': 1}).jpeg
+    assert (jpeg.seed, jpeg.rank) == (5, 1)

@@ -63,6 +63,8 @@ def test_extra_bits_are_spread_evenly():
     changed = high_part(np.zeros((64, 64, 3), np.uint8), 0.5)[8:] > 0
     assert np.unique(changed.reshape(7, 8, 8, 8, 3).sum((1, 3))).tolist() == [32]
     assert set(changed.sum(1).ravel()) == {32} and set(changed.sum(0).ravel()) == {28}
+    y, x, c = np.ogrid[8:64, :64, :3]
+    assert np.array_equal(high_part(np.zeros((64, 64, 3), np.uint8), 0.125)[8:] > 0, (x + 3 * y + 5 * c) % 8 == 0)
 
 
 @pytest.mark.parametrize('k', [0.5, 2, 2.9])

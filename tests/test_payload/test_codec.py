@@ -125,6 +125,8 @@ def test_fuzzed_messages():
     """Random bytes, flipped bits, cuts: the codec's own exceptions never come through."""
     rng, size = np.random.default_rng(0), (24, 40)
     good = encode(make_residual(*size), 500)
+    with pytest.raises(PayloadError):
+        decode(good + b'\0', size)
     for trial in range(400):
         message = bytearray(good)
         if trial % 4 == 0:

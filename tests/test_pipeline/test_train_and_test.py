@@ -12,6 +12,7 @@ import subprocess
 import time
 import weakref
 from argparse import Namespace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from helpers import TORCHRUN, as_test, run_python, tiny_net, train_options, writ
 from hostile.option_files import FOREIGN
 
 from iarn_basicsr.archs.irn import IRN
-from iarn_basicsr.compat import complete_options, pipelines
+from iarn_basicsr.compat import complete_options, init_dist, pipelines
 from iarn_basicsr.models.iarn_model import IARNModel
+from iarn_basicsr.pipeline import training
 
 
 def same(a: Any, b: Any) -> bool:
@@ -244,10 +246,17 @@ def test_mistakes_end_with_one_line(tmp_path, options, monkeypatch, arguments, m
     assert sorted(tmp_path.rglob('*')) == before
 
 
-def test_processes_without_a_launcher_are_refused(options, ends, monkeypatch):
+def test_processes_without_a_launcher_are_refused(tmp_path, options, ends, pipeline, monkeypatch):
+    """With one, the second process leaves the copy of the option file to the first."""
     monkeypatch.setenv('RANK', '1')
     monkeypatch.setenv('WORLD_SIZE', '2')
     assert '--launcher none in one of 2 processes of torchrun: all would do the same' in ends(options)
+    monkeypatch.delenv('RANK')
+    monkeypatch.setattr('basicsr.utils.dist_util.get_dist_info', lambda: (1, 2))
+    monkeypatch.setattr(training.pipeline, 'train_pipeline',
+                        lambda root: training.pipeline.copy_opt_file('options.yml', 'copy'))
+    pipeline('train', tmp_path / 'options.yml')
+    assert not (tmp_path / 'copy').exists()
 
 
 @pytest.mark.parametrize(('num_gpu', 'backend'), [(0, 'gloo'), (1, None)])
@@ -255,9 +264,15 @@ def test_backend_by_where_training_runs(options, monkeypatch, num_gpu, backend):
     """NCCL serves no tensors of the CPU, also where there is a GPU."""
     started: list[Any] = []
     monkeypatch.setattr(pipelines, 'init_dist', lambda *arguments: started.append(arguments))
+    monkeypatch.setattr('basicsr.utils.dist_util.get_dist_info', lambda: (1, 2))
     args = Namespace(launcher='pytorch', auto_resume=False, debug=False)
-    complete_options({**options, 'num_gpu': num_gpu}, args, is_train=True)
+    opt = complete_options({**options, 'num_gpu': num_gpu}, args, is_train=True)
     assert started == [('pytorch', backend)]
+    assert torch.initial_seed() == opt['manual_seed'] + 1, 'by rank'
+    monkeypatch.setenv('RANK', '0')
+    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda *given, **more: started.append((given, more)))
+    init_dist('pytorch', 'gloo')
+    assert started[1] == (('gloo', ), {'timeout': timedelta(hours=2)})
 
 
 def test_options_are_completed_as_basicsr_does(tmp_path, options, monkeypatch):

@@ -232,6 +232,8 @@ def test_lr_goes_on(script, hr, tmp_path, monkeypatch, capsys):
     assert make.main(command) == 0
     assert '2 LR images written at x2, x3, 8 were there' in capsys.readouterr().out
     assert_same_images(eval_items(hr, scales=[2, 3]), eval_items(hr, scales=[2, 3], dataroot_lq=template))
+    assert make.main([str(hr), '-o', str(tmp_path / 'none'), '--scales', '2', '--mod-crop', '1024']) == 1
+    assert capsys.readouterr().err.count('mod_crop: 1024 leaves nothing') == 5
 
 
 @pytest.mark.parametrize(('output', 'scales', 'message'), [

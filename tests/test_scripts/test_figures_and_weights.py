@@ -12,6 +12,7 @@ from helpers import make_image, tiny_net
 from PIL import Image
 
 from iarn_basicsr.archs.iarn import IARN
+from iarn_basicsr.zoo.weights import weights_hash
 
 
 def test_ablation_table(script, tmp_path, capsys):
@@ -63,6 +64,9 @@ def test_grown_weights_do_what_the_small_ones_do(script, tmp_path, capsys, subne
     command = [str(tmp_path / 'small.pth'), '-o', str(tmp_path / 'large.pth')]
     assert module.main([*command, '--num-block', '6', '--width', '8']) == 0
     large = IARN.from_file(tmp_path / 'large.pth')
+    other = [*command[:2], str(tmp_path / 'other.pth'), '--num-block', '6', '--width', '8', '--seed', '1']
+    assert module.main(other) == 0
+    assert weights_hash(IARN.from_file(other[2]).state_dict()) != weights_hash(large.state_dict())
     assert large.hparams == {**small.hparams, 'num_block': 6, 'width': 8}
     assert f'{sum(p.numel() for p in large.parameters())} parameters' in capsys.readouterr().out
     hr = torch.rand(1, 3, 26, 31, dtype=torch.float64)
