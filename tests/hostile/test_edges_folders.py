@@ -238,7 +238,7 @@ def test_each_process_takes_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Process(1, 2, 1).device is None
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
-    assert [Process(k, 4, k).device for k in range(4)] == ['cuda:0', 'cuda:1'] * 2
+    assert [Process(k, 4, 3 - k).device for k in range(4)] == ['cuda:1', 'cuda:0'] * 2
     assert Process().device is None
 
 

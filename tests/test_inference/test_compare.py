@@ -228,6 +228,9 @@ def test_worst_windows_are_where_the_squared_error_is() -> None:
     assert len(windows) == 3
     for k, a in enumerate(windows):
         assert all(max(abs(a.top - b.top), abs(a.left - b.left)) >= 72 for b in windows[:k])
+    band = hr.copy()
+    band[100:148, 100:300] = 60
+    assert [w.left for w in worst_windows(hr, [band])] == [100, 172, 244]
     few = hr.copy()
     few[10:58, 10:58] = 10  # 48 * 48 * 10 = 23040, squared 230400
     few[100:108, 200:208] = 100  # 8 * 8 * 100 = 6400, squared 640000

@@ -58,12 +58,15 @@ def test_leaves_its_arguments_and_repeats_itself():
     assert all(p.grad is None for p in net.parameters())
 
 
-def test_only_the_kept_part_moves():
+def test_only_the_kept_part_moves(monkeypatch):
     net, hr = tiny_net(), torch.rand(1, 3, 40, 36)
+    seen, work = [], net.upscale_on
+    monkeypatch.setattr(net, 'upscale_on', lambda *args: seen.append(args) or work(*args))
     grid = net.grid_of(hr, (40, 36), (20, 18))
     lr = quantise(torch.rand(1, 3, 20, 18))
     kept = slice(4, 11), slice(3, 9)
     better = effort.refined(net, grid, hr, lr, lr, kept, 5, 8, lambda step: None)
+    assert len(seen) == 5 + 1, 'what the last step made may be the best'
     changed = (better != lr).any(1)[0]
     assert changed[kept].any()
     changed[kept] = False

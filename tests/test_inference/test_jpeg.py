@@ -139,6 +139,8 @@ def test_gray_and_alpha(iarn, place):
 def test_from_python(place):
     rescaler = Rescaler.load('tiny.pth', device='cpu')
     rescaler.downscale_file('photo.png', 'lr.jpg', scale=2, quality=60)
+    with Image.open('lr.jpg') as file:
+        assert file.quantization[0][0] == (16 * 80 + 50) // 100  # of libjpeg's table
     assert rescaler.upscale_file('lr.jpg', 'whole.png').size == (HEIGHT, WIDTH)
     assert Rescaler.load('none').downscale_file('photo.png', 'x.jpg', scale=2, allow_lossy=True).size == (48, 60)
     for quality in (0, 101, 50.5, True):

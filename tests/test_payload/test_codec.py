@@ -44,7 +44,7 @@ def test_more_bytes_less_error(size):
 def test_the_budget_is_used_with_few_encodes(monkeypatch):
     speeds, write = [], codec._write_picture
     monkeypatch.setattr(codec, '_write_picture', lambda *args: (speeds.append(args[2]), write(*args))[1])
-    for budget in (2000, 20000):
+    for budget in (2000, 4000, 20000):
         speeds.clear()
         assert len(encode(make_residual(160, 200), budget)) > 0.93 * budget
         assert 1 <= speeds.count(codec.SPEED) <= 4
