@@ -4,7 +4,7 @@
 sub-package that imports basicsr calls the first, ``iarn_basicsr.plugin`` both. What each patch is for:
 
 * modules that are gone (see ``stand_ins``): BasicSR imports them
-* ``init_dist``: has NCCL and ``rank % gpus`` hard-coded; gloo serves where there is no GPU
+* ``init_dist``: has NCCL and ``rank % gpus`` hard-coded, and never ends it; gloo serves where there is no GPU
 * ``BaseModel.model_to_device``: wraps networks in DDP on CUDA only; here on a CPU too
 * ``BaseModel.get_optimizer``: knows Adam only (1.4.2); here all of ``torch.optim``
 * ``FileClient('lmdb')``: cannot open an LMDB twice in a process, nor be sent to a loader's worker that is not forked
@@ -15,6 +15,7 @@ sub-package that imports basicsr calls the first, ``iarn_basicsr.plugin`` both. 
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import sys
@@ -92,7 +93,14 @@ def init_dist(launcher: str, backend: str | None = None, **kwargs: Any) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', os.environ['RANK'])) % torch.cuda.device_count())
     kwargs.setdefault('timeout', DIST_TIMEOUT)
+    atexit.register(leave_dist)  # BasicSR's own commands do not
     torch.distributed.init_process_group(backend or ('nccl' if torch.cuda.is_available() else 'gloo'), **kwargs)
+
+
+def leave_dist() -> None:
+    """End torch.distributed: a process that exits while its threads run may abort."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _model_to_device(self: Any, net: torch.nn.Module) -> torch.nn.Module:

@@ -23,7 +23,7 @@ import torch
 
 from iarn_basicsr.errors import OptionError
 
-from .basicsr import init_dist
+from .basicsr import init_dist, leave_dist
 
 __all__ = ['complete_options', 'entered']
 
@@ -41,8 +41,7 @@ def entered(pipeline: ModuleType, opt: dict[str, Any], args: argparse.Namespace,
         yield
     finally:
         vars(pipeline).update(stock)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        leave_dist()
 
 
 def _make_folders(opt: dict[str, Any]) -> None:
