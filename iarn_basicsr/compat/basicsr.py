@@ -6,7 +6,7 @@ sub-package that imports basicsr calls the first, ``iarn_basicsr.plugin`` both. 
 * modules that are gone (see ``stand_ins``): BasicSR imports them
 * ``init_dist``: has NCCL and ``rank % gpus`` hard-coded, and never ends it; gloo serves where there is no GPU
 * ``BaseModel.model_to_device``: wraps networks in DDP on CUDA only; here on a CPU too
-* ``BaseModel.get_optimizer``: knows Adam only (1.4.2); here all of ``torch.optim``
+* ``BaseModel.get_optimizer``: knows Adam only (1.4.2); here all of ``OPTIMISERS``
 * ``FileClient('lmdb')``: cannot open an LMDB twice in a process, nor be sent to a loader's worker that is not forked
   (Python 3.14's default); here one environment per path, sent as the path
 * ``PrefetchGenerator`` (``prefetch_mode: cpu``): waits for ever after an error; here it raises the error
@@ -27,11 +27,15 @@ from typing import Any
 import torch
 
 from iarn_basicsr.errors import IARNError, OptionError
+from iarn_basicsr.ops.soap import SOAP
 
 from . import stand_ins
 
-__all__ = ['NoBasicSRError', 'init_dist', 'patch_basicsr', 'prepare_import']
+__all__ = ['OPTIMISERS', 'NoBasicSRError', 'init_dist', 'patch_basicsr', 'prepare_import']
 
+OPTIMISERS: dict[str, Any] = {name: kind for name, kind in {**vars(torch.optim), 'SOAP': SOAP}.items()
+                              if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
+                              and name != 'Optimizer'}
 DIST_TIMEOUT = timedelta(hours=2)  # one rank may be busy saving or validating a large image
 
 
@@ -114,8 +118,8 @@ def _model_to_device(self: Any, net: torch.nn.Module) -> torch.nn.Module:
 
 
 def _get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
-    """Any optimiser of ``torch.optim`` by its name."""
-    return getattr(torch.optim, optim_type)(params, lr=lr, **kwargs)
+    """Any of ``OPTIMISERS`` by its name."""
+    return OPTIMISERS[optim_type](params, lr=lr, **kwargs)
 
 
 _lmdb_envs: dict[str, tuple[int, Any]] = {}  # real path -> (process, environment)

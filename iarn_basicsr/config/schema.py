@@ -281,7 +281,7 @@ class LossOptions(Struct, kw_only=True):
 
 
 class OptimiserOptions(Struct, kw_only=True):
-    """An optimiser of ``torch.optim``; other keys are its arguments."""
+    """An optimiser of ``torch.optim``, or ``SOAP`` of ``ops.soap``; other keys are its arguments."""
 
     type: str
     lr: Weight
@@ -330,7 +330,7 @@ class TrainOptions(Options):
     """``train`` with ``IARNModel``."""
 
     total_iter: Annotated[Count, Meta(description='iterations')]
-    optim_g: Annotated[OptimiserOptions, Meta(description='an optimiser of `torch.optim` and its arguments')]
+    optim_g: Annotated[OptimiserOptions, Meta(description='an optimiser of `torch.optim` or `SOAP`, and its arguments')]
     scheduler: Annotated[SchedulerOptions, Meta(description="one of BasicSR's")]
     pixel_opt: Annotated[LossOptions, Meta(description='loss between restored and HR image')]
     guide_opt: Annotated[Optional[LossOptions], Meta(

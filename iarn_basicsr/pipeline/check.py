@@ -10,6 +10,7 @@ import torch
 from basicsr.models import lr_scheduler
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
+from iarn_basicsr.compat.basicsr import OPTIMISERS
 from iarn_basicsr.config.schema import (
     NETWORKS,
     EvalDatasetOptions,
@@ -27,8 +28,6 @@ from iarn_basicsr.errors import OptionError, dotted, shortened, suggestion
 
 __all__ = ['check_file']
 
-OPTIMISERS = {name: kind for name, kind in vars(torch.optim).items()
-              if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name != 'Optimizer'}
 SCHEDULERS = {'MultiStepLR': lr_scheduler.MultiStepRestartLR, 'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
               'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR}  # by the names that BasicSR reads
 OF_THE_MODEL = {'img', 'img2', 'compare', 'crop_border', 'better'}  # of a metric: given or read by IARNModel

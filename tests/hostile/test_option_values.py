@@ -141,6 +141,7 @@ def test_good_file(which, is_train):
 @pytest.mark.parametrize(('place', 'value'), [
     ('num_gpu', 'auto'), ('manual_seed', None), ('val', None), ('val.val_freq', 5e3), ('train.total_iter', 4.0),
     ('train.optim_g', {'type': 'Adafactor', 'lr': 0.1, 'eps': [None, 1e-3]}), ('train.optim_g.lr', 0),
+    ('train.optim_g', {'type': 'SOAP', 'lr': 0.1, 'refresh': 5}),
     ('train.scheduler', {'type': 'CosineAnnealingRestartLR', 'periods': [2, 2], 'restart_weights': [1, 0.5],
                          'eta_min': 0}),
     ('train.guide_opt', None), ('train.pixel_opt', {'type': 'CharbonnierLoss', 'eps': 1e-9}),

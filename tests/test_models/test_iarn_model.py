@@ -161,6 +161,7 @@ def test_weights_of_vgg_that_cannot_be_fetched(make_model, tmp_path, monkeypatch
     ('network_g', {'type': 'IRAN'}, "^network_g: No object named 'IRAN' found in 'arch' registry!$"),
     ('train', {'luma_opt': {'type': 'L1Loss', 'weight': 1}}, "^train.luma_opt: .* unexpected keyword .*'weight'"),
     ('train', {'optim_g': {'type': 'Adam', 'lr': 1e-3, 'eps': -1}}, '^train.optim_g: Invalid epsilon'),
+    ('train', {'optim_g': {'type': 'SOAP', 'lr': 1e-3, 'refresh': 0}}, '^train.optim_g: refresh: 0; expected a whole'),
     ('train', {'optim_g': {'lr': 1e-3}}, '^train.optim_g: type'),
     ('train', {'scheduler': {'type': 'MultiStep'}}, '^train.scheduler: Scheduler MultiStep is not implemented yet.$'),
 ])
