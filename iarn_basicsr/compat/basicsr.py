@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from iarn_basicsr.errors import IARNError, OptionError
+from iarn_basicsr.errors import IARNError, OptionError, suggestion
 from iarn_basicsr.ops.soap import SOAP
 
 from . import stand_ins
@@ -119,6 +119,8 @@ def _model_to_device(self: Any, net: torch.nn.Module) -> torch.nn.Module:
 
 def _get_optimizer(self: Any, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
     """Any of ``OPTIMISERS`` by its name."""
+    if optim_type not in OPTIMISERS:
+        raise OptionError(f'type of the optimiser: {optim_type!r} is not known; {suggestion(optim_type, OPTIMISERS)}')
     return OPTIMISERS[optim_type](params, lr=lr, **kwargs)
 
 

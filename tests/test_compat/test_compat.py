@@ -22,7 +22,9 @@ from basicsr.utils import FileClient
 from helpers import run_python
 
 from iarn_basicsr.compat import patch_basicsr, stand_ins
+from iarn_basicsr.errors import OptionError
 from iarn_basicsr.inference import doctor
+from iarn_basicsr.ops.soap import SOAP
 
 
 def test_patches_are_made_once():
@@ -39,10 +41,11 @@ def test_other_data_sets_draw_as_before():
     assert list(sampler) == [v % 7 for v in order][1:14:2] and len(sampler) == 7
 
 
-def test_any_optimiser_of_torch():
+def test_optimisers_of_torch_and_soap():
     model, weight = BaseModel.__new__(BaseModel), torch.nn.Parameter(torch.zeros(1))
     assert isinstance(model.get_optimizer('RMSprop', [weight], lr=0.1), torch.optim.RMSprop)
-    with pytest.raises(AttributeError, match="'Adamm'"):
+    assert isinstance(model.get_optimizer('SOAP', [weight], lr=0.1, refresh=3), SOAP)
+    with pytest.raises(OptionError, match="^type of the optimiser: 'Adamm' is not known; did you mean 'Adam'"):
         model.get_optimizer('Adamm', [weight], lr=0.1)
 
 
