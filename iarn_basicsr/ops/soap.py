@@ -66,7 +66,9 @@ class SOAP(torch.optim.Optimizer):
         if t <= 0:
             return
         if t == 1:
-            state['bases'] = [torch.linalg.eigh(average).eigenvectors.flip(1) for average in state['averages']]
+            # in float32 LAPACK can fail to converge on averages of so few steps, many of whose eigenvalues are zero
+            state['bases'] = [torch.linalg.eigh(average.double()).eigenvectors.flip(1).to(average)
+                              for average in state['averages']]
         elif t % group['refresh'] == 1 % group['refresh']:
             self._renew(state)
         state['mean'].lerp_(grad, 1 - beta1)
