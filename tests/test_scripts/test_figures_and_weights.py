@@ -8,7 +8,7 @@ import re
 
 import pytest
 import torch
-from helpers import make_image, tiny_net
+from helpers import make_image, tiny_net, write_yaml
 from PIL import Image
 
 from iarn_basicsr.archs.iarn import IARN
@@ -86,3 +86,33 @@ def test_grown_weights_do_what_the_small_ones_do(script, tmp_path, capsys, subne
     with pytest.raises(SystemExit):
         module.main([*command, '--num-block', '8', '--width', '64'])
     assert 'only lr_grid can be grown' in capsys.readouterr().err
+
+
+def test_subnets_learn_to_imitate_those_in_their_place(script, options, tmp_path, capsys):
+    module = script('release/imitate_weights')
+    trained = tiny_net(num_block=2, width=6, order=2, extra_channels=4, std=0.1)
+    trained.save(tmp_path / 'trained.pth')
+    options['network_g'] = {'type': 'IARN', **trained.hparams, 'subnet': 'residual', 'num_unit': 1, 'width': 8}
+    hr = torch.rand(2, 3, 26, 31)
+    grid = trained.grid_of(hr, (26, 31), (11, 20))
+
+    def loss_after(steps: int) -> float:
+        file = write_yaml(options, tmp_path / 'options.yml')
+        assert module.main([str(tmp_path / 'trained.pth'), str(file), '-o', str(tmp_path / 'new.pth'), '--steps',
+                            str(steps), '--rate', '0.02']) == 0
+        new = IARN.from_file(tmp_path / 'new.pth')
+        assert new.hparams == {k: v for k, v in options['network_g'].items() if k != 'type'}
+        return module.imitation_loss(trained, new, grid, hr).item()
+
+    assert module.imitation_loss(trained, trained, grid, hr) == 0
+    idle = tiny_net(**trained.hparams, std=0)
+    for subnet in module.subnets(idle):
+        subnet.last.weight.data.zero_()
+    assert module.imitation_loss(trained, idle, grid, hr).item() == pytest.approx(1.1)  # all of it is missing
+    assert loss_after(60) < 0.5 * loss_after(1)
+    for key, value, message in (('num_block', 3, 'network_g.num_block: 3; expected 2'),
+                                ('coupling', 'hr_grid', 'extra_channels')):
+        options['network_g'][key] = value
+        with pytest.raises(SystemExit):
+            loss_after(1)
+        assert message in capsys.readouterr().err
