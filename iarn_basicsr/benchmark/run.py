@@ -22,6 +22,7 @@ from iarn_basicsr.config.option_file import read_option_file
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.errors import OptionError, shortened, suggestion
 from iarn_basicsr.files import save_json
+from iarn_basicsr.inference.pixel_rescaler import usable_device
 from iarn_basicsr.ops.image import full_float32
 from iarn_basicsr.ops.size import lr_size, scale_label
 from iarn_basicsr.payload.codec import MissingCodecError, check_codec
@@ -96,7 +97,7 @@ def run(options: dict[str, Any], folder: str, modules: Sequence[str] = (), only_
     checked.methods = _chosen('--method', only_methods, checked.methods)
     threads = checked.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
-    device = _device(checked.device)
+    device = usable_device(checked.device)
     skipped: dict[str, str] = {}
     datasets = _datasets(checked, skipped)
     try:
@@ -134,15 +135,6 @@ def run(options: dict[str, Any], folder: str, modules: Sequence[str] = (), only_
     save_json(results, osp.join(folder, 'benchmark.json'))
     write_report(results, folder, draw_plots(results, folder))
     return results
-
-
-def _device(name: str | None) -> torch.device:
-    """One of PyTorch's that is there."""
-    gpus = [f'cuda:{k}' for k in range(torch.cuda.device_count())]
-    known = ['cpu', *(['cuda', *gpus] if gpus else []), *(['mps'] if torch.backends.mps.is_available() else [])]
-    if name is not None and name not in known:
-        raise OptionError(f'device: {shortened(name)}; PyTorch finds here: {", ".join(known)}')
-    return torch.device(name or ('cuda' if gpus else 'cpu'))
 
 
 def _datasets(options: BenchmarkOptions, skipped: dict[str, str]) -> dict[str, ArbitraryScaleDataset]:

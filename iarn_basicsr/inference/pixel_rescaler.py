@@ -30,7 +30,7 @@ from .memory import available_memory
 from .picture_file import eight_bit
 from .tiling import Progress, default_tile, down_tiled, downscale_tiled, no_progress, up_tiled, upscale_tiled
 
-__all__ = ['PixelRescaler']
+__all__ = ['PixelRescaler', 'usable_device']
 
 MEMORY_SHARE = 0.4  # of the memory that is free, for the tensors of one tile
 MEMORY_LIMIT = 0.4e9  # bytes; larger tiles are not faster on a CPU
@@ -56,7 +56,7 @@ class PixelRescaler:
             raise OptionError(f'payload {payload!r}: expected a number of bits from 0 to {MAX_BITS}, or auto')
         if payload:
             codec.check_codec()  # now, not after the work
-        self.device = _usable_device(device if net.blocks else 'cpu')
+        self.device = usable_device(device if net.blocks else 'cpu')
         with torch.inference_mode(False):  # in which weights would have no gradient, as effort needs it
             self.net = copy.deepcopy(net).to(self.device, torch.float32).eval()
         _one_thread_in_forks()
@@ -174,7 +174,8 @@ def _one_thread_in_forks() -> None:
         os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
-def _usable_device(name: str | None) -> torch.device:
+def usable_device(name: str | None) -> torch.device:
+    """The device of a name such as ``cuda:1``, or the GPU if there is one; ``OptionError`` if it cannot be used."""
     try:
         name = str(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
         getattr(torch, name.partition(':')[0])  # torch.device knows more kinds, and warns of those that are gone

@@ -237,7 +237,7 @@ def test_names_in_the_plot_do_not_overlap(options):
     ({'datasets': {'two': {'dataroot_gt': '.', 'meta_info_file': 'nowhere.txt'}}}, 'nowhere.txt'),
     ({'methods': {'x': {'type': 'SR', 'nets': [{'scale': 2, 'path': 'net.pth', 'network': {'type': 'EDSR'}}]}},
       'files': None}, 'net.pth does not fit network EDSR'),
-    ({'device': 'tpu'}, "device: 'tpu'; PyTorch finds here: cpu"), ({'name': 5}, 'name: 5; expected text'),
+    ({'device': 'tpu'}, "device 'tpu' cannot be used"), ({'name': 5}, 'name: 5; expected text'),
 ])
 def test_mistakes_end_with_one_line(tmp_path, options, benchmark, capsys, monkeypatch, change, message):
     monkeypatch.chdir(tmp_path)
