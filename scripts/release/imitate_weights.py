@@ -1,10 +1,10 @@
-"""Weights of an IARN with other subnets, each of which imitates that in its place: a start for training.
+"""Weights of an IARN with residual subnets, each of which imitates that in its place: a start for training.
 
-    python scripts/release/imitate_weights.py iarn_light_x1-4 options/train_IARN_light_x1-4.yml -o start.pth
+    python scripts/release/imitate_weights.py iarn_light_x1-4 options/released/iarn_light_x1-4/4_anneal.yml \\
+        -o start.pth --num-unit 3
 
-The option file gives the new network and the patches. Both networks work on the LR grid and differ in their subnets
-alone. The trained one runs down and up, and every new subnet learns the output of the one in its place on the same
-input.
+The option file gives the patches. The trained network runs down and up, and every new subnet learns the output of the
+one in its place on the same input. All options but those of the subnets stay.
 """
 
 from __future__ import annotations
@@ -23,20 +23,18 @@ from iarn_basicsr.archs.iarn import IARN
 from iarn_basicsr.config.option_file import read_option_file
 from iarn_basicsr.data.arbitrary_scale_dataset import ArbitraryScaleDataset
 from iarn_basicsr.errors import IARNError, OptionError
+from iarn_basicsr.files import check_writable
 from iarn_basicsr.ops.image import cpu_has_bf16, quantise
-from iarn_basicsr.pipeline.check import check_file
 
-SUBNET_OPTIONS = {'subnet', 'width', 'num_unit', 'init_last'}
 ROOT_SHARE = 0.1  # of the roots of the errors, whose gradient does not fade as they become small
+SMALLEST = 1e-8  # error whose root counts: that of 0 has no gradient
 
 
-def check_pair(trained: IARN, new: IARN) -> None:
-    """``OptionError`` unless the networks work on the LR grid and differ in their subnets alone."""
+def with_residual_subnets(trained: IARN, num_unit: int, width: int) -> IARN:
+    """The same network but for its subnets, which are new; ``OptionError`` for one that is not on the LR grid."""
     if trained.hparams['coupling'] != 'lr_grid':
         raise OptionError(f'coupling: {trained.hparams["coupling"]}: only subnets on the LR grid can be imitated')
-    for key, value in trained.hparams.items():
-        if key not in SUBNET_OPTIONS and new.hparams[key] != value:
-            raise OptionError(f'network_g.{key}: {new.hparams[key]}; expected {value}, as in the trained network')
+    return IARN(**{**trained.hparams, 'subnet': 'residual', 'num_unit': num_unit, 'width': width})
 
 
 def subnets(net: IARN) -> list[nn.Module]:
@@ -61,7 +59,7 @@ def imitation_loss(trained: IARN, new: IARN, grid: Grid, hr: Tensor) -> Tensor:
         square = (found - wanted).float().square().mean((0, 2, 3))
         errors.append(square / wanted.float().square().mean((0, 2, 3)).clamp_min(1e-12))
     error = torch.cat(errors)
-    return error.mean() + ROOT_SHARE * error.sqrt().mean()
+    return error.mean() + ROOT_SHARE * error.clamp_min(SMALLEST).sqrt().mean()
 
 
 def imitate(trained: IARN, new: IARN, batches: Iterable[dict[str, Tensor]], steps: int, rate: float,
@@ -90,24 +88,29 @@ def patches(data: ArbitraryScaleDataset, ratio: float, steps: int) -> Iterator[d
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the file; exit code 2 for networks that do not fit each other."""
+    """Write the file; exit code 2 for a network that cannot be imitated."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('weights', help='name of released weights or a .pth; params_ema where it has them')
-    parser.add_argument('options', help='training file with the new network')
+    parser.add_argument('options', help='training file with the patches')
     parser.add_argument('-o', '--output', required=True)
+    parser.add_argument('--num-unit', type=int, default=3)
+    parser.add_argument('--width', type=int, default=32)
     parser.add_argument('--steps', type=int, default=3000)
     parser.add_argument('--rate', type=float, default=2e-3)
     args = parser.parse_args(argv)
+    if args.steps < 1:
+        parser.error(f'--steps: {args.steps}; expected 1 or more')
     try:
+        check_writable(args.output)  # now, not after the work
         opt = read_option_file(args.options, 'options')
-        check_file(opt, is_train=True)
+        section = (opt.get('datasets') or {}).get('train')
+        if not section:
+            raise OptionError(f'{args.options} has no datasets.train: expected a training file')
         torch.manual_seed(opt.get('manual_seed') or 0)
         trained = IARN.from_pretrained(args.weights)
-        new = IARN(**{key: value for key, value in opt['network_g'].items() if key != 'type'})
-        check_pair(trained, new)
-        section = opt['datasets']['train']
+        new = with_residual_subnets(trained, args.num_unit, args.width)
         data = ArbitraryScaleDataset({**section, 'phase': 'train'})
-        bf16 = opt['train'].get('amp') == 'bf16' and cpu_has_bf16()
+        bf16 = (opt.get('train') or {}).get('amp') == 'bf16' and cpu_has_bf16()
         imitate(trained, new, patches(data, section.get('dataset_enlarge_ratio', 1), args.steps), args.steps, args.rate,
                 bf16)
         new.save(args.output)

@@ -120,6 +120,7 @@ def test_values_out_of_range(options):
     with pytest.raises(ValueError, match=f'^{key}: {value}; expected'):
         SOAP([nn.Parameter(torch.ones(2))], **options)
 
+
 def test_inputs_that_carry_nothing_move_nothing():
     """Most eigenvalues are zero then, and LAPACK may not find float32 eigenvectors (one seed in six, with MKL)."""
     for seed in range(30):

@@ -8,7 +8,7 @@ import re
 
 import pytest
 import torch
-from helpers import make_image, tiny_net, write_yaml
+from helpers import as_test, make_image, tiny_net, write_yaml
 from PIL import Image
 
 from iarn_basicsr.archs.iarn import IARN
@@ -92,27 +92,30 @@ def test_subnets_learn_to_imitate_those_in_their_place(script, options, tmp_path
     module = script('release/imitate_weights')
     trained = tiny_net(num_block=2, width=6, order=2, extra_channels=4, std=0.1)
     trained.save(tmp_path / 'trained.pth')
-    options['network_g'] = {'type': 'IARN', **trained.hparams, 'subnet': 'residual', 'num_unit': 1, 'width': 8}
-    hr = torch.rand(2, 3, 26, 31)
+    file, hr = write_yaml(options, tmp_path / 'options.yml'), torch.rand(2, 3, 26, 31)
     grid = trained.grid_of(hr, (26, 31), (11, 20))
+    command = [str(tmp_path / 'trained.pth'), str(file), '-o', str(tmp_path / 'new.pth')]
 
     def loss_after(steps: int) -> float:
-        file = write_yaml(options, tmp_path / 'options.yml')
-        assert module.main([str(tmp_path / 'trained.pth'), str(file), '-o', str(tmp_path / 'new.pth'), '--steps',
-                            str(steps), '--rate', '0.02']) == 0
+        assert module.main([*command, '--num-unit', '1', '--width', '8', '--steps', str(steps), '--rate', '0.02']) == 0
         new = IARN.from_file(tmp_path / 'new.pth')
-        assert new.hparams == {k: v for k, v in options['network_g'].items() if k != 'type'}
+        assert new.hparams == {**trained.hparams, 'subnet': 'residual', 'num_unit': 1, 'width': 8}
         return module.imitation_loss(trained, new, grid, hr).item()
 
-    assert module.imitation_loss(trained, trained, grid, hr) == 0
     idle = tiny_net(**trained.hparams, std=0)
     for subnet in module.subnets(idle):
         subnet.last.weight.data.zero_()
     assert module.imitation_loss(trained, idle, grid, hr).item() == pytest.approx(1.1)  # all of it is missing
+    equal = IARN.from_file(tmp_path / 'trained.pth')
+    module.imitation_loss(trained, equal, grid, hr).backward()
+    assert not any(p.grad.any() for p in equal.parameters())
     assert loss_after(60) < 0.5 * loss_after(1)
-    for key, value, message in (('num_block', 3, 'network_g.num_block: 3; expected 2'),
-                                ('coupling', 'hr_grid', 'extra_channels')):
-        options['network_g'][key] = value
+    hr_grid, test = tmp_path / 'hr_grid.pth', write_yaml(as_test(options), tmp_path / 'test.yml')
+    tiny_net(coupling='hr_grid').save(hr_grid)
+    for wrong, message in (([str(hr_grid), *command[1:]], 'only subnets on the LR grid'),
+                           ([command[0], str(test), *command[2:]], 'test.yml has no datasets.train'),
+                           ([*command, '--steps', '0'], '--steps: 0; expected 1 or more'),
+                           ([*command, '-o', f'{file}/new.pth'], 'is not a folder')):
         with pytest.raises(SystemExit):
-            loss_after(1)
+            module.main(wrong)
         assert message in capsys.readouterr().err
