@@ -161,11 +161,12 @@ def _cost_tables(results: Mapping[str, Any]) -> Iterator[str]:
 def _cycles_tables(results: Mapping[str, Any]) -> Iterator[str]:
     table = means(results, 'cycles')
     if table:
-        yield f'\n## Repeated down and up\n\nPSNR-Y against the original after n cycles, {_dataset(results, "cycles")}.'
+        yield f'\n## Repeated down and up\n\nPSNR-RGB / Y against the original after n cycles, {_dataset(results, "cycles")}.'
     for scale, methods in table.items():
-        counts = [n for n in next(iter(methods.values())) if n != 'images']
+        counts = [key.split()[0] for key in next(iter(methods.values())) if key.endswith(' psnr_y')]
         yield f'\n### Repeated down and up, {scale}\n'
-        yield from _rows_table(results, methods, {n: (n, '.2f') for n in counts})
+        yield from _table(['method', *counts], [[label(results, m), *(_pair(row, f'{n} ') for n in counts)]
+                                                for m, row in methods.items()])
 
 
 def _files_tables(results: Mapping[str, Any]) -> Iterator[str]:

@@ -103,14 +103,16 @@ def quality(method: Method, hr: Tensor, reference: Tensor) -> dict[str, float]:
 
 
 def cycles(method: Method, hr: Tensor, size: Size, counts: Sequence[int]) -> dict[str, float]:
-    """PSNR-Y against the original after so many times down and up."""
-    image, values, original = hr, {}, _rgb(hr)
+    """PSNR against the original after so many times down and up: for each of them ``K psnr_rgb`` and ``K psnr_y``."""
+    image, original = hr, _rgb(hr)
+    values: dict[str, float] = {}
     for k in range(1, max(counts) + 1):
         lr = method.downscale(image, size)
         image = method.upscale(lr, size_of(hr))
         if k in counts:
             low = _rgb(lr)
-            values[str(k)] = _evaluate((_rgb(image), original), (low, low), PSNR)['psnr_y']
+            found = _evaluate((_rgb(image), original), (low, low), PSNR)
+            values.update({f'{k} {metric}': value for metric, value in found.items()})
     return values
 
 

@@ -1,8 +1,7 @@
 """Put trained weights into the package: the file, its sha256 and the numbers that ``iarn verify`` expects.
 
-    python scripts/release/release_weights.py experiments/RUN/models/net_g_latest.pth --name iarn_light_x1-4 --half \\
-        --training "options/released/iarn_light_x1-4/1_long.yml (48000 of its iterations)" \\
-        --data "BSDS500 train + test, 400 photographs" --steps 48000
+    python scripts/release/release_weights.py experiments/RUN/models/net_g_latest.pth --name my_x1-4 --half \\
+        --training "options/train_IARN_light_x1-4.yml" --data "BSDS500 train + test, 400 photographs" --steps 60000
 
 The first entry of the registry is the default; ``--first`` puts this one there.
 """
