@@ -161,7 +161,8 @@ def _cost_tables(results: Mapping[str, Any]) -> Iterator[str]:
 def _cycles_tables(results: Mapping[str, Any]) -> Iterator[str]:
     table = means(results, 'cycles')
     if table:
-        yield f'\n## Repeated down and up\n\nPSNR-RGB / Y against the original after n cycles, {_dataset(results, "cycles")}.'
+        yield ('\n## Repeated down and up\n\nPSNR-RGB / Y against the original after n cycles, '
+               f'{_dataset(results, "cycles")}.')
     for scale, methods in table.items():
         counts = [key.split()[0] for key in next(iter(methods.values())) if key.endswith(' psnr_y')]
         yield f'\n### Repeated down and up, {scale}\n'
