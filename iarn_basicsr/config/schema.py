@@ -46,11 +46,11 @@ FileName = Annotated[str, Meta(
 class IARNOptions(Options):
     """``network_g`` of type ``IARN``."""
 
-    num_block: Annotated[int, Meta(ge=0, le=64, description='number of coupling blocks')] = 4
+    num_block: Annotated[int, Meta(ge=0, le=64, description='number of coupling blocks')] = 2
     width: Annotated[int, Meta(ge=1, le=512, description='channels inside a subnet')] = 32
     subnet: Annotated[Literal['dense', 'residual'], Meta(
         description="kind of the couplings' networks; dense blocks are those of IRN")] = 'residual'
-    num_unit: Annotated[int, Meta(ge=0, le=64, description='units of a residual subnet')] = 3
+    num_unit: Annotated[int, Meta(ge=0, le=64, description='units of a residual subnet')] = 6
     split: Annotated[Literal['area', 'cubic', 'cubic_interp'], Meta(
         description='how LR and detail are split; untrained, the LR of cubic is the bicubic LR')] = 'cubic'
     coupling: Annotated[Literal['lr_grid', 'hr_grid'], Meta(description='grid of the convolutions')] = 'lr_grid'

@@ -112,6 +112,11 @@ def test_report(tmp_path, benchmark, capsys):
                 kind, 'two', scale, f'image{which}.png'])
             assert {k: v for k, v in row.items() if k not in ('method', 'key')} == pytest.approx(values)
 
+    row = means(results, 'cycles')['x2.5']['bicubic']
+    head, *_, line = table_of(text, '### Repeated down and up, x2.5')
+    assert head == ['method', '1', '3']
+    assert line == ['bicubic', *(f'{row[f"{k} psnr_rgb"]:.2f} / {row[f"{k} psnr_y"]:.2f}' for k in (1, 3))]
+
     row = means(results, 'files')['x2.5']['bicubic']
     head, *lines = table_of(text, '### Files of the LR, x2.5')
     assert head == ['method', 'LR as', 'bytes', 'bits', 'restored', 'JPEG', 'AVIF']

@@ -67,10 +67,12 @@ def test_quality():
 def test_cycles_of_a_projection_and_of_a_blur():
     """Least squares projects: after the first time hardly anything changes. Bicubic blurs again and again."""
     hr = picture(48, 48)
-    squares, blur = (tasks.cycles(build_method('m', options), hr, (20, 24), [1, 2, 5])
-                     for options in ({'type': 'IARN', 'weights': 'none'}, {'type': 'bicubic'}))
+    methods = [build_method('m', options) for options in ({'type': 'IARN', 'weights': 'none'}, {'type': 'bicubic'})]
+    squares, blur = (tasks.cycles(method, hr, (20, 24), [1, 2, 5]) for method in methods)
+    once = tasks.quality(methods[1], hr, bicubic_lr(hr, (20, 24)))
     assert set(squares) == {f'{k} {metric}' for k in (1, 2, 5) for metric in ('psnr_rgb', 'psnr_y')}
     for metric in ('psnr_rgb', 'psnr_y'):
+        assert blur[f'1 {metric}'] == once[metric]
         assert squares[f'1 {metric}'] - squares[f'5 {metric}'] < 0.4
         assert blur[f'1 {metric}'] - blur[f'2 {metric}'] > 0.5
         assert blur[f'2 {metric}'] > blur[f'5 {metric}']
